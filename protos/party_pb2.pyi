@@ -1,0 +1,57 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Frame(_message.Message):
+    __slots__ = ("run", "session", "incarnation", "sender", "receiver", "sequence", "acknowledgement", "kind", "chunk", "last", "payload")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    SENDER_FIELD_NUMBER: _ClassVar[int]
+    RECEIVER_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGEMENT_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    run: bytes
+    session: int
+    incarnation: int
+    sender: str
+    receiver: str
+    sequence: int
+    acknowledgement: int
+    kind: str
+    chunk: int
+    last: bool
+    payload: bytes
+    def __init__(self, run: _Optional[bytes] = ..., session: _Optional[int] = ..., incarnation: _Optional[int] = ..., sender: _Optional[str] = ..., receiver: _Optional[str] = ..., sequence: _Optional[int] = ..., acknowledgement: _Optional[int] = ..., kind: _Optional[str] = ..., chunk: _Optional[int] = ..., last: _Optional[bool] = ..., payload: _Optional[bytes] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("party", "version", "contract", "nonce", "exchange_key", "certificate", "signature")
+    PARTY_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CONTRACT_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    EXCHANGE_KEY_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    party: str
+    version: int
+    contract: bytes
+    nonce: bytes
+    exchange_key: bytes
+    certificate: bytes
+    signature: bytes
+    def __init__(self, party: _Optional[str] = ..., version: _Optional[int] = ..., contract: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., exchange_key: _Optional[bytes] = ..., certificate: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class Hellos(_message.Message):
+    __slots__ = ("hello",)
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    hello: _containers.RepeatedCompositeFieldContainer[Hello]
+    def __init__(self, hello: _Optional[_Iterable[_Union[Hello, _Mapping]]] = ...) -> None: ...

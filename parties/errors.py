@@ -1,0 +1,63 @@
+"""Everything that can end `party` other than success: the exception tree and the exit code of each class.
+
+Every message is one line that says what is wrong, where, and what to do. It names columns, files, rows by
+line number and parties; never an id, a label, a value of a feature or a key.
+"""
+
+from psi.ids import IdError
+from protos.rounds import Cancelled, LocalProtocolError, PeerFailed, PeerTimeout, RemoteProtocolError
+
+
+class PartyError(Exception):
+    """What this party can do something about."""
+
+
+class ConfigError(PartyError):
+    """party.toml or run.toml is wrong. All faults found are listed, one a line; mend them and run again."""
+
+
+class DataError(PartyError):
+    """Your own table cannot be used as configured. The line names the file, and the column or line."""
+
+
+class IdentityError(PartyError):
+    """A certificate, key or CA (yours, or a peer's) is missing, expired, or not the one that was agreed."""
+
+
+class ContractError(PartyError):
+    """The parties hold different run.toml files. The first field that differs is named at every party."""
+
+
+class NetworkError(PartyError):
+    """The hub cannot be reached, or its port is taken. Check address, port and firewall."""
+
+
+class AlignmentError(PartyError):
+    """Too few common users to train on. Check that all parties use the same id type and the right file."""
+
+
+class StorageError(PartyError):
+    """The run directory cannot be written: no space, no permission, or another process holds its lock."""
+
+
+EXIT_CODES: list[tuple[type[BaseException], int, str]] = [
+    (ConfigError, 2, "configuration"),
+    (DataError, 3, "data"),
+    (IdError, 3, "data"),
+    (IdentityError, 4, "identity"),
+    (ContractError, 5, "contracts differ"),
+    (NetworkError, 6, "network"),
+    (PeerTimeout, 7, "a peer was waited for in vain"),
+    (PeerFailed, 8, "a peer failed"),
+    (RemoteProtocolError, 9, "a peer broke the protocol"),
+    (AlignmentError, 10, "too few common users"),
+    (StorageError, 11, "storage"),
+    (LocalProtocolError, 70, "a fault in this program"),
+    (Cancelled, 130, "interrupted"),
+    (KeyboardInterrupt, 130, "interrupted"),
+]
+"""The first class that an error belongs to gives its exit code; any other error is 1 (please report it)."""
+
+
+def exit_code(error: BaseException) -> int:
+    return next((code for kind, code, _ in EXIT_CODES if isinstance(error, kind)), 1)

@@ -31,6 +31,10 @@ def chunks(payload: bytes | Iterable[bytes], size: int = CHUNK) -> Iterator[tupl
     yield held or b"", True
 
 
+class Gap(RemoteProtocolError):
+    """Frames are missing on the line: it must be cut and resumed."""
+
+
 class Line:
     """The state of one end of one line: what was sent and not yet acknowledged, and what was received.
 
@@ -95,7 +99,7 @@ class Line:
         if len(frame.payload) > MOST_PAYLOAD:
             raise RemoteProtocolError(f"a frame of {len(frame.payload)} bytes from {frame.sender!r}")
         if frame.sequence > self._received + 1:
-            raise RemoteProtocolError(f"{frame.sequence - self._received - 1} frames are missing on the line")
+            raise Gap(f"{frame.sequence - self._received - 1} frames are missing on the line")
         while self._unacknowledged and self._unacknowledged[0].sequence <= frame.acknowledgement:
             self.unacknowledged_bytes -= len(self._unacknowledged.popleft().payload)
         if frame.sequence != self._received + 1:
@@ -105,7 +109,7 @@ class Line:
         return True
 
     def bind(self, run: bytes) -> None:
-        """From here on every frame carries this run id. Raises RemoteProtocolError if the peer had another."""
+        """Every frame from here on carries this run id. RemoteProtocolError if the peer is in another run."""
         if self._claimed not in (b"", run):
             raise RemoteProtocolError("the other end of the line is in another run")
         self.run = run

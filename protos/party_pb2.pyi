@@ -33,25 +33,36 @@ class Frame(_message.Message):
     def __init__(self, run: _Optional[bytes] = ..., session: _Optional[int] = ..., incarnation: _Optional[int] = ..., sender: _Optional[str] = ..., receiver: _Optional[str] = ..., sequence: _Optional[int] = ..., acknowledgement: _Optional[int] = ..., kind: _Optional[str] = ..., chunk: _Optional[int] = ..., last: _Optional[bool] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("party", "version", "contract", "nonce", "exchange_key", "certificate", "signature")
+    __slots__ = ("party", "version", "contract", "nonce", "exchange_key", "certificate")
     PARTY_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CONTRACT_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
     EXCHANGE_KEY_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
-    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     party: str
     version: int
     contract: bytes
     nonce: bytes
     exchange_key: bytes
     certificate: bytes
-    signature: bytes
-    def __init__(self, party: _Optional[str] = ..., version: _Optional[int] = ..., contract: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., exchange_key: _Optional[bytes] = ..., certificate: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, party: _Optional[str] = ..., version: _Optional[int] = ..., contract: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., exchange_key: _Optional[bytes] = ..., certificate: _Optional[bytes] = ...) -> None: ...
 
 class Hellos(_message.Message):
     __slots__ = ("hello",)
     HELLO_FIELD_NUMBER: _ClassVar[int]
     hello: _containers.RepeatedCompositeFieldContainer[Hello]
     def __init__(self, hello: _Optional[_Iterable[_Union[Hello, _Mapping]]] = ...) -> None: ...
+
+class Agreement(_message.Message):
+    __slots__ = ("signature",)
+    class SignatureEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: bytes
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    signature: _containers.ScalarMap[str, bytes]
+    def __init__(self, signature: _Optional[_Mapping[str, bytes]] = ...) -> None: ...

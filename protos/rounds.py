@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 T = TypeVar("T")
 
 ANY: Final = "*"
-"""As the sender of a `Receive`: whoever is first. Only where the order of arrival cannot change the result."""
+"""As the sender of a `Receive`: whoever is first. Only where the order of arrival cannot matter."""
 
 
 @dataclass(frozen=True, slots=True)

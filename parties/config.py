@@ -1,0 +1,231 @@
+"""party.toml: what one party keeps to itself; and `load`, which reads it and the run.toml that it names."""
+
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo, field_validator
+
+from parties.contract import Contract, PartyName
+from parties.document import Section, check, read
+from parties.errors import ConfigError
+
+Role = Literal["label holder", "feature holder"]
+Scalar = str | int | float | bool
+
+
+class Address(NamedTuple):
+    """host:port; an IPv6 host is written in brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def loopback(self) -> bool:
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+def _resolved(path: Path, info: ValidationInfo) -> Path:
+    if "\0" in str(path):
+        raise ValueError("must not contain a NUL character")
+    folder: Path = info.context["folder"] if info.context else Path()
+    return (folder / path.expanduser()).absolute()
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError(f"no such file: {path}")
+    return path
+
+
+def _address(value: object) -> Address:
+    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    bracketed = bare != host
+    if not bare or (":" in bare) != bracketed or not port.isascii() or not port.isdecimal() or len(port) > 5:
+        raise ValueError("must be host:port, such as platform.example.com:50051 or [::1]:50051")
+    if not 1 <= int(port) <= 65535:
+        raise ValueError("the port must be 1 to 65535")
+    return Address(bare, int(port))
+
+
+def _scalar(value: object) -> Scalar:
+    if not isinstance(value, str | int | float | bool):
+        raise ValueError("must be a string, a number or true / false")
+    return value
+
+
+AnyPath = Annotated[Path, Field(strict=False), AfterValidator(_resolved)]
+File = Annotated[AnyPath, AfterValidator(_existing)]
+HostPort = Annotated[Address, PlainValidator(_address)]
+Column = Annotated[str, Field(strict=True, min_length=1)]
+Columns = Annotated[tuple[Column, ...], Field(strict=False)]
+Positive = Annotated[tuple[Annotated[Scalar, PlainValidator(_scalar)], ...], Field(strict=False)]
+
+
+class Data(Section):
+    """The party's own table and which of its columns take part."""
+
+    file: File
+    id: Column
+    label: Column | None = None
+    positive: Positive = ()
+    """The values of the label that count as a yes."""
+    numeric: Columns = ()
+    categorical: Columns = ()
+    exclude: Columns = ()
+    nulls: Literal["drop", "refuse"] = "drop"
+    """What to do with rows whose id is null or blank."""
+    duplicates: Literal["drop", "refuse"] = "drop"
+    """What to do with rows whose id has been seen before."""
+
+    @field_validator("label", "numeric", "categorical", "exclude")
+    @classmethod
+    def _used_once(cls, value: Any, info: ValidationInfo) -> Any:
+        columns = [] if value is None else [value] if isinstance(value, str) else list(value)
+        for position, column in enumerate(columns):
+            if column in columns[:position]:
+                raise ValueError(f"column {column!r} stands here twice")
+            for key in ("id", "label", "numeric", "categorical"):
+                if key != info.field_name and column in _as_tuple(info.data.get(key)):
+                    raise ValueError(f"column {column!r} is already named by data.{key}")
+        return value
+
+
+def _as_tuple(value: Any) -> tuple[str, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+class Tls(Section):
+    """PEM files: the CA that all parties trust, and this party's own certificate and private key."""
+
+    ca: File
+    certificate: File
+    key: File
+
+
+class Link(Section):
+    """Where the parties meet."""
+
+    listen: HostPort | None = None
+    hub: HostPort | None = None
+    wait: float = Field(default=300.0, gt=0, le=86_400)
+    """Seconds to wait for the other parties to come."""
+    plaintext: bool = False
+    """No TLS, on loopback only, for experiments."""
+
+
+class PartyConfig(Section):
+    """party.toml, validated; every path is absolute."""
+
+    party: PartyName
+    contract: AnyPath
+    storage: AnyPath
+    data: Data
+    tls: Tls
+    link: Link
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that one party's process is told."""
+
+    path: Path
+    party: PartyConfig
+    contract: Contract
+
+    @property
+    def name(self) -> str:
+        return self.party.party
+
+    @property
+    def role(self) -> Role:
+        return "label holder" if self.name == self.contract.label_holder else "feature holder"
+
+    @property
+    def feature_holders(self) -> list[str]:
+        return self.contract.feature_holders
+
+
+def load(path: Path | str) -> Config:
+    """Read party.toml at `path` and the run.toml that it names.
+
+    Raises ConfigError with every fault of both files, one a line.
+    """
+    path = Path(path)
+    faults: list[str] = []
+    private = read(path, faults)
+    if faults:
+        raise ConfigError(faults[0])
+    private = {"contract": "run.toml", "storage": "runs", **private}
+    party = check(PartyConfig, private, path, faults, folder=path.parent.absolute())
+
+    contract, shared = None, {}
+    if isinstance(private["contract"], str) and "\0" not in private["contract"]:
+        place = path.parent / Path(private["contract"]).expanduser()
+        unread = len(faults)
+        shared = read(place, faults)
+        if len(faults) == unread:
+            contract = check(Contract, shared, place, faults)
+    faults += [f"{path}: {fault}" for fault in _faults_of_role(private, shared)]
+    if faults or party is None or contract is None:
+        raise ConfigError("\n".join(faults))
+    return Config(path.absolute(), party, contract)
+
+
+def _faults_of_role(private: dict[str, Any], shared: dict[str, Any]) -> Iterator[str]:
+    """What the two files only say together. On the raw tables, so that it is told along with all else."""
+    data, link, parties = (_table(private, "data"), _table(private, "link"), _table(shared, "parties"))
+    name, label_holder = str(private.get("party")), str(shared.get("label_holder"))
+    if parties and "party" in private and name not in parties:
+        yield f"party: {name!r} is not in the contract, which names {', '.join(sorted(parties))}"
+    if name in parties and label_holder in parties:
+        if name == label_holder:
+            yield from _faults_of_label_holder(data, link)
+        else:
+            yield from _faults_of_feature_holder(data, link, label_holder)
+    if link.get("plaintext") is True:
+        for key in ("listen", "hub"):
+            if isinstance(link.get(key), str) and not _on_loopback(link[key]):
+                yield f"link.{key}: plaintext is for loopback only; use 127.0.0.1, or remove link.plaintext"
+
+
+def _faults_of_label_holder(data: dict[str, Any], link: dict[str, Any]) -> Iterator[str]:
+    if "label" not in data:
+        yield "data.label: missing; this party is the label holder, so name the label's column"
+    if not data.get("positive"):
+        yield "data.positive: missing; list the values of the label that count as a yes, such as [1]"
+    if "listen" not in link:
+        yield 'link.listen: missing; the label holder is the hub: give its address, such as "0.0.0.0:50051"'
+    if "hub" in link:
+        yield "link.hub: not for the label holder, which is the hub itself; remove it"
+
+
+def _faults_of_feature_holder(data: dict[str, Any], link: dict[str, Any], label_holder: str) -> Iterator[str]:
+    for key in ("label", "positive"):
+        if key in data:
+            yield f"data.{key}: not for a feature holder; the label is held by {label_holder}; remove it"
+    if "hub" not in link:
+        yield f'link.hub: missing; give the address of {label_holder}, such as "{label_holder}:50051"'
+    if "listen" in link:
+        yield "link.listen: not for a feature holder, which only dials out; remove it"
+
+
+def _table(tables: dict[str, Any], key: str) -> dict[str, Any]:
+    value = tables.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _on_loopback(text: str) -> bool:
+    try:
+        return _address(text).loopback
+    except ValueError:
+        return True  # not an address at all: already a fault of its own

@@ -1,0 +1,217 @@
+"""run.toml: what all parties agree on. Its digest covers the validated content, not the file's bytes."""
+
+import hashlib
+import json
+import re
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from parties.document import Section, dotted
+from protos.rounds import RemoteProtocolError
+
+CANONICAL_AT_MOST = 64 << 10
+"""Bytes of a canonical contract. Sixteen parties with the longest names need about 3 KiB."""
+
+
+def _party_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", name):
+        raise ValueError("a party's name is 1 to 32 of a-z, 0-9 and '-', and begins with a letter")
+    return name
+
+
+def _run_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
+        raise ValueError("a run's name is 1 to 64 of A-Z, a-z, 0-9, '_' and '-'")
+    return name
+
+
+def _pin(key: str) -> str:
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", key):
+        raise ValueError("must be sha256: and 64 hex digits, as `party certs --fingerprint FILE` prints them")
+    return key
+
+
+def _protocol(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}|[A-Za-z_][\w.]{0,127}:[A-Za-z_]\w{0,127}", name):
+        raise ValueError("must be a name such as ecdh-star, or a class such as my_lab.fast_psi:FastPsi")
+    return name
+
+
+PartyName = Annotated[str, AfterValidator(_party_name)]
+Widths = Annotated[
+    tuple[Annotated[int, Field(strict=True, ge=1, le=65536)], ...], Field(strict=False, max_length=16)
+]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Member(Section):
+    """One party of the run."""
+
+    key: Annotated[str, AfterValidator(_pin)]
+    """SHA-256 of its certificate's public key (SubjectPublicKeyInfo, DER), `sha256:<64 hex>`."""
+
+
+class Ids(Section):
+    """How the ids that the parties match are written; psi.ids has the rules of each type."""
+
+    type: Literal["string", "integer", "email", "phone"]
+
+
+class Psi(Section):
+    """Which private set intersection."""
+
+    protocol: Annotated[str, AfterValidator(_protocol)] = "ecdh-star"
+    minimum: int = Field(default=100, ge=1)
+    """Fewest common users to train on."""
+    at_most: int = Field(default=1_000_000, ge=1, le=1 << 30)
+    """Most ids that a party may bring."""
+
+    @field_validator("at_most")
+    @classmethod
+    def _room_for_the_minimum(cls, at_most: int, info: ValidationInfo) -> int:
+        if at_most < info.data.get("minimum", 1):
+            raise ValueError("must be at least psi.minimum")
+        return at_most
+
+
+class Model(Section):
+    """The split network; splitnn.plan says what each number shapes."""
+
+    task: Literal["binary"] = "binary"
+    cut: int = Field(default=16, ge=1, le=4096)
+    bottom_hidden: Widths = (64,)
+    top_hidden: Widths = (64,)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+
+
+class Training(Section):
+    """How the network is trained."""
+
+    schedule: Literal["exact"] = "exact"
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: float = Field(default=1e-3, gt=0, le=100)
+    weight_decay: float = Field(default=0.0, ge=0, le=100)
+    batch: int = Field(default=1024, ge=1, le=1 << 20)
+    epochs: int = Field(default=30, ge=1, le=100_000)
+    patience: int = Field(default=4, ge=1, le=100_000)
+
+
+class Evaluation(Section):
+    """Which fractions of the aligned rows are kept out of training."""
+
+    validation: Fraction = 0.15
+    test: Fraction = 0.15
+
+    @field_validator("test")
+    @classmethod
+    def _rows_are_left_to_train_on(cls, test: float, info: ValidationInfo) -> float:
+        if test + info.data.get("validation", 0.0) >= 1:
+            raise ValueError("evaluation.validation and evaluation.test must add up to less than 1")
+        return test
+
+
+class Contract(Section):
+    """run.toml, validated. Two parties hold the same contract exactly when the digests are equal."""
+
+    version: Literal[1]
+    name: Annotated[str, AfterValidator(_run_name)]
+    seed: int = Field(ge=0, lt=1 << 63)
+    """Public: row order and split."""
+    parties: dict[PartyName, Member] = Field(min_length=2, max_length=16)
+    label_holder: PartyName
+    ids: Ids
+    psi: Psi = Psi()
+    model: Model = Model()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+
+    @field_validator("parties")
+    @classmethod
+    def _no_key_twice(cls, parties: dict[str, Member]) -> dict[str, Member]:
+        if len({member.key for member in parties.values()}) < len(parties):
+            raise ValueError("two parties have the same key; each party has a key of its own")
+        return parties
+
+    @field_validator("label_holder")
+    @classmethod
+    def _label_holder_takes_part(cls, name: str, info: ValidationInfo) -> str:
+        if name not in info.data.get("parties", {name: None}):
+            raise ValueError("must be one of the names under [parties.NAME]")
+        return name
+
+    @property
+    def names(self) -> list[str]:
+        """All parties in canonical order."""
+        return sorted(self.parties)
+
+    @property
+    def feature_holders(self) -> list[str]:
+        return [name for name in self.names if name != self.label_holder]
+
+    @cached_property
+    def canonical(self) -> bytes:
+        """JSON with sorted keys, no blanks, ASCII only; every default spelled out."""
+        content = self.model_dump(mode="json")
+        return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of the canonical form, 32 bytes."""
+        return hashlib.sha256(self.canonical).digest()
+
+
+def first_difference(here: bytes, there: bytes, peer: str) -> str | None:
+    """The first field, in canonical order, that differs: `training.batch: 256 here, 512 at logistics`.
+
+    here, there: canonical contracts; `there` is what the peer says it holds, and is not trusted.
+    Returns None where the content is the same.
+    Raises RemoteProtocolError where `there` is too long or is not JSON.
+    """
+    if len(there) > CANONICAL_AT_MOST:
+        raise RemoteProtocolError(
+            f"{peer} sent a contract of {len(there)} bytes; at most {CANONICAL_AT_MOST} are allowed"
+        )
+    try:
+        theirs = json.loads(there.decode("ascii"))
+    except (ValueError, RecursionError):
+        raise RemoteProtocolError(
+            f"{peer} sent a contract that is not JSON; which version runs there?"
+        ) from None
+    found = _differing(json.loads(here), theirs, ())
+    if found is None:
+        return None
+    key, own, other = found
+    return f"{dotted(key) or 'the whole contract'}: {_short(own)} here, {_short(other)} at {peer}"
+
+
+_ABSENT: Any = object()
+
+
+def _differing(own: Any, other: Any, key: tuple[str, ...]) -> tuple[tuple[str, ...], Any, Any] | None:
+    # The depth is that of our own contract: what the peer nests deeper is never walked.
+    if isinstance(own, dict) and isinstance(other, dict):
+        for name in sorted(own.keys() | other.keys()):
+            found = _differing(own.get(name, _ABSENT), other.get(name, _ABSENT), (*key, name))
+            if found:
+                return found
+        return None
+    # 1, 1.0 and true are equal in Python and three things in JSON
+    same = own == other and _types(own) == _types(other)
+    return None if same else (key, own, other)
+
+
+def _types(value: Any) -> list[type]:
+    return [type(value), *map(type, value if isinstance(value, list) else ())]
+
+
+def _short(value: Any) -> str:
+    if value is _ABSENT:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list):
+        return "a list" if len(value) > 16 or not all(isinstance(v, int) for v in value) else str(value)[:64]
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,126 @@
+"""A TOML file held against its model: every fault found, each one line `file: key: what is wrong`."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+AT_MOST = 1 << 20
+"""Bytes of a file. Real ones have 2 KiB; whatever is larger was named by mistake."""
+
+
+class Section(BaseModel):
+    """A table of a TOML file. Unknown keys and values of another type are faults; nothing is converted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=Section)
+Key = tuple[str | int, ...]
+
+
+def read(path: Path, faults: list[str]) -> dict[str, Any]:
+    """The tables of a TOML file; empty, with a fault more, where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(AT_MOST + 1)
+        if len(text) > AT_MOST:
+            faults.append(f"{path}: larger than {AT_MOST >> 20} MiB; is this the right file?")
+            return {}
+        return tomllib.loads(text.decode("utf-8-sig"))
+    except FileNotFoundError:
+        faults.append(f"{path}: no such file; `party init NAME` writes one")
+    except OSError as error:
+        faults.append(f"{path}: cannot be read: {error.strerror}")
+    except UnicodeDecodeError as error:
+        line = text[: error.start].count(b"\n") + 1
+        faults.append(f"{path}: line {line}: not UTF-8 text; save the file as UTF-8")
+    except tomllib.TOMLDecodeError as error:
+        what, where = _position(str(error))
+        faults.append(f"{path}: {where}: not valid TOML: {what}")
+    except (RecursionError, ValueError):
+        faults.append(f"{path}: not valid TOML: nested too deeply, or a number with too many digits")
+    return {}
+
+
+def check(
+    model: type[S], tables: dict[str, Any], file: Path, faults: list[str], **context: object
+) -> S | None:
+    """The model of these tables, or None and a fault more for each thing wrong."""
+    try:
+        return model.model_validate(tables, context=context)
+    except ValidationError as error:
+        faults += [
+            f"{file}: {dotted(_key(fault['loc']))}: {_reason(model, fault)}"
+            for fault in error.errors(include_url=False)
+        ]
+        return None
+
+
+def dotted(key: Sequence[str | int]) -> str:
+    """`parties.platform.key`, `model.top_hidden[1]`; what is not a bare key is quoted, and kept short."""
+    words = "".join(f"[{part}]" if isinstance(part, int) else f".{_quoted(part)}" for part in key)
+    return words.removeprefix(".")
+
+
+def _quoted(part: str) -> str:
+    return part if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", part) else ascii(part[:64])
+
+
+def _key(loc: Key) -> Key:
+    # pydantic ends the place of a bad name of a table with this word
+    return loc[:-1] if loc and loc[-1] == "[key]" else loc
+
+
+def _reason(model: type[Section], fault: Any) -> str:
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key; {_nearest(model, fault['loc'])}"
+    if fault["type"] == "missing":
+        return "missing; please add it"
+    text = re.sub(r"^(Value error, |Input should be )", "", fault["msg"])
+    text = text.replace("valid dictionary", "table").replace("valid tuple", "list")
+    if fault["msg"].startswith("Input should be "):
+        text = f"must be {text}"
+    found = fault["input"]
+    if text.startswith("must ") and isinstance(found, bool | int | float | str) and len(str(found)) <= 80:
+        text += f", not {found!r}" if isinstance(found, str) else f", not {str(found).lower()}"
+    return text
+
+
+def _nearest(model: type[Section], loc: Key) -> str:
+    path = tuple(str(part) for part in loc)
+    keys = list(_keys(model))
+    beside = [key for key in keys if len(key) == len(path) and _same_table(key, path)]
+    elsewhere = {key[-1]: key for key in keys if "*" not in key}
+    if path[-1] in elsewhere:
+        return f"did you mean {dotted(elsewhere[path[-1]])}?"
+    for word in difflib.get_close_matches(path[-1], [key[-1] for key in beside], n=1):
+        return f"did you mean {dotted((*path[:-1], word))}?"
+    for word in difflib.get_close_matches(path[-1], list(elsewhere), n=1, cutoff=0.75):
+        return f"did you mean {dotted(elsewhere[word])}?"
+    return f"the keys here are {', '.join(sorted(key[-1] for key in beside))}"
+
+
+def _same_table(key: tuple[str, ...], path: tuple[str, ...]) -> bool:
+    return all(a in (b, "*") for a, b in zip(key[:-1], path[:-1], strict=True))
+
+
+def _keys(model: type[Section]) -> Iterator[tuple[str, ...]]:
+    """Every key that the model knows; `*` stands for a name that the user chooses."""
+    for name, field in model.model_fields.items():
+        yield (name,)
+        kind: Any = field.annotation
+        named = get_args(kind)[1:] if getattr(kind, "__origin__", None) is dict else ()
+        for section in (kind, *named):
+            if isinstance(section, type) and issubclass(section, Section):
+                yield from ((name, *("*" for _ in named), *rest) for rest in _keys(section))
+
+
+def _position(message: str) -> tuple[str, str]:
+    """tomllib says `what (at line 3, column 5)`."""
+    found = re.fullmatch(r"(.*) \(at (line \d+, column \d+|end of document)\)", message, re.DOTALL)
+    return (found[1], found[2]) if found else (message, "somewhere")

@@ -1,0 +1,43 @@
+# make demo    three company processes on this machine: align, train, compare
+# make test    lint, types and the tests that take seconds
+# Each sets up .venv first, if needed. Nothing else is required but Python >= 3.11 and make.
+
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO_ARGS ?=
+
+.PHONY: setup demo test test-slow lint protos clean
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	@echo "== Setting up .venv with the pinned packages (a few minutes, once)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 setup"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0 -e '.[dev]'
+	@touch $@
+
+demo: .venv/ready
+	@echo "== Three companies on this machine: make data, align, train, compare"
+	$(BIN)/party demo $(DEMO_ARGS)
+
+test: lint
+	@echo "== Tests (the slow ones: make test-slow)"
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: .venv/ready
+	@echo "== Slow tests: whole runs of real processes"
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/ready
+	@echo "== Lint and types"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+protos: .venv/ready
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. protos/party.proto
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo

@@ -1,0 +1,164 @@
+"""The handshake: do all parties hold the same contract, and is each who run.toml says it is?
+
+Every feature holder sends its hello to the hub; the hub answers with all hellos. Each party compares every
+contract with its own, field by field, before it agrees: it signs the run id and the hash of all hellos.
+The signatures go round in the same way. A replayed hello is of no use: the run id is made of fresh nonces,
+and only the holder of the pinned key can sign it. No data moves before this.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from google.protobuf.message import DecodeError
+
+from parties.certs import Identity, key_fingerprint, verify
+from parties.contract import CANONICAL_AT_MOST, Contract, first_difference
+from parties.errors import ContractError, IdentityError
+from parties.seal import Seal, seal_between
+from protos.party_pb2 import Agreement, Hello, Hellos
+from protos.rounds import Bind, Progress, Receive, RemoteProtocolError, Rounds, Send
+
+WIRE_VERSION = 1
+"""Of protos/party.proto and everything that crosses it."""
+
+HELLO_AT_MOST = CANONICAL_AT_MOST + (16 << 10)
+"""Bytes of one hello: a contract, a certificate and little else."""
+
+SIGNATURE_AT_MOST = 128
+"""Bytes of an ECDSA P-256 signature in DER (at most 72) and of the name beside it."""
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """What the handshake gives: the run's id, the seals with the other feature holders, and the proof.
+
+    signatures: every party's signature over `agreed`; with the hellos they show who agreed to what.
+    """
+
+    run: bytes
+    seals: Mapping[str, Seal]
+    agreed: bytes
+    signatures: Mapping[str, bytes]
+
+
+def handshake(
+    me: str, contract: Contract, identity: Identity, nonce: bytes, exchange: X25519PrivateKey
+) -> Rounds[Meeting]:
+    """nonce: 32 fresh bytes. Raises ContractError, IdentityError, RemoteProtocolError."""
+    hub = contract.label_holder
+    yield Progress("handshake", 0, 2)
+    own = Hello(
+        party=me,
+        version=WIRE_VERSION,
+        contract=contract.canonical,
+        nonce=nonce,
+        exchange_key=exchange.public_key().public_bytes_raw(),
+        certificate=identity.certificate_der,
+    )
+    if me == hub:
+        hellos = {hub: own}
+        for name in contract.feature_holders:
+            hellos[name] = _hello((yield Receive(name, "hello", HELLO_AT_MOST)), name)
+        run = run_id(contract, hellos)
+        yield Bind(run)
+        everyone = Hellos(hello=[hellos[name] for name in contract.names]).SerializeToString()
+        for name in contract.feature_holders:
+            yield Send(name, "hellos", everyone)
+    else:
+        yield Send(hub, "hello", own.SerializeToString())
+        everyone = yield Receive(hub, "hellos", HELLO_AT_MOST * len(contract.names))
+        hellos = _hellos(everyone, contract, own)
+        run = run_id(contract, hellos)
+        yield Bind(run)
+    for name in contract.names:
+        if name != me:
+            _check(hellos[name], contract)
+
+    yield Progress("handshake", 1, 2)
+    agreed = b"vertical agreement v1\0" + run + hashlib.sha256(everyone).digest()
+    signatures = {me: identity.sign(agreed)}
+    if me == hub:
+        for name in contract.feature_holders:
+            signature: bytes = yield Receive(name, "agree", SIGNATURE_AT_MOST)
+            signatures[name] = signature
+        for name in contract.feature_holders:
+            yield Send(name, "agreed", Agreement(signature=signatures).SerializeToString())
+    else:
+        yield Send(hub, "agree", signatures[me])
+        signatures = _agreement((yield Receive(hub, "agreed", SIGNATURE_AT_MOST * len(contract.names))))
+    for name in contract.names:
+        if not verify(hellos[name].certificate, agreed, signatures.get(name, b"")):
+            raise IdentityError(f"{name} did not sign the contract with the key that run.toml pins for it")
+
+    seals = {
+        name: seal_between(
+            exchange,
+            hellos[name].exchange_key,
+            run,
+            contract.parties[me].key,
+            contract.parties[name].key,
+        )
+        for name in contract.feature_holders
+        if me not in (hub, name)
+    }
+    yield Progress("handshake", 2, 2)
+    return Meeting(run, seals, agreed, signatures)
+
+
+def run_id(contract: Contract, hellos: Mapping[str, Hello]) -> bytes:
+    """SHA-256 over the contract's digest and one fresh nonce a party, in canonical order: 32 bytes."""
+    nonces = b"".join(hellos[name].nonce for name in contract.names)
+    return hashlib.sha256(b"vertical run v1\0" + contract.digest + nonces).digest()
+
+
+def _hello(payload: bytes, sender: str) -> Hello:
+    try:
+        hello = Hello.FromString(payload)
+    except DecodeError as error:
+        raise RemoteProtocolError(f"{sender} sent a hello that is not one") from error
+    if hello.party != sender or len(hello.nonce) != 32 or len(hello.exchange_key) != 32:
+        raise RemoteProtocolError(f"{sender} sent a hello with a wrong name, nonce or key length")
+    return hello
+
+
+def _hellos(payload: bytes, contract: Contract, own: Hello) -> dict[str, Hello]:
+    hub = contract.label_holder
+    try:
+        hellos = Hellos.FromString(payload).hello
+    except DecodeError as error:
+        raise RemoteProtocolError(f"{hub} sent hellos that are none") from error
+    if [hello.party for hello in hellos] != contract.names:
+        raise ContractError(
+            f"parties: {', '.join(contract.names)} here, but {hub} met other parties; compare run.toml"
+        )
+    if hellos[contract.names.index(own.party)] != own:
+        raise RemoteProtocolError(f"{hub} changed our hello")
+    return {hello.party: _hello(hello.SerializeToString(), hello.party) for hello in hellos}
+
+
+def _check(hello: Hello, contract: Contract) -> None:
+    if hello.version != WIRE_VERSION:
+        raise ContractError(
+            f"{hello.party} speaks version {hello.version} of the wire, we speak {WIRE_VERSION}: "
+            "install the same release at both"
+        )
+    difference = first_difference(contract.canonical, hello.contract, hello.party)
+    if difference is not None:
+        raise ContractError(f"the contracts differ: {difference}. All parties need the same run.toml")
+    try:
+        fingerprint = key_fingerprint(hello.certificate)
+    except ValueError as error:
+        raise RemoteProtocolError(f"{hello.party} sent a certificate that is not one") from error
+    if fingerprint != contract.parties[hello.party].key:
+        raise IdentityError(
+            f"{hello.party} has the key {fingerprint}, but run.toml pins {contract.parties[hello.party].key}"
+        )
+
+
+def _agreement(payload: bytes) -> dict[str, bytes]:
+    try:
+        return dict(Agreement.FromString(payload).signature)
+    except DecodeError as error:
+        raise RemoteProtocolError("the hub sent an agreement that is none") from error

@@ -1,0 +1,85 @@
+"""Where a party keeps its own: the secret of its private random streams, and a folder a run.
+
+storage/secret                     32 random bytes, made once, readable by the owner only
+storage/<party>.lock               held while `party run` runs
+storage/<name>-<run id>/<party>/   one run: alignment, model, summary.json, report.txt, ...
+
+Files appear whole or not at all: written beside their place, synced, renamed.
+"""
+
+import fcntl
+import hmac
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from parties.errors import StorageError
+
+
+def write(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write a file whole or not at all. Raises StorageError."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise StorageError(
+            f"cannot write {path}: {error.strerror}; free space or choose another storage"
+        ) from error
+
+
+@contextmanager
+def locked(storage: Path, party: str) -> Iterator[None]:
+    """Hold this party's lock on its storage. Raises StorageError if another process holds it."""
+    path = storage / f"{party}.lock"
+    try:
+        storage.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    except OSError as error:
+        raise StorageError(f"cannot use storage {storage}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StorageError(
+                f"another `party run` of {party} holds {path}; wait for it or give this run another storage"
+            ) from error
+        yield
+
+
+def own_secret(storage: Path) -> bytes:
+    """The 32 bytes from which this party's private random streams are derived; made at the first call."""
+    path = storage / "secret"
+    with suppress(FileNotFoundError):
+        secret = path.read_bytes()
+        if len(secret) != 32:
+            raise StorageError(f"{path} is damaged: it must hold 32 bytes; remove it to make a new one")
+        return secret
+    write(path, secrets.token_bytes(32), mode=0o600)
+    return path.read_bytes()
+
+
+def private_seed(secret: bytes, run: bytes, purpose: str) -> bytes:
+    """A private stream's seed, 32 bytes: HMAC-SHA-256 of run and purpose under the party's own secret.
+
+    Another run gets another stream, a restart of the same run the same one.
+    """
+    return hmac.digest(secret, b"vertical private stream v1\0" + run + purpose.encode(), "sha256")
+
+
+def run_folder(storage: Path, name: str, run: bytes, party: str) -> Path:
+    """Make the folder of one run of one party. name and party are validated by the contract."""
+    folder = storage / f"{name}-{run.hex()[:12]}" / party
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make {folder}: {error.strerror}") from error
+    return folder

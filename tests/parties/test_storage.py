@@ -1,0 +1,77 @@
+"""The run directory: files whole or not at all, a lock that refuses, a secret that stays."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from parties.errors import StorageError
+from parties.storage import locked, own_secret, private_seed, run_folder, write
+
+
+def test_write_replaces_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file"
+    write(path, b"one")
+    write(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert os.listdir(path.parent) == ["file"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write(path, b"one")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="No space left"):
+        write(path, b"two")
+    assert path.read_bytes() == b"one"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_write_where_a_file_is_in_the_way(tmp_path: Path) -> None:
+    write(tmp_path / "file", b"")
+    with pytest.raises(StorageError, match="cannot write"):
+        write(tmp_path / "file" / "below", b"")
+
+
+def test_the_lock_refuses_a_second_holder(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path, "a"),
+        locked(tmp_path, "b"),
+        pytest.raises(StorageError, match="another `party run` of a"),
+        locked(tmp_path, "a"),
+    ):
+        pass
+    with locked(tmp_path, "a"):
+        pass
+
+
+def test_the_secret_is_kept_and_private(tmp_path: Path) -> None:
+    secret = own_secret(tmp_path)
+    assert len(secret) == 32
+    assert own_secret(tmp_path) == secret
+    assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
+    (tmp_path / "secret").write_bytes(b"short")
+    with pytest.raises(StorageError, match="damaged"):
+        own_secret(tmp_path)
+
+
+def test_private_seeds_are_of_one_secret_run_and_purpose() -> None:
+    seeds = {
+        private_seed(secret, run, purpose)
+        for secret in (b"a" * 32, b"b" * 32)
+        for run in (b"1" * 32, b"2" * 32)
+        for purpose in ("bottom", "top")
+    }
+    assert len(seeds) == 8
+    assert private_seed(b"a" * 32, b"1" * 32, "bottom") in seeds
+
+
+def test_run_folder(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, "conversion", bytes(32), "platform")
+    assert folder == tmp_path / "conversion-000000000000" / "platform"
+    assert folder.is_dir()

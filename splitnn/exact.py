@@ -1,0 +1,220 @@
+"""The `exact` schedule: synchronous training across the cut, bit-identical to `splitnn.reference`.
+
+Each step, every feature holder sends the activation of its rows and gets the loss's gradient by it; the
+label holder's own bottom is treated alike, without the wire. `docs/splitnn.md` tells the life of a batch.
+"""
+
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from protos.rounds import Progress, Receive, RemoteProtocolError, Resume, Round, Rounds, Save, Send
+from splitnn.errors import TrainingError
+from splitnn.features import Features
+from splitnn.learner import Learner
+from splitnn.models import Bottom, Top
+from splitnn.plan import Plan
+from splitnn.schedule import EVALUATION_ROWS, Split, batches, chunks, steps_an_epoch
+from splitnn.stopping import judge
+from splitnn.tensors import decode, encode, encoded_size
+
+IMPROVED, WORSE, STOP = b"\x01", b"\x00", b"\x02"
+"""The label holder's verdict on an epoch: keep these weights / go on / stop and take the kept ones."""
+
+Part: TypeAlias = Generator[Round, Any, Tensor]
+
+
+@dataclass(frozen=True)
+class LabelHolderResult:
+    """Both models with the best epoch's weights, and what the label holder alone may know.
+
+    history: an entry an epoch with `train_loss` and the validation metrics. scores, labels: of the test part,
+    float32 [t], in its order. steps: optimiser steps taken; epochs: run, of which `best_epoch` was kept.
+    """
+
+    bottom: Bottom
+    top: Top
+    history: list[dict[str, float]]
+    scores: Tensor
+    labels: Tensor
+    steps: int
+    epochs: int
+    best_epoch: int
+
+
+@dataclass(frozen=True)
+class FeatureHolderResult:
+    """The bottom model with the best epoch's weights; steps, epochs, best_epoch as at the label holder."""
+
+    bottom: Bottom
+    steps: int
+    epochs: int
+    best_epoch: int
+
+
+def most_bytes_unanswered(plan: Plan, rows: Split) -> int:
+    """The most bytes a feature holder sends before it waits for an answer (a label holder sends less)."""
+    largest = max(min(plan.batch, len(rows.train)), *(min(EVALUATION_ROWS, len(part)) for part in rows[1:]))
+    return encoded_size((largest, plan.cut))
+
+
+def label_holder(
+    plan: Plan,
+    rows: Split,
+    features: Features,
+    labels: Split,
+    feature_holders: Sequence[str],
+    seed: bytes,
+    resume: Resume | None = None,
+) -> Rounds[LabelHolderResult]:
+    """Train with these feature holders (none is allowed: the label holder alone); see the module.
+
+    rows: entity indices of each part's examples, the same at every party. labels: their targets.
+    seed: this party's private seed. resume: a `Save` of an earlier incarnation, the same step at every party.
+    Raises RemoteProtocolError for a malformed message and TrainingError where the loss is not finite.
+    """
+    task = plan.objective
+    bottom = Bottom(plan, features.numeric.shape[1], features.levels, seed)
+    top = Top(plan, 1 + len(feature_holders), seed)
+    learner = Learner(plan, nn.ModuleList([bottom, top]))
+    if resume is not None:
+        learner.load(resume.state)
+    position = learner.position
+    epoch_steps = steps_an_epoch(len(rows.train), plan.batch)
+    exchange = _Exchange(plan, rows, position.epoch)
+
+    def activations(kind: str, own: Tensor) -> Generator[Round, Any, list[Tensor]]:
+        """One tensor a party, each a leaf of the autograd graph, so that each gets its gradient."""
+        shape = (len(own), plan.cut)
+        parts = [own.detach()]
+        for name in feature_holders:
+            payload = yield Receive(name, kind, at_most=encoded_size(shape))
+            parts.append(decode(payload, f"{kind} from {name!r}", shape, exchange.number))
+        return parts
+
+    def score(kind: str, part: Tensor) -> Generator[Round, Any, Tensor]:
+        """The logits [len(part), outputs] of a part's rows, in evaluation mode."""
+        learner.module.eval()
+        logits = []
+        for entities in chunks(part):
+            exchange.number += 1
+            with torch.no_grad():
+                own = bottom(*features.batch(entities))
+            cut = yield from activations(kind, own)
+            with torch.no_grad():
+                logits.append(top(cut))
+            for name in feature_holders:
+                yield Send(name, "scored", b"")
+        learner.module.train()
+        return torch.cat(logits)
+
+    while not position.stopped and position.epoch < plan.epochs:
+        total_loss = 0.0
+        order = batches(len(rows.train), plan.batch, plan.seed, position.epoch)
+        for step, batch in enumerate(order, position.epoch * epoch_steps + 1):
+            exchange.number += 1
+            own = bottom(*features.batch(rows.train[batch]))
+            targets = labels.train[batch]
+            cut = yield from activations("activation", own)
+            for part in cut:
+                part.requires_grad_()
+            loss = task.loss(top(cut), targets)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise TrainingError(f"the loss is not finite at step {step}: lower learning_rate in run.toml")
+            loss.backward()  # type: ignore[no-untyped-call]
+            for name, part in zip(feature_holders, cut[1:], strict=True):
+                yield Send(name, "gradient", encode(_gradient(part), exchange.number))
+            own.backward(_gradient(cut[0]))
+            learner.step()
+            total_loss += value * len(batch)
+            yield Progress("training", step, plan.epochs * epoch_steps)
+        logits = yield from score("validation", rows.validation)
+        metrics = task.metrics(labels.validation, task.link(logits))
+        position.history.append({"train_loss": total_loss / len(rows.train), **metrics})
+        improved, stop = judge(plan, position.history)
+        for name in feature_holders:
+            yield Send(name, "verdict", IMPROVED if improved else STOP if stop else WORSE)
+        learner.end_epoch(improved, stop)
+        yield Save(position.epoch, learner.state)
+
+    learner.restore_best()
+    logits = yield from score("test", rows.test)
+    return LabelHolderResult(
+        bottom=bottom,
+        top=top,
+        history=position.history,
+        scores=task.link(logits),
+        labels=labels.test,
+        steps=position.epoch * epoch_steps,
+        epochs=position.epoch,
+        best_epoch=position.best_epoch,
+    )
+
+
+def feature_holder(
+    plan: Plan,
+    rows: Split,
+    features: Features,
+    hub: str,
+    seed: bytes,
+    resume: Resume | None = None,
+) -> Rounds[FeatureHolderResult]:
+    """Train this party's bottom model with the label holder `hub`; arguments and errors as there."""
+    bottom = Bottom(plan, features.numeric.shape[1], features.levels, seed)
+    learner = Learner(plan, bottom)
+    if resume is not None:
+        learner.load(resume.state)
+    position = learner.position
+    epoch_steps = steps_an_epoch(len(rows.train), plan.batch)
+    exchange = _Exchange(plan, rows, position.epoch)
+
+    def score(kind: str, part: Tensor) -> Rounds[None]:
+        bottom.eval()
+        for entities in chunks(part):
+            exchange.number += 1
+            with torch.no_grad():
+                activation = bottom(*features.batch(entities))
+            yield Send(hub, kind, encode(activation, exchange.number))
+            # One chunk at a time, so that the label holder's inbox is bounded at any number of rows.
+            yield Receive(hub, "scored", at_most=0)
+        bottom.train()
+
+    while not position.stopped and position.epoch < plan.epochs:
+        order = batches(len(rows.train), plan.batch, plan.seed, position.epoch)
+        for step, batch in enumerate(order, position.epoch * epoch_steps + 1):
+            exchange.number += 1
+            activation = bottom(*features.batch(rows.train[batch]))
+            yield Send(hub, "activation", encode(activation, exchange.number))
+            payload = yield Receive(hub, "gradient", at_most=encoded_size(activation.shape))
+            gradient = decode(payload, f"gradient from {hub!r}", activation.shape, exchange.number)
+            activation.backward(gradient)
+            learner.step()
+            yield Progress("training", step, plan.epochs * epoch_steps)
+        yield from score("validation", rows.validation)
+        verdict = yield Receive(hub, "verdict", at_most=1)
+        if verdict not in (IMPROVED, WORSE, STOP) or (verdict != IMPROVED and not position.best_epoch):
+            raise RemoteProtocolError(f"an impossible verdict on epoch {position.epoch + 1} from {hub!r}")
+        learner.end_epoch(verdict == IMPROVED, verdict == STOP)
+        yield Save(position.epoch, learner.state)
+
+    learner.restore_best()
+    yield from score("test", rows.test)
+    return FeatureHolderResult(bottom, position.epoch * epoch_steps, position.epoch, position.best_epoch)
+
+
+class _Exchange:
+    """Numbers the tensors that cross the cut: a message of another step cannot pass for this one's."""
+
+    def __init__(self, plan: Plan, rows: Split, epochs_done: int) -> None:
+        validation_chunks = steps_an_epoch(len(rows.validation), EVALUATION_ROWS)
+        self.number = epochs_done * (steps_an_epoch(len(rows.train), plan.batch) + validation_chunks)
+
+
+def _gradient(part: Tensor) -> Tensor:
+    assert part.grad is not None
+    return part.grad

@@ -1,0 +1,41 @@
+"""Random streams that are a pure function of (seed, purpose), from SHAKE-256 (FIPS 202).
+
+NumPy and torch may change what their generators draw from one release to the next; a permutation that
+companies agree on without a message, and an initialisation that two machines must share, may not.
+Distinct purposes give independent streams: the purpose is length-prefixed, so no two inputs collide.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def stream(seed: bytes, purpose: str, size: int) -> bytes:
+    """The first `size` bytes of the stream of this seed and purpose."""
+    name = purpose.encode()
+    return hashlib.shake_256(len(name).to_bytes(4, "little") + name + seed).digest(size)
+
+
+def permutation(seed: bytes, purpose: str, n: int) -> Tensor:
+    """A uniform permutation of 0..n-1, int64 [n]: the stable argsort of n 64-bit words of the stream."""
+    words = np.frombuffer(stream(seed, purpose, 8 * n), "<u8")
+    return torch.from_numpy(np.argsort(words, kind="stable").astype(np.int64, copy=False))
+
+
+def uniform(seed: bytes, purpose: str, shape: Sequence[int], bound: float) -> Tensor:
+    """float32 of this shape, uniform on a grid of 2^24 points in [-bound, bound)."""
+    words = np.frombuffer(stream(seed, purpose, 4 * math.prod(shape)), "<u4")
+    unit = (words >> 8).astype(np.float32) * np.float32(2.0**-23) - np.float32(1)
+    return torch.from_numpy(unit * np.float32(bound)).reshape(tuple(shape))
+
+
+def generator(seed: bytes, purpose: str) -> torch.Generator:
+    """A torch generator of its own for dropout masks.
+
+    torch keeps 32 bits of its seed: enough for masks, never for a secret or for noise that hides one.
+    """
+    return torch.Generator().manual_seed(int.from_bytes(stream(seed, purpose, 4), "little"))

@@ -1,0 +1,51 @@
+"""The public schedule: which examples are in which part and batch. Every party computes it by itself."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from torch import Tensor
+
+from splitnn.randomness import permutation
+
+EVALUATION_ROWS = 8192
+"""Rows that are scored at a time: 1 MiB of activations at cut 32, so memory stays flat at any table size."""
+
+
+class Split(NamedTuple):
+    """The examples of each part: entity indices (int64) for the rows, targets (float32) for the labels.
+
+    Entity indices may repeat: several examples may point at one entity. Labels have the same lengths.
+    """
+
+    train: Tensor
+    validation: Tensor
+    test: Tensor
+
+
+def split_rows(n: int, validation: float, test: float, seed: bytes) -> Split:
+    """Split entities 0..n-1 by the public seed: the parts are disjoint, cover all, and are in random order.
+
+    validation, test: shares of n, rounded to whole rows. Raises ValueError where a part would be empty.
+    """
+    test_rows, validation_rows = round(n * test), round(n * validation)
+    train_rows = n - test_rows - validation_rows
+    if min(train_rows, validation_rows, test_rows) < 1:
+        raise ValueError(
+            f"{n} rows are too few to split into {validation:g} validation and {test:g} test: use more rows"
+        )
+    order = permutation(seed, "split", n)
+    return Split(order[:train_rows], order[train_rows : train_rows + validation_rows], order[-test_rows:])
+
+
+def batches(examples: int, batch: int, seed: bytes, epoch: int) -> Iterator[Tensor]:
+    """One epoch's batches: positions in the training part (int64), each once; the last batch is smaller."""
+    return chunks(permutation(seed, f"epoch {epoch}", examples), batch)
+
+
+def steps_an_epoch(examples: int, batch: int) -> int:
+    return -(-examples // batch)
+
+
+def chunks(rows: Tensor, size: int = EVALUATION_ROWS) -> Iterator[Tensor]:
+    """The rows in order, `size` at a time."""
+    return (rows[start : start + size] for start in range(0, len(rows), size))

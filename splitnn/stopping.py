@@ -1,0 +1,12 @@
+"""Early stopping: which epoch's weights to keep, and when to give up."""
+
+from collections.abc import Sequence
+
+from splitnn.plan import Plan
+
+
+def judge(plan: Plan, history: Sequence[dict[str, float]]) -> tuple[bool, bool]:
+    """Is the last epoch the best so far? Have `patience` epochs passed without a better one?"""
+    worth = [plan.objective.sign * entry[plan.objective.stop_on] for entry in history]
+    best = max(range(len(worth)), key=worth.__getitem__)  # the first of equals
+    return best == len(worth) - 1, len(worth) - 1 - best >= plan.patience

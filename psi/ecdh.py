@@ -1,0 +1,117 @@
+"""The engine `ecdh`: the oblivious PRF 2HashDH over ristretto255, F_k(x) = H2(x, k * H1(x)).
+
+Jarecki, Kiayias and Krawczyk 2014; in the form of RFC 9497, mode OPRF, suite ristretto255-SHA512, whose
+test vectors `tests/psi/test_ecdh.py` runs. The output is the RFC's, truncated to 32 bytes.
+"""
+
+from collections.abc import Sequence
+from hashlib import sha512
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protos.rounds import Progress, Receive, RemoteProtocolError, Rounds, Send
+from psi import ristretto
+from psi.interface import Setting
+
+CONTEXT: Final = b"OPRFV1-\0-ristretto255-SHA512"  # RFC 9497 section 3.1: mode 0x00
+GROUP_TAG: Final = b"HashToGroup-" + CONTEXT
+
+CHUNK: Final = 2048
+"""Elements a message: 64 KiB, some 40 ms of work, so that peers are fed early."""
+
+WINDOW: Final = 16
+"""Messages that the receiver has sent and not yet had answered, at most: memory stays bounded, and a
+second of round trip stays hidden."""
+
+OUTPUT: Final = 32
+
+Bytes = NDArray[np.uint8]
+
+
+def blind(inputs: list[bytes], blinds: bytes) -> bytes:
+    """RFC 9497 section 3.3.1, Blind: r * H1(x), one scalar r an input."""
+    return ristretto.multiply(blinds, ristretto.hash_to_group(inputs, GROUP_TAG), "this party")
+
+
+def finalize(inputs: list[bytes], elements: bytes) -> list[bytes]:
+    """RFC 9497 section 3.3.1, the hash in Finalize, of k * H1(x): 64 bytes an input."""
+    return [
+        sha512(
+            len(x).to_bytes(2, "big") + x + b"\0\x20" + elements[32 * i : 32 * i + 32] + b"Finalize"
+        ).digest()
+        for i, x in enumerate(inputs)
+    ]
+
+
+class Ecdh:
+    """The engine. One multiplication to blind, one a sender to evaluate, one a sender to unblind."""
+
+    def receiver(self, setting: Setting, senders: Sequence[str], digests: Bytes) -> Rounds[dict[str, Bytes]]:
+        """F under each sender's key, [n, 32] each. All senders get the same blinded elements."""
+        outputs: dict[str, list[bytes]] = {sender: [] for sender in senders}
+        chunks = _chunks(digests)
+        unblinds: list[bytes] = []
+        for step in range(len(chunks) + WINDOW):
+            if step < len(chunks):
+                blinds = ristretto.scalars(len(chunks[step]), setting.random)
+                blinded = blind(chunks[step], blinds)
+                unblinds.append(ristretto.inverses(blinds))
+                for sender in senders:
+                    yield Send(sender, "blinded", blinded)
+            answered = step - WINDOW
+            if 0 <= answered < len(chunks):
+                inputs, by, unblinds[answered] = chunks[answered], unblinds[answered], b""
+                for sender in senders:
+                    evaluated = yield from _elements(sender, "evaluated", len(inputs))
+                    elements = ristretto.multiply(by, evaluated, sender)
+                    outputs[sender] += finalize(inputs, elements)
+                yield Progress("psi", min(CHUNK * (answered + 1), len(digests)), len(digests))
+        return {sender: _outputs(hashed) for sender, hashed in outputs.items()}
+
+    def sender(self, setting: Setting, receiver: str, count: int, digests: Bytes) -> Rounds[Bytes]:
+        """Evaluate the receiver's elements under a fresh key; meanwhile, F of our own digests, [n, 32]."""
+        key = ristretto.scalars(1, setting.random)
+        own = iter(_chunks(digests))
+        outputs: list[bytes] = []
+        total = count + len(digests)
+        for start in range(0, count, CHUNK):
+            size = min(CHUNK, count - start)
+            blinded = yield from _elements(receiver, "blinded", size)
+            yield Send(receiver, "evaluated", ristretto.multiply(key, blinded, receiver))
+            # While the receiver works on that, a chunk of our own.
+            outputs += _evaluate(key, next(own, []))
+            yield Progress("psi", start + size + len(outputs), total)
+        for inputs in own:
+            outputs += _evaluate(key, inputs)
+            yield Progress("psi", count + len(outputs), total)
+        return _outputs(outputs)
+
+    def unread(self, at_most: int) -> int:
+        """A full window of messages, in either direction."""
+        return min(WINDOW * CHUNK, at_most) * ristretto.SIZE
+
+
+def _evaluate(key: bytes, inputs: list[bytes]) -> list[bytes]:
+    """RFC 9497 section 3.3.1, Evaluate, by whoever holds the key."""
+    hashed = ristretto.hash_to_group(inputs, GROUP_TAG)
+    return finalize(inputs, ristretto.multiply(key, hashed, "this party"))
+
+
+def _elements(sender: str, kind: str, count: int) -> Rounds[bytes]:
+    """Exactly `count` encoded elements; multiplication decides later whether they are valid."""
+    size = count * ristretto.SIZE
+    payload: bytes = yield Receive(sender, kind, at_most=size)
+    if len(payload) != size:
+        raise RemoteProtocolError(f"{sender} sent {len(payload)} bytes of {kind!r}, not the {size} announced")
+    return payload
+
+
+def _chunks(digests: Bytes) -> list[list[bytes]]:
+    each = [row.tobytes() for row in digests]
+    return [each[i : i + CHUNK] for i in range(0, len(each), CHUNK)]
+
+
+def _outputs(hashed: list[bytes]) -> Bytes:
+    return np.frombuffer(b"".join([full[:OUTPUT] for full in hashed]), np.uint8).reshape(-1, OUTPUT)

@@ -4,8 +4,9 @@ Every message is one line that says what is wrong, where, and what to do. It nam
 line number and parties; never an id, a label, a value of a feature or a key.
 """
 
-from psi.ids import IdError
 from protos.rounds import Cancelled, LocalProtocolError, PeerFailed, PeerTimeout, RemoteProtocolError
+from psi.ids import IdError
+from splitnn.errors import TrainingError
 
 
 class PartyError(Exception):
@@ -52,6 +53,7 @@ EXIT_CODES: list[tuple[type[BaseException], int, str]] = [
     (RemoteProtocolError, 9, "a peer broke the protocol"),
     (AlignmentError, 10, "too few common users"),
     (StorageError, 11, "storage"),
+    (TrainingError, 12, "training"),
     (LocalProtocolError, 70, "a fault in this program"),
     (Cancelled, 130, "interrupted"),
     (KeyboardInterrupt, 130, "interrupted"),

@@ -66,15 +66,14 @@ def handshake(
         everyone = Hellos(hello=[hellos[name] for name in contract.names]).SerializeToString()
         for name in contract.feature_holders:
             yield Send(name, "hellos", everyone)
+        _check(hellos, contract, me)  # after the others can see what differs, too
     else:
         yield Send(hub, "hello", own.SerializeToString())
         everyone = yield Receive(hub, "hellos", HELLO_AT_MOST * len(contract.names))
         hellos = _hellos(everyone, contract, own)
+        _check(hellos, contract, me)
         run = run_id(contract, hellos)
         yield Bind(run)
-    for name in contract.names:
-        if name != me:
-            _check(hellos[name], contract)
 
     yield Progress("handshake", 1, 2)
     agreed = b"vertical agreement v1\0" + run + hashlib.sha256(everyone).digest()
@@ -138,23 +137,27 @@ def _hellos(payload: bytes, contract: Contract, own: Hello) -> dict[str, Hello]:
     return {hello.party: _hello(hello.SerializeToString(), hello.party) for hello in hellos}
 
 
-def _check(hello: Hello, contract: Contract) -> None:
-    if hello.version != WIRE_VERSION:
-        raise ContractError(
-            f"{hello.party} speaks version {hello.version} of the wire, we speak {WIRE_VERSION}: "
-            "install the same release at both"
-        )
-    difference = first_difference(contract.canonical, hello.contract, hello.party)
-    if difference is not None:
-        raise ContractError(f"the contracts differ: {difference}. All parties need the same run.toml")
-    try:
-        fingerprint = key_fingerprint(hello.certificate)
-    except ValueError as error:
-        raise RemoteProtocolError(f"{hello.party} sent a certificate that is not one") from error
-    if fingerprint != contract.parties[hello.party].key:
-        raise IdentityError(
-            f"{hello.party} has the key {fingerprint}, but run.toml pins {contract.parties[hello.party].key}"
-        )
+def _check(hellos: Mapping[str, Hello], contract: Contract, me: str) -> None:
+    """Does everybody else speak our version, hold our contract, and show the pinned key?"""
+    for name, hello in hellos.items():
+        if name == me:
+            continue
+        if hello.version != WIRE_VERSION:
+            raise ContractError(
+                f"{name} speaks version {hello.version} of the wire, we speak {WIRE_VERSION}: "
+                "install the same release at both"
+            )
+        difference = first_difference(contract.canonical, hello.contract, name)
+        if difference is not None:
+            raise ContractError(f"the contracts differ: {difference}. All parties need the same run.toml")
+        try:
+            fingerprint = key_fingerprint(hello.certificate)
+        except IdentityError as error:
+            raise RemoteProtocolError(f"{name} sent a certificate that is not one") from error
+        if fingerprint != contract.parties[name].key:
+            raise IdentityError(
+                f"{name} has the key {fingerprint}, but run.toml pins {contract.parties[name].key}"
+            )
 
 
 def _agreement(payload: bytes) -> dict[str, bytes]:

@@ -18,6 +18,15 @@ MOST_PAYLOAD = 1 << 20
 HEARTBEAT = ""
 """The kind of a frame that carries only an acknowledgement; its sequence is 0."""
 
+CONTROL = "link/"
+"""Kinds that begin so are the link's own: a party that gives up says so in whichever run it believes to be."""
+
+LONGEST_NAME = 64
+"""Characters of a kind or a party's name."""
+
+FRAME_COST = 128
+"""Bytes charged for holding a frame beside its payload: a million empty messages are not free either."""
+
 
 def chunks(payload: bytes | Iterable[bytes], size: int = CHUNK) -> Iterator[tuple[bytes, bool]]:
     """Cut a payload into (chunk, is it the last); an empty payload is one empty chunk."""
@@ -48,6 +57,7 @@ class Line:
         self.incarnation = incarnation
         self._sent = 0
         self._received = 0
+        self._withheld: dict[int, None] = {}  # in order
         self._unacknowledged: deque[Frame] = deque()
         self.unacknowledged_bytes = 0
 
@@ -61,7 +71,7 @@ class Line:
             sender=sender,
             receiver=receiver,
             sequence=self._sent,
-            acknowledgement=self._received,
+            acknowledgement=self.acknowledgement,
             kind=kind,
             chunk=chunk,
             last=last,
@@ -79,9 +89,22 @@ class Line:
             incarnation=self.incarnation,
             sender=sender,
             receiver=receiver,
-            acknowledgement=self._received,
+            acknowledgement=self.acknowledgement,
             kind=HEARTBEAT,
         )
+
+    @property
+    def acknowledgement(self) -> int:
+        """What we tell the other end: all frames up to this one need not be kept any longer."""
+        return next(iter(self._withheld)) - 1 if self._withheld else self._received
+
+    def withhold(self, sequence: int) -> None:
+        """Do not acknowledge this frame, the newest, yet: whoever relays it has no room on its second line."""
+        self._withheld[sequence] = None
+
+    def release(self, sequence: int) -> None:
+        """The frame may be acknowledged (as soon as all before it may be)."""
+        self._withheld.pop(sequence, None)
 
     def accept(self, frame: Frame) -> bool:
         """Take note of a frame from the other end; is it the next one, to be delivered?
@@ -90,9 +113,12 @@ class Line:
         another run, session or incarnation, an acknowledgement of what was never sent, an oversize
         payload, or a gap in the sequence.
         """
+        if max(len(frame.run), len(frame.kind), len(frame.sender), len(frame.receiver)) > LONGEST_NAME:
+            raise RemoteProtocolError("a frame whose run, kind, sender or receiver is too long")
         if frame.session != self.session or frame.incarnation != self.incarnation:
             raise RemoteProtocolError(f"a frame of another session or incarnation from {frame.sender!r}")
-        if frame.sequence and frame.run != (self.run or self._claimed or frame.run):
+        control = frame.kind.startswith(CONTROL)
+        if frame.sequence and not control and frame.run != (self.run or self._claimed or frame.run):
             raise RemoteProtocolError(f"a frame of another run from {frame.sender!r}")
         if frame.acknowledgement > self._sent:
             raise RemoteProtocolError(f"{frame.sender!r} acknowledges a frame that was never sent")
@@ -105,7 +131,8 @@ class Line:
         if frame.sequence != self._received + 1:
             return False
         self._received += 1
-        self._claimed = frame.run
+        if not control:
+            self._claimed = frame.run
         return True
 
     def bind(self, run: bytes) -> None:
@@ -117,7 +144,7 @@ class Line:
     def resend(self) -> list[Frame]:
         """After a cut: what the other end may not have. The same bytes, but for the acknowledgement."""
         for frame in self._unacknowledged:
-            frame.acknowledgement = self._received
+            frame.acknowledgement = self.acknowledgement
         return list(self._unacknowledged)
 
 
@@ -131,7 +158,7 @@ class Inbox:
         self.sender = sender
         self._at_most = at_most
         self._held = 0
-        self._whole: deque[tuple[str, bytes]] = deque()
+        self._whole: deque[tuple[str, bytes, int]] = deque()
         self._parts: list[bytes] = []
         self._part_bytes = 0
         self._kind = ""
@@ -140,19 +167,21 @@ class Inbox:
         """Take the next chunk; does it complete a message? Raises RemoteProtocolError, the chunk unused."""
         if frame.chunk != len(self._parts) or (self._parts and frame.kind != self._kind) or not frame.kind:
             raise RemoteProtocolError(f"{self.sender!r} mixed up the chunks of its message {frame.kind!r}")
-        if self._held + len(frame.payload) > self._at_most:
+        cost = len(frame.payload) + FRAME_COST
+        if self._held + cost > self._at_most:
             raise RemoteProtocolError(
                 f"{self.sender!r} sent more than the {self._at_most} bytes that may wait here unread"
             )
         if not frame.last and not frame.payload:
             raise RemoteProtocolError(f"{self.sender!r} sent an empty chunk inside a message")
-        self._held += len(frame.payload)
+        self._held += cost
         self._part_bytes += len(frame.payload)
         self._parts.append(frame.payload)
         self._kind = frame.kind
         if not frame.last:
             return False
-        self._whole.append((frame.kind, self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)))
+        whole = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._whole.append((frame.kind, whole, self._part_bytes + FRAME_COST * len(self._parts)))
         self._parts, self._part_bytes = [], 0
         return True
 
@@ -173,9 +202,16 @@ class Inbox:
             raise RemoteProtocolError(f"{kind!r} from {self.sender!r} is over its {at_most} bytes")
         if not self._whole:
             return None
-        _, payload = self._whole.popleft()
-        self._held -= len(payload)
+        _, payload, cost = self._whole.popleft()
+        self._held -= cost
         return payload
+
+    @property
+    def next_kind(self) -> str | None:
+        """The kind of the next message, None if nothing of it is here."""
+        if self._whole:
+            return self._whole[0][0]
+        return self._kind if self._parts else None
 
     def __bool__(self) -> bool:
         """Is anything here, whole or in part?"""

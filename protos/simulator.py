@@ -285,10 +285,14 @@ class Simulation(Generic[T]):
                 party.phase = phase
                 self._soon(party, party.traffic)
             case Bind(run):
-                for (end, _), line in self._lines.items():
-                    if end == party.name:
-                        line.bind(run)
-                self._soon(party, None)
+                try:
+                    for (end, _), line in self._lines.items():
+                        if end == party.name:
+                            line.bind(run)
+                except RemoteProtocolError as error:
+                    self._fail(party, error)
+                else:
+                    self._soon(party, None)
 
     def _late(self, party: _Party[T], rounds: Rounds[T], wait: int) -> None:
         if party.waiting and party.rounds is rounds and party.waits == wait:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protos.line import Gap, Inbox, Line, chunks
+from protos.line import FRAME_COST, Gap, Inbox, Line, chunks
 from protos.party_pb2 import Frame
 from protos.rounds import RemoteProtocolError
 
@@ -113,7 +113,7 @@ def chunk(kind: str, index: int, last: bool, payload: bytes = b"x") -> Frame:
     ],
 )
 def test_mixed_up_or_too_many_chunks(frames: list[Frame]) -> None:
-    inbox = Inbox("a", at_most=10)
+    inbox = Inbox("a", at_most=10 + 2 * FRAME_COST)
     for frame in frames[:-1]:
         inbox.put(frame)
     with pytest.raises(RemoteProtocolError, match="'a'"):

@@ -1,0 +1,51 @@
+"""What the label holder could have had without its partners: the yardstick of the federation's lift."""
+
+import numpy as np
+import torch
+
+from parties.features import Pipeline
+from parties.run import Outcome, Prepared, features_of, plan_of
+from parties.storage import private_seed
+from splitnn import reference
+from splitnn.schedule import Split
+
+
+def baselines(prepared: Prepared, outcome: Outcome) -> dict[str, dict[str, float]]:
+    """Test metrics of the label holder's own columns, on the federation's own test rows.
+
+    alone: trained on the same aligned rows. alone_all_rows: on all its rows but the aligned validation and
+    test rows; more rows than the federation has, so that the lift is not flattered.
+    """
+    assert prepared.labels is not None
+    alignment, aligned = outcome.alignment, outcome.split
+    held_out = alignment[torch.cat((aligned.validation, aligned.test)).numpy()]
+    own = np.setdiff1d(prepared.ids.rows, held_out)
+    everything = np.concatenate((own, held_out))
+    parts = [len(own), len(aligned.validation), len(aligned.test)]
+    return {
+        "alone": _train(prepared, outcome, outcome.pipeline, alignment, aligned),
+        "alone_all_rows": _train(
+            prepared,
+            outcome,
+            Pipeline.fit(prepared.table, own),
+            everything,
+            Split(*torch.arange(len(everything)).split(parts)),
+        ),
+    }
+
+
+def _train(
+    prepared: Prepared, outcome: Outcome, pipeline: Pipeline, rows: np.ndarray, split: Split
+) -> dict[str, float]:
+    """Train on these rows of the table alone, with the federation's plan; the test part's metrics."""
+    assert prepared.labels is not None
+    plan, me = plan_of(prepared.config.contract), prepared.config.name
+    labels = torch.from_numpy(prepared.labels[rows])
+    result = reference.train(
+        plan,
+        split,
+        {me: features_of(pipeline, prepared.table, rows)},
+        Split(*(labels[part] for part in split)),
+        {me: private_seed(prepared.secret, outcome.meeting.run, "model")},
+    )
+    return plan.objective.metrics(result.labels, result.scores)

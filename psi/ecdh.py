@@ -4,8 +4,10 @@ Jarecki, Kiayias and Krawczyk 2014; in the form of RFC 9497, mode OPRF, suite ri
 test vectors `tests/psi/test_ecdh.py` runs. The output is the RFC's, truncated to 32 bytes.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from hashlib import sha512
+from itertools import zip_longest
 from typing import Final
 
 import numpy as np
@@ -32,7 +34,7 @@ Bytes = NDArray[np.uint8]
 
 def blind(inputs: list[bytes], blinds: bytes) -> bytes:
     """RFC 9497 section 3.3.1, Blind: r * H1(x), one scalar r an input."""
-    return ristretto.multiply(blinds, ristretto.hash_to_group(inputs, GROUP_TAG), "this party")
+    return ristretto.multiply(blinds, _hashed(inputs), "this party")
 
 
 def finalize(inputs: list[bytes], elements: bytes) -> list[bytes]:
@@ -50,9 +52,9 @@ class Ecdh:
 
     def receiver(self, setting: Setting, senders: Sequence[str], digests: Bytes) -> Rounds[dict[str, Bytes]]:
         """F under each sender's key, [n, 32] each. All senders get the same blinded elements."""
-        outputs: dict[str, list[bytes]] = {sender: [] for sender in senders}
+        outputs = {sender: bytearray() for sender in senders}
         chunks = _chunks(digests)
-        unblinds: list[bytes] = []
+        unblinds: deque[bytes] = deque()
         for step in range(len(chunks) + WINDOW):
             if step < len(chunks):
                 blinds = ristretto.scalars(len(chunks[step]), setting.random)
@@ -62,45 +64,40 @@ class Ecdh:
                     yield Send(sender, "blinded", blinded)
             answered = step - WINDOW
             if 0 <= answered < len(chunks):
-                inputs, by, unblinds[answered] = chunks[answered], unblinds[answered], b""
+                inputs, unblind = chunks[answered], unblinds.popleft()
                 for sender in senders:
                     evaluated = yield from _elements(sender, "evaluated", len(inputs))
-                    elements = ristretto.multiply(by, evaluated, sender)
-                    outputs[sender] += finalize(inputs, elements)
+                    outputs[sender] += _outputs(inputs, ristretto.multiply(unblind, evaluated, sender))
                 yield Progress("psi", min(CHUNK * (answered + 1), len(digests)), len(digests))
-        return {sender: _outputs(hashed) for sender, hashed in outputs.items()}
+        return {sender: _rows(hashed) for sender, hashed in outputs.items()}
 
     def sender(self, setting: Setting, receiver: str, count: int, digests: Bytes) -> Rounds[Bytes]:
         """Evaluate the receiver's elements under a fresh key; meanwhile, F of our own digests, [n, 32]."""
         key = ristretto.scalars(1, setting.random)
-        own = iter(_chunks(digests))
-        outputs: list[bytes] = []
-        total = count + len(digests)
-        for start in range(0, count, CHUNK):
-            size = min(CHUNK, count - start)
-            blinded = yield from _elements(receiver, "blinded", size)
-            yield Send(receiver, "evaluated", ristretto.multiply(key, blinded, receiver))
-            # While the receiver works on that, a chunk of our own.
-            outputs += _evaluate(key, next(own, []))
-            yield Progress("psi", start + size + len(outputs), total)
-        for inputs in own:
-            outputs += _evaluate(key, inputs)
-            yield Progress("psi", count + len(outputs), total)
-        return _outputs(outputs)
+        outputs = bytearray()
+        theirs = [min(CHUNK, count - start) for start in range(0, count, CHUNK)]
+        done, total = 0, count + len(digests)
+        for size, own in zip_longest(theirs, _chunks(digests)):
+            if size:
+                blinded = yield from _elements(receiver, "blinded", size)
+                yield Send(receiver, "evaluated", ristretto.multiply(key, blinded, receiver))
+            if own:  # while the receiver works on its chunk, one of ours
+                outputs += _outputs(own, ristretto.multiply(key, _hashed(own), setting.me))
+            done += (size or 0) + len(own or ())
+            yield Progress("psi", done, total)
+        return _rows(outputs)
 
     def unread(self, at_most: int) -> int:
-        """A full window of messages, in either direction."""
-        return min(WINDOW * CHUNK, at_most) * ristretto.SIZE
+        """A full window of messages, and the one that overlaps it."""
+        return min((WINDOW + 1) * CHUNK, at_most) * ristretto.SIZE
 
 
-def _evaluate(key: bytes, inputs: list[bytes]) -> list[bytes]:
-    """RFC 9497 section 3.3.1, Evaluate, by whoever holds the key."""
-    hashed = ristretto.hash_to_group(inputs, GROUP_TAG)
-    return finalize(inputs, ristretto.multiply(key, hashed, "this party"))
+def _hashed(inputs: list[bytes]) -> bytes:
+    return ristretto.hash_to_group(inputs, GROUP_TAG)
 
 
 def _elements(sender: str, kind: str, count: int) -> Rounds[bytes]:
-    """Exactly `count` encoded elements; multiplication decides later whether they are valid."""
+    """Exactly `count` encoded elements; the multiplication that follows finds out if they are valid."""
     size = count * ristretto.SIZE
     payload: bytes = yield Receive(sender, kind, at_most=size)
     if len(payload) != size:
@@ -113,5 +110,9 @@ def _chunks(digests: Bytes) -> list[list[bytes]]:
     return [each[i : i + CHUNK] for i in range(0, len(each), CHUNK)]
 
 
-def _outputs(hashed: list[bytes]) -> Bytes:
-    return np.frombuffer(b"".join([full[:OUTPUT] for full in hashed]), np.uint8).reshape(-1, OUTPUT)
+def _outputs(inputs: list[bytes], elements: bytes) -> bytes:
+    return b"".join([full[:OUTPUT] for full in finalize(inputs, elements)])
+
+
+def _rows(outputs: bytearray) -> Bytes:
+    return np.frombuffer(bytes(outputs), np.uint8).reshape(-1, OUTPUT)

@@ -94,7 +94,7 @@ def _products(each: list[bytes]) -> Iterator[bytes]:
 
 
 def _expand(message: bytes, suffix: bytes) -> bytes:
-    """expand_message_xmd with SHA-512 to 64 bytes (RFC 9380 section 5.3.1); suffix: the tag and its length."""
+    """expand_message_xmd with SHA-512, 64 bytes (RFC 9380 section 5.3.1); suffix: the tag and its length."""
     first = sha512(bytes(128) + message + b"\0\x40\0" + suffix).digest()
     return sha512(first + b"\1" + suffix).digest()
 

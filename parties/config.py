@@ -1,36 +1,19 @@
 """party.toml: what one party keeps to itself; and `load`, which reads it and the run.toml that it names."""
 
-import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo, field_validator
 
+from parties.address import Address
 from parties.contract import Contract, PartyName
 from parties.document import Section, check, read
 from parties.errors import ConfigError
 
 Role = Literal["label holder", "feature holder"]
 Scalar = str | int | float | bool
-
-
-class Address(NamedTuple):
-    """host:port; an IPv6 host is written in brackets."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def loopback(self) -> bool:
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
 
 
 def _resolved(path: Path, info: ValidationInfo) -> Path:
@@ -47,14 +30,13 @@ def _existing(path: Path) -> Path:
 
 
 def _address(value: object) -> Address:
-    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    bracketed = bare != host
-    if not bare or (":" in bare) != bracketed or not port.isascii() or not port.isdecimal() or len(port) > 5:
-        raise ValueError("must be host:port, such as platform.example.com:50051 or [::1]:50051")
-    if not 1 <= int(port) <= 65535:
+    try:
+        address = Address.parse(value if isinstance(value, str) else "")
+    except (ConfigError, ValueError):
+        raise ValueError("must be host:port, such as platform.example.com:50051 or [::1]:50051") from None
+    if address.port == 0:
         raise ValueError("the port must be 1 to 65535")
-    return Address(bare, int(port))
+    return address
 
 
 def _scalar(value: object) -> Scalar:
@@ -226,6 +208,6 @@ def _table(tables: dict[str, Any], key: str) -> dict[str, Any]:
 
 def _on_loopback(text: str) -> bool:
     try:
-        return _address(text).loopback
+        return _address(text).is_loopback
     except ValueError:
         return True  # not an address at all: already a fault of its own

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from parties.certs import PARTY_NAME
 from parties.document import Section, dotted
 from protos.rounds import RemoteProtocolError
 
@@ -16,7 +17,7 @@ CANONICAL_AT_MOST = 64 << 10
 
 
 def _party_name(name: str) -> str:
-    if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", name):
+    if not PARTY_NAME.fullmatch(name):
         raise ValueError("a party's name is 1 to 32 of a-z, 0-9 and '-', and begins with a letter")
     return name
 
@@ -80,8 +81,8 @@ class Model(Section):
     """The split network; splitnn.plan says what each number shapes."""
 
     task: Literal["binary"] = "binary"
-    cut: int = Field(default=16, ge=1, le=4096)
-    bottom_hidden: Widths = (64,)
+    cut: int = Field(default=32, ge=1, le=4096)
+    bottom_hidden: Widths = (128,)
     top_hidden: Widths = (64,)
     dropout: float = Field(default=0.1, ge=0, lt=1)
 
@@ -92,10 +93,10 @@ class Training(Section):
     schedule: Literal["exact"] = "exact"
     optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: float = Field(default=1e-3, gt=0, le=100)
-    weight_decay: float = Field(default=0.0, ge=0, le=100)
-    batch: int = Field(default=1024, ge=1, le=1 << 20)
-    epochs: int = Field(default=30, ge=1, le=100_000)
-    patience: int = Field(default=4, ge=1, le=100_000)
+    weight_decay: float = Field(default=1e-4, ge=0, le=100)
+    batch: int = Field(default=256, ge=1, le=1 << 20)
+    epochs: int = Field(default=50, ge=1, le=100_000)
+    patience: int = Field(default=8, ge=1, le=100_000)
 
 
 class Evaluation(Section):

@@ -12,6 +12,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 AT_MOST = 1 << 20
 """Bytes of a file. Real ones have 2 KiB; whatever is larger was named by mistake."""
 
+TYPES = {
+    "model_type": "a table",
+    "dict_type": "a table",
+    "tuple_type": "a list",
+    "string_type": "a string",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+}
+"""pydantic's types of faults, in the words of TOML."""
+
 
 class Section(BaseModel):
     """A table of a TOML file. Unknown keys and values of another type are faults; nothing is converted."""
@@ -81,10 +92,8 @@ def _reason(model: type[Section], fault: Any) -> str:
         return f"unknown key; {_nearest(model, fault['loc'])}"
     if fault["type"] == "missing":
         return "missing; please add it"
-    text = re.sub(r"^(Value error, |Input should be )", "", fault["msg"])
-    text = text.replace("valid dictionary", "table").replace("valid tuple", "list")
-    if fault["msg"].startswith("Input should be "):
-        text = f"must be {text}"
+    text = fault["msg"].removeprefix("Value error, ").replace("Input should be ", "must be ")
+    text = f"must be {TYPES[fault['type']]}" if fault["type"] in TYPES else text
     found = fault["input"]
     if text.startswith("must ") and isinstance(found, bool | int | float | str) and len(str(found)) <= 80:
         text += f", not {found!r}" if isinstance(found, str) else f", not {str(found).lower()}"

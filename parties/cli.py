@@ -1,0 +1,162 @@
+"""The command line: `party init | certs | check | run | demo`.
+
+Everything heavy is imported inside the command that needs it, so that `party --help` answers at once.
+"""
+
+import json
+import os
+import signal
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+app = typer.Typer(
+    name="party",
+    help="Several companies train one model on the users they share; every row stays at home.",
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="This party's party.toml.")]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable: one JSON document on stdout.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"party {version('vertical-parties')}")
+        raise typer.Exit
+
+
+@app.callback()
+def party(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of `party` itself."""
+
+
+@app.command()
+def init(
+    name: Annotated[str, typer.Argument(help="This party's name, such as logistics.")],
+    label_holder: Annotated[
+        bool, typer.Option("--label-holder", help="This party holds the label, and the others dial in to it.")
+    ] = False,
+    folder: Annotated[Path, typer.Option(help="Where to write.")] = Path(),
+) -> None:
+    """Write a commented party.toml and run.toml."""
+    import secrets
+
+    from parties.init import init
+
+    written = init(folder, name, label_holder=label_holder, seed=secrets.randbits(32))
+    for path in written:
+        typer.echo(f"wrote {path}")
+    if len(written) == 1:
+        typer.echo(f"kept  {folder / 'run.toml'}")
+    typer.echo(
+        "Next: certificates (`party certs` makes some for a trial), each party's key into run.toml,\n"
+        f"your file and columns into party.toml, then `party check -c {folder / 'party.toml'}`."
+    )
+
+
+@app.command()
+def certs(
+    names: Annotated[list[str] | None, typer.Argument(help="The parties' names.", metavar="NAME...")] = None,
+    folder: Annotated[Path, typer.Option(help="Where to write.")] = Path("certs"),
+    host: Annotated[
+        str | None, typer.Option(help="A host name or address to put into the certificates.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace certificates that are there.")] = False,
+    fingerprint: Annotated[
+        Path | None, typer.Option(help="Only print the pin of this certificate.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Make a development CA and one certificate a party."""
+    from parties.certs import issue
+    from parties.errors import ConfigError
+    from parties.own import pin_of
+
+    if fingerprint is not None:
+        typer.echo(f'key = "{pin_of(fingerprint)}"')
+        return
+    if not names:
+        raise ConfigError("certs: name the parties, such as `party certs platform logistics`")
+    issue(folder, names, host=host, force=force)
+    for name in names:
+        typer.echo(f'[parties.{name}]\nkey = "{pin_of(folder / f"{name}.pem")}"\n')
+    typer.echo(
+        f"Wrote {folder}. Each party gets ca.pem, its own .pem and its own .key, and nobody else's .key.",
+        err=True,
+    )
+
+
+@app.command()
+def check(config: ConfigFile = Path("party.toml"), as_json: Json = False) -> None:
+    """Try config, data, certificate and hub; say what will leave."""
+    from parties.check import check, text
+    from parties.config import load
+
+    findings = check(load(config))
+    typer.echo(json.dumps(findings.as_json(), indent=2) if as_json else text(findings))
+    if findings.fault is not None:
+        raise findings.fault
+
+
+@app.command()
+def run(config: ConfigFile = Path("party.toml"), as_json: Json = False) -> None:
+    """Meet the other parties, align, train and evaluate."""
+    from parties.config import load
+
+    loaded = load(config)
+    from parties.progress import Bars
+    from parties.run import run_party
+    from parties.summary import report
+
+    with Bars() as bars:
+        summary = run_party(loaded, bars)
+    typer.echo(json.dumps(summary, indent=2) if as_json else report(summary), nl=as_json)
+
+
+def _stopped(number: int, frame: FrameType | None) -> None:
+    """The first signal ends the run in good order; the second ends the process."""
+    from protos.rounds import Cancelled
+
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, lambda *_: os._exit(130))
+    raise Cancelled(f"stopped by {signal.Signals(number).name}; a second one forces")
+
+
+def main() -> NoReturn:
+    """The entry point: every error is one line a fault on stderr, and its class's exit code."""
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, _stopped)
+    try:
+        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0)
+    except Exception as error:
+        sys.exit(_failed(error, as_json="--json" in sys.argv[1:]))
+
+
+def _failed(error: Exception, as_json: bool) -> int:
+    """Tell of an error; returns the exit code."""
+    usage = getattr(error, "format_message", None)  # typer's own errors: a wrong option, a missing argument
+    if usage is not None:
+        code, message = 2, f"{str(usage()).rstrip('.')}; see `party --help`"
+    else:
+        from parties.errors import exit_code
+
+        code, message = exit_code(error), str(error)
+        if code == 1:
+            from parties.crash import report
+
+            message = report(error)
+    for line in message.splitlines():
+        print(f"party: {line}", file=sys.stderr)
+    if as_json:
+        fault: dict[str, Any] = {"class": type(error).__name__, "message": message, "exit_code": code}
+        print(json.dumps({"error": fault}, indent=2))
+    return code

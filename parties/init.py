@@ -1,0 +1,114 @@
+"""`party init`: a commented party.toml and run.toml to begin with."""
+
+from pathlib import Path
+from string import Template
+
+from parties.certs import PARTY_NAME
+from parties.errors import ConfigError
+from parties.storage import write
+
+PASTE = "sha256:PASTE"
+"""Stands where a key's pin goes; as it is, run.toml is refused."""
+
+PARTY = Template("""\
+# party.toml of $name: what this company keeps to itself. Every key: docs/configuration.md
+# Relative paths begin at the folder of this file.
+
+party = "$name"
+contract = "run.toml"             # shared with the other parties, the same at all of them
+storage = "runs"                  # each run leaves a folder here
+
+[data]
+file = "$name.csv"                # CSV or Parquet, one row a user
+id = "email"                      # the column with the ids; [ids] in run.toml says of which type
+$label# numeric = ["age"]               # columns not listed: numbers are numeric, all else categorical
+# categorical = ["city"]
+# exclude = ["name"]              # columns that take no part
+nulls = "drop"                    # rows whose id is null or blank: drop | refuse
+duplicates = "drop"               # rows whose id was seen before: drop | refuse
+
+[tls]                             # `party certs` makes such files for a trial
+ca = "certs/ca.pem"               # whom all parties trust to sign certificates
+certificate = "certs/$name.pem"
+key = "certs/$name.key"           # private: it never leaves this machine
+
+[link]
+$link
+wait = 300                        # seconds to wait for the others
+""")
+
+LABEL = """\
+label = "converted"               # the column to predict
+positive = [1]                    # its values that count as a yes
+"""
+
+RUN = Template("""\
+# run.toml: what all parties agree on; every party has the same. Every key: docs/configuration.md
+
+version = 1
+name = "first-run"
+label_holder = "$label_holder"
+seed = $seed                   # public: order and split of the rows
+
+# One table a party, 2 to 16. The key pins its certificate: `party certs --fingerprint FILE` prints it.
+[parties.$name]
+key = "$paste"
+
+[parties.$other]
+key = "$paste"
+
+[ids]
+type = "email"                    # string | integer | email | phone
+
+[psi]
+protocol = "ecdh-star"
+minimum = 100                     # fewer common users: no training
+at_most = 1000000                 # most ids that a party may bring
+
+[model]
+task = "binary"
+cut = 32                          # numbers a row that each feature holder sends
+bottom_hidden = [128]
+top_hidden = [64]
+dropout = 0.1
+
+[training]
+schedule = "exact"
+optimizer = "adam"                # adam | sgd
+learning_rate = 0.001
+weight_decay = 0.0001
+batch = 256
+epochs = 50                       # at most
+patience = 8                      # epochs without a better validation score before it stops
+
+[evaluation]
+validation = 0.15
+test = 0.15
+""")
+
+
+def init(folder: Path, name: str, *, label_holder: bool, seed: int) -> list[Path]:
+    """Write what is missing of party.toml and run.toml; returns what was written.
+
+    A run.toml that is there is kept: it came from a partner.
+    Raises ConfigError for a name that is none, or where party.toml is there already; StorageError.
+    """
+    if not PARTY_NAME.fullmatch(name):
+        raise ConfigError(f"{name!r} is no name for a party; use a-z, 0-9 and -, at most 32, a letter first")
+    own, shared = folder / "party.toml", folder / "run.toml"
+    if own.exists():
+        raise ConfigError(f"{own}: is there already and is not overwritten; choose another --folder")
+    other = "partner" if name != "partner" else "platform"
+    link = (
+        'listen = "0.0.0.0:50051"          # this party is the hub: the others dial in here'
+        if label_holder
+        else 'hub = "hub.example.com:50051"     # where the label holder listens'
+    )
+    files = {own: PARTY.substitute(name=name, label=LABEL if label_holder else "", link=link)}
+    if not shared.exists():
+        files[shared] = RUN.substitute(
+            name=name, other=other, label_holder=name if label_holder else other, seed=seed, paste=PASTE
+        )
+    for path, text in files.items():
+        write(path, text.encode())
+    return list(files)

@@ -1,0 +1,71 @@
+"""A look at an address from outside: does the hub answer there, and is it the hub; is a port still free?
+
+gRPC says UNAVAILABLE for everything from a closed port to an expired certificate, so this uses plain TLS.
+"""
+
+import socket
+import ssl
+
+from parties.address import Address
+from parties.certs import Identity, key_fingerprint
+from parties.errors import IdentityError, NetworkError
+
+
+def look_at_hub(address: Address, hub: str, pin: str, own: Identity | None, within: float) -> None:
+    """Connect, and unless `own` is None (plaintext) shake hands over mutual TLS and compare the hub's key.
+
+    pin: the hub's key as run.toml has it. within: seconds for each step.
+    Raises NetworkError (nobody answers, or no TLS) and IdentityError (either side refuses the other).
+    """
+    try:
+        with socket.create_connection(address, within) as plain:
+            if own is not None:
+                _compare(_certificate(plain, hub, own), address, hub, pin)
+    except ssl.SSLCertVerificationError as error:
+        raise IdentityError(
+            f"TLS refused: the certificate of {address} is not good for {hub} ({error.verify_message}); "
+            "check tls.ca, link.hub and the hub's certificate"
+        ) from None
+    except ssl.SSLError as error:
+        if error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
+            raise NetworkError(
+                f"TLS refused: {address} does not speak TLS; check link.hub and the hub's link.plaintext"
+            ) from None
+        raise IdentityError(
+            f"TLS refused: {address} does not take our certificate "
+            f"({(error.reason or 'no reason given').lower().replace('_', ' ')}); check that all use one CA"
+        ) from None
+    except OSError as error:
+        raise NetworkError(
+            f"nobody answers at {address} ({error.strerror or error}); is the hub started there?"
+        ) from None
+
+
+def look_at_port(address: Address) -> None:
+    """Could the hub listen here? Raises NetworkError."""
+    try:
+        family = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0][0]
+        with socket.create_server(address, family=family):
+            pass
+    except OSError as error:
+        raise NetworkError(
+            f"cannot listen on {address} ({error.strerror or error}); free the port or change link.listen"
+        ) from None
+
+
+def _certificate(plain: socket.socket, hub: str, own: Identity) -> bytes:
+    """Of whoever answers, in DER; TLS has checked that the CA gave it to `hub`."""
+    context = ssl.create_default_context(cadata=own.ca.decode())
+    context.load_cert_chain(own.certificate_file, own.key_file)
+    context.set_alpn_protocols(["h2"])
+    with context.wrap_socket(plain, server_hostname=hub) as secure:
+        secure.recv(1)  # TLS 1.3: a server refuses the client's certificate only after the handshake
+        return secure.getpeercert(binary_form=True) or b""
+
+
+def _compare(certificate: bytes, address: Address, hub: str, pin: str) -> None:
+    found = key_fingerprint(certificate)
+    if found != pin:
+        raise IdentityError(
+            f"{address} has the key {found}, but run.toml pins {pin} for {hub}; compare run.toml with {hub}"
+        )

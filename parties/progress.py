@@ -1,0 +1,73 @@
+"""Progress on the terminal: one bar a phase on stderr, or one line a phase where stderr is no terminal."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Display
+
+from protos.rounds import Progress, Traffic
+
+
+class Bars:
+    """`with Bars() as report: ... report(progress, traffic)`; it leaves one line a phase behind."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._display = Display(
+            TextColumn("{task.description:<12}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[traffic]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._phase: str | None = None
+        self._task = TaskID(0)
+        self._began = 0.0
+        self._last = ""
+
+    def __enter__(self) -> "Bars":
+        self._display.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leave()
+        self._display.stop()
+
+    def __call__(self, progress: Progress, traffic: Traffic) -> None:
+        if progress.phase != self._phase:
+            self._leave()
+            self._phase, self._began = progress.phase, time.monotonic()
+            self._task = self._display.add_task(progress.phase, total=None, rate="", traffic="")
+        seconds = time.monotonic() - self._began
+        rate = f"{progress.done / seconds:,.0f}/s" if progress.done and seconds > 0.1 else ""
+        bytes_so_far = f"{traffic.sent / 1e6:,.1f} MB out, {traffic.received / 1e6:,.1f} MB in"
+        self._display.update(
+            self._task,
+            completed=progress.done,
+            total=progress.total or None,
+            rate=rate,
+            traffic=bytes_so_far,
+        )
+        self._last = (
+            f"{progress.phase}: {progress.done:,} of {progress.total:,}, {seconds:.1f} s, {bytes_so_far}"
+        )
+
+    def _leave(self) -> None:
+        if self._phase is not None and not self._console.is_terminal:
+            self._console.print(self._last, highlight=False, markup=False, soft_wrap=True)

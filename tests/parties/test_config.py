@@ -1,0 +1,303 @@
+"""party.toml and run.toml: what they accept, and each fault as one line: what, where, what to do."""
+
+from pathlib import Path
+
+import pytest
+
+from parties.address import Address
+from parties.config import load
+from parties.errors import ConfigError
+
+RUN = f"""
+version = 1
+name = "conversion"
+label_holder = "platform"
+seed = 7
+[parties.platform]
+key = "sha256:{"a" * 64}"
+[parties.logistics]
+key = "sha256:{"b" * 64}"
+[parties.advertiser]
+key = "sha256:{"c" * 64}"
+[ids]
+type = "email"
+"""
+
+LABEL_HOLDER = """
+party = "platform"
+[data]
+file = "own.csv"
+id = "email"
+label = "converted"
+positive = [1, "yes", true]
+[tls]
+ca = "ca.pem"
+certificate = "own.pem"
+key = "own.key"
+[link]
+listen = "0.0.0.0:50051"
+"""
+
+FEATURE_HOLDER = (
+    LABEL_HOLDER.replace('party = "platform"', 'party = "logistics"')
+    .replace('label = "converted"\npositive = [1, "yes", true]\n', "")
+    .replace("listen", "hub")
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("own.csv", "ca.pem", "own.pem", "own.key"):
+        (tmp_path / name).touch()
+    (tmp_path / "run.toml").write_text(RUN)
+    (tmp_path / "party.toml").write_text(LABEL_HOLDER)
+    return tmp_path
+
+
+def faults(folder: Path, party: str = LABEL_HOLDER, run: str = RUN) -> list[str]:
+    """The lines of the ConfigError, without the folder's name."""
+    (folder / "party.toml").write_text(party)
+    (folder / "run.toml").write_text(run)
+    with pytest.raises(ConfigError) as caught:
+        load(folder / "party.toml")
+    return str(caught.value).replace(f"{folder}/", "").splitlines()
+
+
+def test_label_holder(folder: Path) -> None:
+    config = load(folder / "party.toml")
+    assert config.name == "platform"
+    assert config.role == "label holder"
+    assert config.feature_holders == ["advertiser", "logistics"]
+    assert config.party.link.listen == Address("0.0.0.0", 50051)
+    assert config.party.data.positive == (1, "yes", True)
+    assert [type(value) for value in config.party.data.positive] == [int, str, bool]
+
+
+def test_feature_holder(folder: Path) -> None:
+    (folder / "party.toml").write_text(FEATURE_HOLDER)
+    config = load(folder / "party.toml")
+    assert config.role == "feature holder"
+    assert config.party.data.label is None
+    assert config.party.link.hub == Address("0.0.0.0", 50051)
+
+
+def test_paths_begin_at_the_folder_of_their_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (folder / "run.toml").rename(elsewhere / "agreed.toml")
+    text = f'contract = "{elsewhere}/agreed.toml"\nstorage = "out"\n{LABEL_HOLDER}'
+    (folder / "party.toml").write_text(text)
+    monkeypatch.chdir(folder)
+    party = load("party.toml").party
+    assert party.data.file == folder / "own.csv"
+    assert party.tls.key == folder / "own.key"
+    assert party.storage == folder / "out"
+    assert party.contract == elsewhere / "agreed.toml"
+
+
+def test_a_config_cannot_be_changed(folder: Path) -> None:
+    config = load(folder / "party.toml")
+    for section in (config, config.party, config.party.data, config.contract, config.contract.training):
+        with pytest.raises((ValueError, AttributeError)):
+            section.party = "other"  # type: ignore[misc]
+
+
+BAD_PARTY = {
+    "unknown key": (
+        ("label =", "lable ="),
+        [
+            "party.toml: data.lable: unknown key; did you mean data.label?",
+            "party.toml: data.label: missing; this party is the label holder, so name the label's column",
+        ],
+    ),
+    "unknown table": (
+        ("[tls]", "[tsl]"),
+        ["party.toml: tls: missing; please add it", "party.toml: tsl: unknown key; did you mean tls?"],
+    ),
+    "key of another table": (
+        ('party = "platform"', 'party = "platform"\nlisten = "0.0.0.0:1"'),
+        ["party.toml: listen: unknown key; did you mean link.listen?"],
+    ),
+    "unlike any key": (
+        ("[link]", "[link]\nzzzz = 1"),
+        ["party.toml: link.zzzz: unknown key; the keys here are hub, listen, plaintext, wait"],
+    ),
+    "wrong type": (
+        ('id = "email"', "id = 3"),
+        ["party.toml: data.id: must be a string, not 3"],
+    ),
+    "choice": (
+        ('id = "email"', 'id = "email"\nnulls = "keep"'),
+        ["party.toml: data.nulls: must be 'drop' or 'refuse', not 'keep'"],
+    ),
+    "missing files": (
+        ('"own.csv"', '"gone.csv"'),
+        ["party.toml: data.file: no such file: gone.csv"],
+    ),
+    "missing certificate": (
+        ('"own.pem"', '"gone.pem"'),
+        ["party.toml: tls.certificate: no such file: gone.pem"],
+    ),
+    "NUL in a path": (
+        ('"own.csv"', r'"own\u0000.csv"'),
+        ["party.toml: data.file: must not contain a NUL character, not 'own\\x00.csv'"],
+    ),
+    "missing table": (
+        ('[tls]\nca = "ca.pem"\ncertificate = "own.pem"\nkey = "own.key"\n', ""),
+        ["party.toml: tls: missing; please add it"],
+    ),
+    "stranger": (
+        ('"platform"', '"bank"'),
+        ["party.toml: party: 'bank' is not in the contract, which names advertiser, logistics, platform"],
+    ),
+    "label missing": (
+        ('label = "converted"\n', ""),
+        ["party.toml: data.label: missing; this party is the label holder, so name the label's column"],
+    ),
+    "positive missing": (
+        ('positive = [1, "yes", true]\n', ""),
+        ["party.toml: data.positive: missing; list the values of the label that count as a yes, such as [1]"],
+    ),
+    "positive a table": (
+        ('[1, "yes", true]', "[[1]]"),
+        ["party.toml: data.positive[0]: must be a string, a number or true / false"],
+    ),
+    "column named twice": (
+        ('id = "email"', 'id = "email"\nnumeric = ["age", "age"]'),
+        ["party.toml: data.numeric: column 'age' stands here twice"],
+    ),
+    "column of two kinds": (
+        ('id = "email"', 'id = "email"\nnumeric = ["age"]\ncategorical = ["age"]'),
+        ["party.toml: data.categorical: column 'age' is already named by data.numeric"],
+    ),
+    "label as a feature": (
+        ('id = "email"', 'id = "email"\nnumeric = ["converted"]'),
+        ["party.toml: data.numeric: column 'converted' is already named by data.label"],
+    ),
+    "hub at the label holder": (
+        ("[link]", '[link]\nhub = "h:1"'),
+        ["party.toml: link.hub: not for the label holder, which is the hub itself; remove it"],
+    ),
+    "no address": (
+        ('listen = "0.0.0.0:50051"', ""),
+        [
+            "party.toml: link.listen: missing; the label holder is the hub: "
+            'give its address, such as "0.0.0.0:50051"'
+        ],
+    ),
+    "port": (("50051", "0"), ["party.toml: link.listen: the port must be 1 to 65535"]),
+    "wait": (("[link]", "[link]\nwait = 0"), ["party.toml: link.wait: must be greater than 0, not 0"]),
+    "plaintext beyond loopback": (
+        ("[link]", "[link]\nplaintext = true"),
+        ["party.toml: link.listen: plaintext is for loopback only; use 127.0.0.1, or remove link.plaintext"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "lines"), BAD_PARTY.values(), ids=BAD_PARTY)
+def test_bad_party(folder: Path, change: tuple[str, str], lines: list[str]) -> None:
+    old, new = change
+    assert old in LABEL_HOLDER
+    found = faults(folder, party=LABEL_HOLDER.replace(old, new))
+    assert found[: len(lines)] == lines
+
+
+def test_a_label_at_a_feature_holder(folder: Path) -> None:
+    party = FEATURE_HOLDER.replace('id = "email"', 'id = "email"\nlabel = "converted"')
+    assert faults(folder, party=party) == [
+        "party.toml: data.label: not for a feature holder; the label is held by platform; remove it"
+    ]
+
+
+def test_listen_at_a_feature_holder(folder: Path) -> None:
+    assert faults(folder, party=FEATURE_HOLDER.replace("hub", "listen")) == [
+        'party.toml: link.hub: missing; give the address of platform, such as "platform:50051"',
+        "party.toml: link.listen: not for a feature holder, which only dials out; remove it",
+    ]
+
+
+def test_all_faults_of_both_files_come_at_once(folder: Path) -> None:
+    party = FEATURE_HOLDER.replace("own.csv", "gone.csv").replace("key =", "kee =") + "wait = -1\n"
+    party = party.replace('id = "email"', 'id = "email"\nlabel = "converted"')
+    run = RUN.replace('type = "email"', 'type = "mail"') + '[training]\nbatch = 0\nbach = 1\nepochs = "3"\n'
+    assert faults(folder, party, run) == [
+        "party.toml: data.file: no such file: gone.csv",
+        "party.toml: tls.key: missing; please add it",
+        "party.toml: tls.kee: unknown key; did you mean tls.key?",
+        "party.toml: link.wait: must be greater than 0, not -1",
+        "run.toml: ids.type: must be 'string', 'integer', 'email' or 'phone', not 'mail'",
+        "run.toml: training.batch: must be greater than or equal to 1, not 0",
+        "run.toml: training.epochs: must be a whole number, not '3'",
+        "run.toml: training.bach: unknown key; did you mean training.batch?",
+        "party.toml: data.label: not for a feature holder; the label is held by platform; remove it",
+    ]
+
+
+def test_missing_files_are_named(folder: Path) -> None:
+    (folder / "run.toml").unlink()
+    with pytest.raises(ConfigError, match=r"run\.toml: no such file; `party init NAME` writes one$"):
+        load(folder / "party.toml")
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: no such file; `party init NAME` writes one$"):
+        load(folder / "nowhere.toml")
+
+
+def test_a_folder_is_no_file(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"party = \n", "party.toml: line 1, column 9: not valid TOML: Invalid value"),
+        (b'a = 1\n[data\nfile = "x"\n', "party.toml: line 2, column 6: not valid TOML: "),
+        (b"a = 1\na = 2\n", "party.toml: line 2, column 6: not valid TOML: Cannot overwrite a value"),
+        (b"a = 1\nb = '\xff'\n", "party.toml: line 2: not UTF-8 text; save the file as UTF-8"),
+        (b"a = " + b"[" * 50_000, "party.toml: not valid TOML: nested too deeply"),
+        (b"a = " + b"9" * 5_000, "party.toml: not valid TOML: "),
+        (b"#" * (1 << 20) + b"##", "party.toml: larger than 1 MiB; is this the right file?"),
+    ],
+    ids=["syntax", "bracket", "twice", "encoding", "nested", "digits", "large"],
+)
+def test_what_is_not_toml(folder: Path, text: bytes, says: str) -> None:
+    (folder / "party.toml").write_bytes(text)
+    with pytest.raises(ConfigError) as caught:
+        load(folder / "party.toml")
+    assert str(caught.value).replace(f"{folder}/", "").startswith(says)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_byte_order_mark_is_no_fault(folder: Path) -> None:
+    (folder / "party.toml").write_bytes(b"\xef\xbb\xbf" + LABEL_HOLDER.encode())
+    assert load(folder / "party.toml").name == "platform"
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("hub.example.com:1", Address("hub.example.com", 1)),
+        ("[::1]:65535", Address("::1", 65535)),
+        ("127.0.0.1:50051", Address("127.0.0.1", 50051)),
+    ],
+)
+def test_addresses(folder: Path, text: str, address: Address) -> None:
+    (folder / "party.toml").write_text(LABEL_HOLDER.replace("0.0.0.0:50051", text))
+    found = load(folder / "party.toml").party.link.listen
+    assert found == address
+    assert str(found) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "host", ":1", "host:", "host:x", "::1:1", "[::1]", "a:1:2", "h:-1", "h:٣", "h:70000"]
+)
+def test_what_is_no_address(folder: Path, text: str) -> None:
+    [line] = faults(folder, party=LABEL_HOLDER.replace("0.0.0.0:50051", text))
+    assert line.startswith("party.toml: link.listen: must be host:port, such as ")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost", "[::1]"])
+def test_plaintext_on_loopback(folder: Path, host: str) -> None:
+    party = LABEL_HOLDER.replace("0.0.0.0", host) + "plaintext = true\n"
+    (folder / "party.toml").write_text(party)
+    assert load(folder / "party.toml").party.link.plaintext

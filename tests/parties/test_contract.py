@@ -1,0 +1,259 @@
+"""run.toml: bounds, the canonical form, and the first field in which two contracts differ."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from parties.contract import CANONICAL_AT_MOST, Contract, Model, Training, first_difference
+from parties.document import check
+from protos.rounds import RemoteProtocolError
+
+TABLES: dict[str, Any] = {
+    "version": 1,
+    "name": "conversion",
+    "label_holder": "platform",
+    "seed": 7,
+    "parties": {
+        name: {"key": f"sha256:{letter * 64}"}
+        for name, letter in (("platform", "a"), ("logistics", "b"), ("advertiser", "c"))
+    },
+    "ids": {"type": "email"},
+}
+
+
+def made(**changes: Any) -> Contract:
+    contract = check(Contract, TABLES | changes, Path("run.toml"), faults := [])
+    assert contract is not None, faults
+    return contract
+
+
+def faults(**changes: Any) -> list[str]:
+    found: list[str] = []
+    assert check(Contract, TABLES | changes, Path("run.toml"), found) is None
+    return [line.removeprefix("run.toml: ") for line in found]
+
+
+def test_canonical_order_of_parties() -> None:
+    assert made().names == ["advertiser", "logistics", "platform"]
+    assert made().feature_holders == ["advertiser", "logistics"]
+    assert made(label_holder="logistics").feature_holders == ["advertiser", "platform"]
+
+
+def test_digest_of_a_known_contract() -> None:
+    """A change here means that parties of two releases no longer agree: raise `version` with it."""
+    digest = made().digest.hex()
+    assert digest == "2f1aad0e58d5049f388e5d4be3906ed03caf0dd16c4bca90ccc575e441b85cab"
+
+
+def test_canonical_form_is_ascii_json_with_every_default() -> None:
+    content = json.loads(made().canonical.decode("ascii"))
+    assert content["training"]["schedule"] == "exact"
+    assert content["model"]["bottom_hidden"] == [128]
+    assert len(made().canonical) < CANONICAL_AT_MOST // 16
+    assert made(**content).canonical == made().canonical
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.data())
+def test_digest_does_not_depend_on_how_the_file_is_written(data: st.DataObject) -> None:
+    """Order of keys and tables, blanks, comments, defaults spelled out, 1 for 1.0: all the same contract."""
+    content = json.loads(made(training={"learning_rate": 1.0}).canonical)
+    for section in ("psi", "model", "evaluation"):
+        if data.draw(st.booleans()):
+            del content[section]
+    content["training"]["learning_rate"] = data.draw(st.sampled_from([1, 1.0]))
+
+    def lines(table: dict[str, Any], name: str) -> str:
+        keys = data.draw(st.permutations([key for key in table if not isinstance(table[key], dict)]))
+        tables = data.draw(st.permutations([key for key in table if isinstance(table[key], dict)]))
+        blank = data.draw(st.sampled_from(["", " ", "\t", "  "]))
+        comment = data.draw(st.sampled_from(["", "# a comment = 1", "\n\n"]))
+        here = "".join(f"{key}{blank}={blank}{json.dumps(table[key])} {comment}\n" for key in keys)
+        head = f"[{name}] {comment}\n" if name else ""
+        return head + here + "".join(lines(table[key], f"{name}.{key}".lstrip(".")) for key in tables)
+
+    written = tomllib.loads(lines(content, ""))
+    assert made(**written).digest == made(training={"learning_rate": 1.0}).digest
+
+
+def test_every_field_counts() -> None:
+    changes: list[dict[str, Any]] = [
+        {"name": "other"},
+        {"label_holder": "logistics"},
+        {"seed": 8},
+        {"parties": TABLES["parties"] | {"bank": {"key": f"sha256:{'d' * 64}"}}},
+        {"ids": {"type": "string"}},
+        {"psi": {"protocol": "my_lab.fast_psi:FastPsi"}},
+        {"psi": {"minimum": 99}},
+        {"model": {"dropout": 0.2}},
+        {"training": {"batch": 512}},
+        {"evaluation": {"test": 0.2}},
+    ]
+    assert len({made().digest, *(made(**change).digest for change in changes)}) == len(changes) + 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"version": 2}, "version: must be 1, not 2"),
+        ({"name": "../x"}, "name: a run's name is 1 to 64 of A-Z, a-z, 0-9, '_' and '-'"),
+        ({"seed": -1}, "seed: must be greater than or equal to 0, not -1"),
+        ({"seed": 1 << 63}, f"seed: must be less than {1 << 63}, not {1 << 63}"),
+        ({"seed": True}, "seed: must be a whole number, not true"),
+        ({"label_holder": "bank"}, "label_holder: must be one of the names under [parties.NAME], not 'bank'"),
+        ({"psi": {"minimum": 0}}, "psi.minimum: must be greater than or equal to 1, not 0"),
+        ({"psi": {"minimum": 9, "at_most": 8}}, "psi.at_most: must be at least psi.minimum, not 8"),
+        (
+            {"psi": {"protocol": "os:system; rm"}},
+            "psi.protocol: must be a name such as ecdh-star, or a class such as my_lab.fast_psi:FastPsi, "
+            "not 'os:system; rm'",
+        ),
+        ({"model": {"task": "ranking"}}, "model.task: must be 'binary', not 'ranking'"),
+        ({"model": {"cut": 0}}, "model.cut: must be greater than or equal to 1, not 0"),
+        ({"model": {"top_hidden": [8, 0]}}, "model.top_hidden[1]: must be greater than or equal to 1, not 0"),
+        ({"model": {"top_hidden": 8}}, "model.top_hidden: must be a list, not 8"),
+        ({"model": {"dropout": 1}}, "model.dropout: must be less than 1, not 1"),
+        ({"model": {"dropout": float("nan")}}, "model.dropout: must be a finite number, not nan"),
+        ({"training": {"schedule": "fast"}}, "training.schedule: must be 'exact', not 'fast'"),
+        ({"training": {"optimizer": "lion"}}, "training.optimizer: must be 'adam' or 'sgd', not 'lion'"),
+        ({"training": {"learning_rate": 0}}, "training.learning_rate: must be greater than 0, not 0"),
+        ({"training": {"learning_rate": "1"}}, "training.learning_rate: must be a number, not '1'"),
+        ({"training": {"batch": 0}}, "training.batch: must be greater than or equal to 1, not 0"),
+        (
+            {"training": {"batch": 10**9}},
+            f"training.batch: must be less than or equal to {1 << 20}, not {10**9}",
+        ),
+        ({"training": {"epochs": 1.0}}, "training.epochs: must be a whole number, not 1.0"),
+        ({"evaluation": {"test": 0}}, "evaluation.test: must be greater than 0, not 0"),
+        (
+            {"evaluation": {"validation": 0.5, "test": 0.5}},
+            "evaluation.test: evaluation.validation and evaluation.test must add up to less than 1",
+        ),
+        ({"parties": 3}, "parties: must be a table, not 3"),
+        ({"training": 3}, "training: must be a table, not 3"),
+    ],
+    ids=str,
+)
+def test_bounds(changes: dict[str, Any], line: str) -> None:
+    assert faults(**changes) == [line]
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc", "a\0", "Platform", "", "a" * 33, "1a", "a\n", "é"])
+def test_names_of_parties(name: str) -> None:
+    [line] = faults(parties=TABLES["parties"] | {name: {"key": f"sha256:{'d' * 64}"}})
+    assert line.endswith("a party's name is 1 to 32 of a-z, 0-9 and '-', and begins with a letter")
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("key", ["", "a" * 64, "sha256:" + "A" * 64, "sha256:" + "a" * 63, "sha256:PASTE"])
+def test_pins(key: str) -> None:
+    [line] = faults(parties=TABLES["parties"] | {"bank": {"key": key}})
+    assert line.startswith("parties.bank.key: must be sha256: and 64 hex digits, as `party certs --fing")
+
+
+def test_two_parties_with_one_key() -> None:
+    [line] = faults(parties=TABLES["parties"] | {"bank": TABLES["parties"]["platform"]})
+    assert line == "parties: two parties have the same key; each party has a key of its own"
+
+
+def test_number_of_parties() -> None:
+    many = {f"p{i}": {"key": f"sha256:{i:064x}"} for i in range(17)}
+    two = dict(list(many.items())[:2])
+    assert made(parties=two, label_holder="p0").feature_holders == ["p1"]
+    assert "at least 2" in faults(parties={"p0": many["p0"]}, label_holder="p0")[0]
+    assert "at most 16" in faults(parties=many, label_holder="p0")[0]
+
+
+def test_defaults_are_those_of_the_plan() -> None:
+    """parties.contract spells them out, so that reading a file need not import torch."""
+    from splitnn.optimizers import OPTIMIZERS
+    from splitnn.plan import Plan
+    from splitnn.tasks import TASKS
+
+    ours = Model().model_dump() | Training().model_dump()
+    assert ours.pop("schedule") == "exact"
+    plan = Plan(seed=b"")
+    assert ours == {field.name: getattr(plan, field.name) for field in fields(Plan) if field.name != "seed"}
+    assert sorted(made(model={"task": task}).model.task for task in TASKS) == sorted(TASKS)
+    assert {made(training={"optimizer": name}).training.optimizer for name in OPTIMIZERS} == {*OPTIMIZERS}
+
+
+def test_id_types_are_those_of_psi() -> None:
+    from psi.ids import ID_TYPES
+
+    assert [made(ids={"type": name}).ids.type for name in ID_TYPES] == [*ID_TYPES]
+    assert all(f"'{name}'" in faults(ids={"type": "?"})[0] for name in ID_TYPES)
+
+
+def test_reading_a_contract_needs_no_torch() -> None:
+    code = "import sys, parties.config; print(sorted({'torch', 'pandas', 'numpy', 'grpc'} & {*sys.modules}))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
+
+
+def test_no_difference() -> None:
+    assert first_difference(made().canonical, made().canonical, "logistics") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"training": {"batch": 512}}, "training.batch: 256 here, 512 at logistics"),
+        ({"name": "other", "seed": 1}, 'name: "conversion" here, "other" at logistics'),
+        ({"model": {"top_hidden": [64, 8]}}, "model.top_hidden: [64] here, [64, 8] at logistics"),
+        (
+            {"parties": TABLES["parties"] | {"bank": {"key": f"sha256:{'d' * 64}"}}},
+            "parties.bank: nothing here, a table at logistics",
+        ),
+    ],
+)
+def test_first_difference(changes: dict[str, Any], says: str) -> None:
+    assert first_difference(made().canonical, made(**changes).canonical, "logistics") == says
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b"[" * 60_000,
+        b"9" * 10_000,
+        b'{"a": "' + "ä".encode() + b'"}',
+        b" " * (CANONICAL_AT_MOST + 1),
+    ],
+    ids=["empty", "cut", "no text", "nested", "digits", "no ASCII", "long"],
+)
+def test_a_contract_that_is_none(there: bytes) -> None:
+    with pytest.raises(RemoteProtocolError, match=r"^logistics sent a contract "):
+        first_difference(made().canonical, there, "logistics")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(JSON, st.sampled_from(["seed", "training", "model", "parties", "\x1b[2J", "x" * 500]))
+def test_whatever_a_peer_sends_gives_one_short_printable_line(value: Any, key: str) -> None:
+    there = json.dumps(json.loads(made().canonical) | {key: value}).encode()
+    difference = first_difference(made().canonical, there, "logistics")
+    assert difference is not None or json.loads(made().canonical).get(key) == value
+    assert difference is None or (difference.isascii() and difference.isprintable() and len(difference) < 400)
+
+
+@pytest.mark.parametrize(("own", "other"), [(1, True), (1, 1.0), ([1], [True]), (0, None), ("1", 1)])
+def test_equal_in_python_and_different_in_json(own: object, other: object) -> None:
+    here, there = (json.dumps({"a": value}).encode() for value in (own, other))
+    assert first_difference(here, there, "p") is not None
+    assert first_difference(there, here, "p") is not None

@@ -19,7 +19,7 @@ HEARTBEAT = ""
 """The kind of a frame that carries only an acknowledgement; its sequence is 0."""
 
 CONTROL = "link/"
-"""Kinds that begin so are the link's own: a party that gives up says so in whichever run it believes to be."""
+"""Kinds that begin so are the link's own. They need no run: a party may give up before it has one."""
 
 LONGEST_NAME = 64
 """Characters of a kind or a party's name."""

@@ -1,0 +1,232 @@
+"""A feature holder's end: it dials the hub, and listens to nobody.
+
+TLS checks that the hub's certificate has the hub's name and comes from the CA. It cannot check the pinned
+key (gRPC for Python does not show a client the server's certificate); the handshake's signatures do, before
+any data moves.
+"""
+
+import random
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Collection
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from parties.address import Address
+from parties.certs import Identity
+from parties.errors import ConfigError, IdentityError, NetworkError
+from parties.hub import MOST_RECEIVED, SERVICE
+from parties.link import Limits, Link, Wire
+from protos.party_pb2 import Frame
+from protos.rounds import PeerFailed, RemoteProtocolError
+
+FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
+"""Seconds between attempts: half as much again each time, times a random 0.5 to 1.5."""
+
+PROBE = 5.0
+"""Seconds for one look at why an attempt failed."""
+
+
+class Spoke(Link):
+    """peers: the other feature holders, whom the hub relays to and from. Open it, `drive`, close."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        hub_name: str,
+        address: str,
+        peers: Collection[str] = (),
+        limits: Limits | None = None,
+        plaintext: bool = False,
+    ) -> None:
+        super().__init__(identity.party, (hub_name, *peers), limits or Limits())
+        if len({self.name, *self.peers}) <= len(self.peers):
+            raise ConfigError(f"{self.name}: a party cannot be its own peer, nor be there twice")
+        self._identity, self._hub = identity, hub_name
+        self._address = Address.parse(address)
+        self._plaintext = plaintext
+        if plaintext and not self._address.is_loopback:
+            raise ConfigError(
+                f"{address}: plaintext is for experiments on 127.0.0.1 only; remove link.plaintext"
+            )
+        self._channel: grpc.Channel | None = None
+        self._call: grpc.Call | None = None
+        self._reader: threading.Thread | None = None
+
+    def open(self, within: float) -> None:
+        """Dial until the hub admits us, at most `within` seconds.
+
+        Raises NetworkError (nobody answers; not a hub) and, at once, IdentityError (TLS or the hub refuses).
+        """
+        deadline, delay = time.monotonic() + within, FIRST_DELAY
+        while not self._dial(deadline):
+            why = self._why_not(deadline)
+            pause = delay * random.uniform(0.5, 1.5)  # noqa: S311 - so that parties do not dial in step
+            if time.monotonic() + pause > deadline:
+                raise NetworkError(f"{why} (waited {within:g} s)")
+            time.sleep(pause)
+            delay = min(delay * 1.5, LONGEST_DELAY)
+        threading.Thread(target=self._beats, name="heartbeat", daemon=True).start()
+
+    def close(self) -> None:
+        """As soon as the hub has all that we sent."""
+        self._farewell()
+        self._closing.set()
+        with self._changed:
+            for wire in self._wires.values():
+                wire.end()
+        if self._reader is not None:
+            self._reader.join(2.0)
+        self._hang_up()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ---- the stream -----------------------------------------------------------------------------------
+
+    def _dial(self, deadline: float) -> bool:
+        """One attempt: are we admitted?"""
+        channel = self._channel = self._new_channel()
+        wire = Wire(self.name, self._hub, self._changed)
+        exchange = channel.stream_stream(f"/{SERVICE}/Exchange", None, None)  # bytes: `Link.hear` parses
+        metadata = (("party", self.name),) if self._plaintext else ()
+        call = self._call = exchange(wire.outgoing(), metadata=metadata)
+
+        def read() -> None:
+            try:
+                for data in call:
+                    self.hear(wire, data)
+            except grpc.RpcError:
+                pass
+            finally:
+                self.lost(wire)
+                wire.heard.set()
+
+        self._reader = threading.Thread(target=read, name=f"from {self._hub}", daemon=True)
+        self._reader.start()
+        wire.heard.wait(max(deadline - time.monotonic(), 0.0))
+        with self._changed:
+            if wire.received and wire.open:
+                self._wires[self._hub] = wire
+                return True
+            wire.end()
+        return False
+
+    def _why_not(self, deadline: float) -> str:
+        """Why did the attempt fail? Answers the reason if another attempt may help, else raises it."""
+        call = self._call
+        assert call is not None
+        done = call.done()  # type: ignore[attr-defined]
+        code, text = (call.code(), call.details()) if done else (None, None)
+        self._hang_up()
+        if code is None:
+            return f"{self._address} takes connections but does not answer as a hub; is it stopped or frozen?"
+        if code is grpc.StatusCode.PERMISSION_DENIED:
+            raise IdentityError(
+                f"permission denied by the hub at {self._address}: {self._identity.certificate_file} is not "
+                f"the certificate that its run.toml pins for {self.name}; compare run.toml"
+            )
+        if code is grpc.StatusCode.ALREADY_EXISTS:
+            return f"the hub at {self._address} has another process connected as {self.name}; stop that one"
+        if code is grpc.StatusCode.FAILED_PRECONDITION:
+            raise NetworkError(f"the hub at {self._address} is in a run already; let all parties start anew")
+        if code is grpc.StatusCode.UNAVAILABLE:
+            return self._probe(min(PROBE, max(deadline - time.monotonic(), 0.5)))
+        raise NetworkError(f"{self._address} answers, but not as a hub ({code.name}: {text}); check link.hub")
+
+    def _probe(self, timeout: float) -> str:
+        """gRPC says UNAVAILABLE for all from a closed port to an expired certificate: look for ourselves."""
+        own = self._identity
+        try:
+            with socket.create_connection(self._address, timeout) as plain:
+                if not self._plaintext:
+                    self._probe_tls(plain)
+        except ssl.SSLCertVerificationError as error:
+            raise IdentityError(
+                f"TLS refused: the certificate of {self._address} is not good for {self._hub} "
+                f"({error.verify_message}); check tls.ca, link.hub and the hub's certificate"
+            ) from None
+        except ssl.SSLError as error:
+            if error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
+                raise NetworkError(
+                    f"TLS refused: {self._address} does not speak TLS; check link.hub and its link.plaintext"
+                ) from None
+            raise IdentityError(
+                f"TLS refused: the hub at {self._address} does not take {own.certificate_file} "
+                f"({(error.reason or 'no reason given').lower().replace('_', ' ')}); do all use one CA?"
+            ) from None
+        except OSError as error:
+            return f"nobody answers at {self._address} ({error.strerror or error}); is the hub started there?"
+        return f"{self._address} takes connections but not our stream; is the hub stopping?"
+
+    def _probe_tls(self, plain: socket.socket) -> None:
+        own = self._identity
+        context = ssl.create_default_context(cadata=own.ca.decode())
+        context.load_cert_chain(own.certificate_file, own.key_file)
+        context.set_alpn_protocols(["h2"])
+        with context.wrap_socket(plain, server_hostname=self._hub) as secure:
+            secure.recv(1)  # TLS 1.3: a server refuses the client's certificate only after the handshake
+
+    def _new_channel(self) -> grpc.Channel:
+        options: list[tuple[str, int | str]] = [
+            ("grpc.max_receive_message_length", MOST_RECEIVED),
+            (
+                "grpc.use_local_subchannel_pool",
+                1,
+            ),  # each attempt is a fresh one, without the last one's backoff
+            ("grpc.enable_retries", 0),
+            ("grpc.keepalive_time_ms", 10_000),
+            ("grpc.keepalive_timeout_ms", int(self.limits.silence * 1000)),
+            # Not below the heartbeat's patience: a ping waits behind the data that fills a slow line.
+            ("grpc.http2.ping_timeout_ms", int(self.limits.silence * 1000)),
+        ]
+        if self._address.is_loopback:
+            options.append(("grpc.enable_http_proxy", 0))
+        if self._plaintext:
+            return grpc.insecure_channel(str(self._address), options)
+        own = self._identity
+        options.append(("grpc.ssl_target_name_override", self._hub))  # its name, whatever its address
+        credentials = grpc.ssl_channel_credentials(own.ca, own.key, own.certificate)
+        return grpc.secure_channel(str(self._address), credentials, options)
+
+    def _hang_up(self) -> None:
+        if self._call is not None:
+            self._call.cancel()  # type: ignore[no-untyped-call]
+        if self._channel is not None:
+            self._channel.close()
+
+    # ---- what differs from the hub --------------------------------------------------------------------
+
+    def _wire_to(self, peer: str) -> Wire:
+        return self._wires[self._hub]
+
+    def _start(self) -> None:
+        with self._changed:
+            if not self._wires:
+                raise PeerFailed(self._hub, self.phase, "it is not connected")
+            super()._start()
+
+    def _check_sender(self, wire: Wire, frame: Frame) -> None:
+        if frame.sender not in self._inboxes:
+            raise RemoteProtocolError(
+                f"{self._hub!r} relayed a frame from {frame.sender!r}, which is no party here"
+            )
+
+    def _check_news(self, wire: Wire, name: str) -> None:
+        """The hub is the one that knows who is there."""
+
+    def _expects(self, wire: Wire) -> bool:
+        """The hub stays until all have finished, for its relay; we may need it until we have."""
+        return self._state in ("gathering", "running")
+
+    def _relay(self, wire: Wire, frame: Frame) -> None:
+        raise RemoteProtocolError(f"{self._hub!r} sent a frame for {frame.receiver!r} to us")

@@ -1,0 +1,299 @@
+"""The label holder's end: the one party that listens. Who dials is known by certificate and pinned key alone.
+
+What feature holders say to one another passes through here, sealed. A relayed frame is acknowledged to its
+sender only when it has found room on its second line: so the sender's own window bounds what waits here,
+while reading (and with it every acknowledgement) goes on. Nothing waits for anything in a circle.
+"""
+
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from parties.address import Address
+from parties.certs import Identity, key_fingerprint
+from parties.errors import ConfigError, NetworkError
+from parties.link import DONE, FAILED, Impostor, Limits, Link, Wire
+from protos.line import CONTROL, FRAME_COST, Inbox
+from protos.party_pb2 import DESCRIPTOR, Frame
+from protos.rounds import PeerFailed, PeerTimeout, RemoteProtocolError, RoundsError
+
+SERVICE = DESCRIPTOR.services_by_name["Link"].full_name
+
+MOST_RECEIVED = 4 << 20
+"""Bytes of one gRPC message, refused before it is in memory; our frames are at most a little over 1 MiB."""
+
+
+class Hub(Link):
+    """Open it, `wait_for_peers`, `drive`, close. peers: each feature holder's pinned key (`sha256:<hex>`)."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        listen: str,
+        peers: Mapping[str, str],
+        limits: Limits | None = None,
+        plaintext: bool = False,
+    ) -> None:
+        super().__init__(identity.party, peers, limits or Limits())
+        self._identity, self._pins = identity, dict(peers)
+        self._address = Address.parse(listen)
+        self._plaintext = plaintext
+        if plaintext and not self._address.is_loopback:
+            raise ConfigError(
+                f"{listen}: plaintext is for experiments on 127.0.0.1 only; remove link.plaintext"
+            )
+        if self.name in self._pins or len({*self._pins.values(), identity.fingerprint}) <= len(self._pins):
+            raise ConfigError("two parties have the same name or the same key; give each its own certificate")
+        self.port = 0
+        self._relayed: dict[str, dict[str, deque[Frame]]] = {
+            target: {source: deque() for source in peers} for target in peers
+        }
+        self._relayed_bytes = dict.fromkeys(peers, 0)  # by source
+        self._server: grpc.Server | None = None
+        self._health = health.HealthServicer(experimental_non_blocking=True)
+
+    def open(self) -> None:
+        """Start to listen. Raises NetworkError if the address cannot be had."""
+        server = grpc.server(
+            ThreadPoolExecutor(2 * len(self.peers) + 8, thread_name_prefix="hub"),
+            options=self._options(),
+            maximum_concurrent_rpcs=4 * len(self.peers) + 16,
+        )
+        exchange = grpc.stream_stream_rpc_method_handler(self._exchange)  # bytes: `Link.hear` parses
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(SERVICE, {"Exchange": exchange}),)
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        try:
+            if self._plaintext:
+                self.port = server.add_insecure_port(str(self._address))
+            else:
+                own = self._identity
+                credentials = grpc.ssl_server_credentials(
+                    [(own.key, own.certificate)], root_certificates=own.ca, require_client_auth=True
+                )
+                self.port = server.add_secure_port(str(self._address), credentials)
+        except RuntimeError:
+            raise NetworkError(f"cannot listen on {self._address}: {_why_not(self._address)}") from None
+        server.start()
+        self._server = server
+        for service in ("", SERVICE):
+            self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        threading.Thread(target=self._beats, name="heartbeat", daemon=True).start()
+
+    def wait_for_peers(
+        self, within: float, on_wait: Callable[[list[str]], None] = lambda missing: None
+    ) -> None:
+        """Until every feature holder has dialled. on_wait: told who is missing, at first and at each change.
+
+        Raises PeerTimeout that names the missing; those who came are told.
+        """
+        self.phase = "gathering"
+        known: list[str] | None = None
+
+        def complete() -> bool:
+            nonlocal known
+            missing = [peer for peer in self.peers if peer not in self._wires]
+            if missing != known:
+                known = missing
+                on_wait(missing)
+            return not missing
+
+        with self._changed:
+            if not self._changed.wait_for(complete, within):
+                missing = known or []
+                self._state = "failed"
+                for peer in missing:
+                    self._tell(FAILED, f"{peer} absent")
+                raise PeerTimeout(
+                    ", ".join(missing),
+                    self.phase,
+                    f"did not come within {within:g} s; is `party run` started there, and does its link.hub "
+                    f"lead to port {self.port} of this machine?",
+                )
+        self.phase = "handshake"
+
+    def close(self) -> None:
+        """After a finished protocol: once all parties have finished (they may still need the relay), or the
+        progress timeout is over. Otherwise at once, or as soon as the peers have been told."""
+        self._health.enter_graceful_shutdown()
+        self._farewell()
+        self._closing.set()
+        with self._changed:
+            for wire in self._wires.values():
+                wire.end()
+        if self._server is not None:
+            self._server.stop(grace=1.0).wait(3.0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ---- streams --------------------------------------------------------------------------------------
+
+    def _exchange(self, incoming: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        wire = self._admit(self._caller(context), context)
+        if not context.add_callback(lambda: self.lost(wire)):
+            self.lost(wire)
+
+        def read() -> None:
+            try:
+                for data in incoming:
+                    self.hear(wire, data)
+            except grpc.RpcError:
+                pass
+            finally:
+                self.lost(wire)
+
+        threading.Thread(target=read, name=f"from {wire.neighbour}", daemon=True).start()
+        wire.beat()  # the caller learns that it is admitted
+        return self._outgoing(wire, context)
+
+    def _outgoing(self, wire: Wire, context: grpc.ServicerContext) -> Iterator[bytes]:
+        yield from wire.outgoing()
+        if isinstance(wire.verdict, Impostor):
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, "not that party")
+        if wire.verdict is not None:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the stream broke the protocol")
+
+    def _caller(self, context: grpc.ServicerContext) -> str:
+        """Which party is this? By its certificate's name and its key, both: never by what it says."""
+        if self._plaintext:
+            claimed = dict(context.invocation_metadata()).get("party", "")
+            name = claimed if isinstance(claimed, str) and claimed in self._pins else None
+        else:
+            peer: dict[str, list[bytes]] = context.auth_context()  # type: ignore[assignment]
+            names = [one.decode("ascii", "replace") for one in peer.get("x509_subject_alternative_name", [])]
+            try:
+                key = key_fingerprint(peer["x509_pem_cert"][0])
+            except (KeyError, ValueError):
+                key = "none"
+            name = next((one for one in names if self._pins.get(one) == key), None)
+        if name is None:
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, "not a party of this run")
+        assert name is not None
+        return name
+
+    def _admit(self, name: str, context: grpc.ServicerContext) -> Wire:
+        with self._changed:
+            if name in self._wires and self._wires[name].open:
+                context.abort(grpc.StatusCode.ALREADY_EXISTS, "this party is connected already")
+            if self._state != "gathering":
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the run has begun")
+            wire = self._wires[name] = Wire(self.name, name, self._changed)
+            self._changed.notify_all()
+            return wire
+
+    # ---- what differs from a feature holder -----------------------------------------------------------
+
+    def _wire_to(self, peer: str) -> Wire:
+        return self._wires[peer]
+
+    def _start(self) -> None:
+        with self._changed:
+            for peer in self.peers:
+                if peer not in self._wires:
+                    raise PeerFailed(peer, self.phase, "it is not connected")
+            super()._start()
+
+    def _check_sender(self, wire: Wire, frame: Frame) -> None:
+        if frame.sender != wire.neighbour:
+            raise Impostor(f"{wire.neighbour!r} sent a frame as if it were {frame.sender!r}")
+
+    def _check_news(self, wire: Wire, name: str) -> None:
+        if name != wire.neighbour:
+            raise Impostor(f"{wire.neighbour!r} tells the end of {name!r}")
+
+    def _expects(self, wire: Wire) -> bool:
+        return wire.neighbour not in self._left
+
+    def _relay(self, wire: Wire, frame: Frame) -> None:
+        source, target = frame.sender, frame.receiver
+        if target not in self._pins or target == source or frame.kind.startswith(CONTROL):
+            raise RemoteProtocolError(f"{source!r} sent a frame for {target!r}, which cannot be relayed")
+        if target in self._left:
+            raise RemoteProtocolError(f"{source!r} sent {frame.kind!r} to {target!r}, which has finished")
+        self._relayed_bytes[source] += len(frame.payload) + FRAME_COST
+        if self._relayed_bytes[source] > self.limits.inbox:
+            raise RemoteProtocolError(f"{source!r} sent more for {target!r} than its window allows")
+        wire.line.withhold(frame.sequence)
+        self._relayed[target][source].append(frame)
+
+    def _moved(self) -> None:
+        """Pass on what has room: not before all are here (until then a feature holder may start anew), and
+        frames of a run not before we are in it ourselves, so that each line sees the run change once."""
+        if self._state == "gathering":
+            return
+        for target, wire in self._wires.items():
+            for source, frames in self._relayed[target].items():
+                while frames and wire.open and wire.line.unacknowledged_bytes < self.limits.window:
+                    frame = frames[0]
+                    if frame.run and not self._bound:
+                        break
+                    frames.popleft()
+                    wire.post(frame.sender, target, frame.kind, frame.payload, frame.chunk, frame.last)
+                    if frame.sender == source:
+                        cost = len(frame.payload) + FRAME_COST
+                        self._relayed_bytes[source] -= cost
+                        self._wires[source].line.release(frame.sequence)
+                        self._wires[source].owe(cost)
+
+    def _peer_left(self, name: str) -> None:
+        """The others learn it after the last frame that it sent them."""
+        for target in self.peers:
+            if target != name:
+                news = Frame(sender=self.name, kind=DONE, last=True, payload=name.encode())
+                self._relayed[target][name].append(news)
+
+    def _fail(self, error: RoundsError, peer: str, reason: str) -> None:
+        wire = self._wires[peer]
+        wire.end()
+        if self._state == "gathering":  # nothing has begun: it may dial again
+            del self._wires[peer]
+            self._left.discard(peer)
+            self._inboxes[peer] = Inbox(peer, self.limits.inbox)
+            self._relayed_bytes[peer] = 0
+            for frames in self._relayed.values():
+                frames[peer].clear()
+            return
+        super()._fail(error, peer, reason)
+        self._tell(FAILED, f"{peer} {reason}")
+
+    def _settled(self) -> bool:
+        if self._state != "finished":
+            return super()._settled()
+        gone = all(peer in self._left or not self._wires[peer].open for peer in self.peers)
+        return gone and super()._settled()
+
+    def _options(self) -> list[tuple[str, int]]:
+        return [
+            ("grpc.so_reuseport", 0),  # or a second hub would share the port silently
+            ("grpc.max_receive_message_length", MOST_RECEIVED),
+            ("grpc.keepalive_time_ms", 10_000),
+            # Not below the heartbeat's patience: a ping waits behind the data that fills a slow line.
+            ("grpc.http2.ping_timeout_ms", int(self.limits.silence * 1000)),
+            ("grpc.keepalive_timeout_ms", int(self.limits.silence * 1000)),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+            ("grpc.server_handshake_timeout_ms", 10_000),
+        ]
+
+
+def _why_not(address: Address) -> str:
+    try:
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        socket.create_server((address.host, address.port), family=family).close()
+    except OSError as error:
+        why = "the port is in use by another process" if "in use" in str(error) else error.strerror
+        return f"{why}; choose another in link.listen, or stop what holds it"
+    return "it could not be bound; try again"

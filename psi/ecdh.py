@@ -47,6 +47,11 @@ def finalize(inputs: list[bytes], elements: bytes) -> list[bytes]:
     ]
 
 
+def evaluate(key: bytes, inputs: list[bytes]) -> bytes:
+    """RFC 9497 section 3.3.1, Evaluate: [n * 32], F_k of each input, by whoever holds the key."""
+    return _outputs(inputs, ristretto.multiply(key, _hashed(inputs), "this party"))
+
+
 class Ecdh:
     """The engine. One multiplication to blind, one a sender to evaluate, one a sender to unblind."""
 
@@ -82,7 +87,7 @@ class Ecdh:
                 blinded = yield from _elements(receiver, "blinded", size)
                 yield Send(receiver, "evaluated", ristretto.multiply(key, blinded, receiver))
             if own:  # while the receiver works on its chunk, one of ours
-                outputs += _outputs(own, ristretto.multiply(key, _hashed(own), setting.me))
+                outputs += evaluate(key, own)
             done += (size or 0) + len(own or ())
             yield Progress("psi", done, total)
         return _rows(outputs)

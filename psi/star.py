@@ -58,7 +58,7 @@ def star(engine: Engine, setting: Setting, digests: Bytes) -> Rounds[Rows]:
         raise IdError(
             f"{len(digests)} ids here, and the contract allows {setting.at_most}; raise it or bring fewer"
         )
-    if len(np.unique(digests, axis=0)) != len(digests):
+    if len(np.unique(np.ascontiguousarray(digests).view("V16"))) != len(digests):
         raise LocalProtocolError("the digests to align repeat; normalise the ids first")
     if setting.me == setting.leader:
         return (yield from _leader(engine, setting, digests))

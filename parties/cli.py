@@ -10,7 +10,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -100,11 +100,14 @@ def check(config: ConfigFile = Path("party.toml"), as_json: Json = False) -> Non
     """Try config, data, certificate and hub; say what will leave."""
     from parties.check import check, text
     from parties.config import load
+    from parties.errors import exit_code
 
-    findings = check(load(config))
-    typer.echo(json.dumps(findings.as_json(), indent=2) if as_json else text(findings))
-    if findings.fault is not None:
-        raise findings.fault
+    found = check(load(config))
+    typer.echo(json.dumps(found.as_json(), indent=2) if as_json else text(found))
+    for fault in found.faults:
+        print(f"party: {fault}", file=sys.stderr)
+    if found.faults:
+        raise typer.Exit(exit_code(found.faults[0]))
 
 
 @app.command()
@@ -122,13 +125,28 @@ def run(config: ConfigFile = Path("party.toml"), as_json: Json = False) -> None:
     typer.echo(json.dumps(summary, indent=2) if as_json else report(summary), nl=as_json)
 
 
-def _stopped(number: int, frame: FrameType | None) -> None:
-    """The first signal ends the run in good order; the second ends the process."""
-    from protos.rounds import Cancelled
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None, typer.Option(help="A folder with split.json and its CSV, instead of made-up data.")
+    ] = None,
+    folder: Annotated[Path, typer.Option(help="Where the three companies live.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the data and of the contract.")] = 7,
+    people: Annotated[int, typer.Option(min=1000, help="How many the made-up companies share.")] = 100_000,
+    as_json: Json = False,
+) -> None:
+    """Run three companies on this machine, and compare."""
+    from parties.demo import demo, table
 
+    summary = demo(folder, data, seed, people, say=lambda line: typer.echo(line, err=as_json))
+    typer.echo(json.dumps(summary, indent=2) if as_json else table(summary))
+
+
+def _stopped(number: int, frame: FrameType | None) -> None:
+    """The first signal ends the run in good order, as Control-C does; the second ends the process."""
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, lambda *_: os._exit(130))
-    raise Cancelled(f"stopped by {signal.Signals(number).name}; a second one forces")
+    raise KeyboardInterrupt
 
 
 def main() -> NoReturn:
@@ -137,26 +155,29 @@ def main() -> NoReturn:
         signal.signal(one, _stopped)
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0)
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         sys.exit(_failed(error, as_json="--json" in sys.argv[1:]))
 
 
-def _failed(error: Exception, as_json: bool) -> int:
+def _failed(error: BaseException, as_json: bool) -> int:
     """Tell of an error; returns the exit code."""
     usage = getattr(error, "format_message", None)  # typer's own errors: a wrong option, a missing argument
     if usage is not None:
         code, message = 2, f"{str(usage()).rstrip('.')}; see `party --help`"
     else:
-        from parties.errors import exit_code
+        from parties.errors import PartyError, exit_code
+        from protos.rounds import Cancelled
 
+        if isinstance(error, KeyboardInterrupt | typer.Abort):
+            error = Cancelled("interrupted")
         code, message = exit_code(error), str(error)
-        if code == 1:
+        if code == 1 and not isinstance(error, PartyError):
             from parties.crash import report
 
             message = report(error)
     for line in message.splitlines():
         print(f"party: {line}", file=sys.stderr)
     if as_json:
-        fault: dict[str, Any] = {"class": type(error).__name__, "message": message, "exit_code": code}
+        fault = {"class": type(error).__name__, "message": message, "exit_code": code}
         print(json.dumps({"error": fault}, indent=2))
     return code

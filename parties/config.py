@@ -60,7 +60,7 @@ class Data(Section):
     id: Column
     label: Column | None = None
     positive: Positive = ()
-    """The values of the label that count as a yes."""
+    """The values of the label that count as a yes; not needed where it is true / false or 1 / 0."""
     numeric: Columns = ()
     categorical: Columns = ()
     exclude: Columns = ()
@@ -183,8 +183,6 @@ def _faults_of_role(private: dict[str, Any], shared: dict[str, Any]) -> Iterator
 def _faults_of_label_holder(data: dict[str, Any], link: dict[str, Any]) -> Iterator[str]:
     if "label" not in data:
         yield "data.label: missing; this party is the label holder, so name the label's column"
-    if not data.get("positive"):
-        yield "data.positive: missing; list the values of the label that count as a yes, such as [1]"
     if "listen" not in link:
         yield 'link.listen: missing; the label holder is the hub: give its address, such as "0.0.0.0:50051"'
     if "hub" in link:

@@ -21,9 +21,9 @@ storage = "runs"                  # each run leaves a folder here
 [data]
 file = "$name.csv"                # CSV or Parquet, one row a user
 id = "email"                      # the column with the ids; [ids] in run.toml says of which type
-$label# numeric = ["age"]               # columns not listed: numbers are numeric, all else categorical
+$label# numeric = ["age"]               # with neither of these two, every column takes part
 # categorical = ["city"]
-# exclude = ["name"]              # columns that take no part
+# exclude = ["name"]              # but these
 nulls = "drop"                    # rows whose id is null or blank: drop | refuse
 duplicates = "drop"               # rows whose id was seen before: drop | refuse
 

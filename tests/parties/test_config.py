@@ -155,10 +155,6 @@ BAD_PARTY = {
         ('label = "converted"\n', ""),
         ["party.toml: data.label: missing; this party is the label holder, so name the label's column"],
     ),
-    "positive missing": (
-        ('positive = [1, "yes", true]\n', ""),
-        ["party.toml: data.positive: missing; list the values of the label that count as a yes, such as [1]"],
-    ),
     "positive a table": (
         ('[1, "yes", true]', "[[1]]"),
         ["party.toml: data.positive[0]: must be a string, a number or true / false"],

@@ -1,0 +1,202 @@
+"""A party's own table: ids, numeric and categorical columns, label. `docs/data.md` has the rules.
+
+Nothing is dropped, guessed or repaired in silence. Errors name the file, the column and the row (numbered
+from 1, a header not counted), never what a cell holds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from parties.errors import DataError
+from parties.table_files import read_columns
+
+LARGEST: Final = 1e30
+"""Numbers beyond this are placeholders, not measurements, and would overflow float32 soon after."""
+NO_NUMBER: Final = ["NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "none"]
+"""Spellings of a missing number. In a categorical column only the empty cell is missing: NA is Namibia."""
+LEADING_ZERO: Final = r"^\s*[+-]?0[0-9]"
+"""A code such as a postcode, whatever it looks like."""
+BOOLEANS: Final = {"true": 1.0, "1": 1.0, "false": 0.0, "0": 0.0}
+
+
+@dataclass(frozen=True)
+class Table:
+    """One party's rows, in the file's order.
+
+    ids: as written (CSV: text; Parquet: its own type), null where empty. numeric: float64, NaN where missing.
+    categorical: text, null where empty. label: raw. warnings: one line for each column left out.
+    """
+
+    file: Path
+    ids: "pd.Series[Any]"
+    numeric: pd.DataFrame
+    categorical: pd.DataFrame
+    label: "pd.Series[Any] | None"
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        return len(self.ids)
+
+
+def read_table(
+    file: Path,
+    id_column: str,
+    numeric: Sequence[str] = (),
+    categorical: Sequence[str] = (),
+    label: str | None = None,
+    exclude: Sequence[str] = (),
+) -> Table:
+    """Read a .parquet, .pq, .csv or .csv.gz file. Raises DataError for whatever is wrong with it.
+
+    Named columns take part as they are named. Where none is named, all but the id, the label and the excluded
+    ones do: as numeric if every cell is a number, otherwise as categorical; free text, names and keys
+    (distinct values in more than half of the rows) are left out with a warning.
+    """
+    named = [id_column, *numeric, *categorical, *([label] if label else []), *exclude]
+    inferred = not numeric and not categorical
+    columns = read_columns(file, named, others=inferred)
+    ids = _series(columns[id_column], id_column)
+    target = _series(columns[label], label) if label else None
+    warnings: list[str] = []
+    if inferred:
+        numeric, categorical = [], []
+        for name in sorted(set(columns) - {id_column, label, *exclude}):
+            kind = _kind(columns[name])
+            if kind == "numeric":
+                numeric.append(name)
+            elif kind == "categorical":
+                categorical.append(name)
+            else:
+                warnings.append(f"{file}: column {name!r} is left out: {kind}")
+    if not numeric and not categorical:
+        raise DataError(f"{file}: no column is left to take part beside the id and the label")
+    numbers = {name: _numbers(file, name, columns[name]) for name in numeric}
+    texts = {name: _series(_texts(file, name, columns[name]), name) for name in categorical}
+    rows = range(len(ids))
+    return Table(
+        file, ids, pd.DataFrame(numbers, index=rows), pd.DataFrame(texts, index=rows), target, tuple(warnings)
+    )
+
+
+def label_values(column: "pd.Series[Any]", positive: Sequence[Any] = ()) -> NDArray[np.float32]:
+    """The label as 0 and 1, float32 [rows].
+
+    Without `positive`, cells must be true / false or 0 / 1; with it, cells equal to one of its values are 1
+    and all others 0. 1, 1.0 and "1" are equal, and so are true and "True". DataError for empty cells, for a
+    class that is neither, and for a column of one class only.
+    """
+    name = f"label column {str(column.name)!r}"
+    codes, classes = pd.factorize(column)
+    spelled = [*(_spelling(value) for value in classes), ""]  # factorize gives a missing cell the code -1
+    empty = np.array([not text for text in spelled])[codes]
+    if empty.any():
+        first = int(np.argmax(empty)) + 1
+        raise DataError(
+            f"{name}: {int(empty.sum())} empty cell(s), the first in row {first}; fill or remove them"
+        )
+    if positive:
+        wanted = {_spelling(value) for value in positive}
+        target = [float(text in wanted) for text in spelled]
+    elif all(text in BOOLEANS for text in spelled[:-1]):
+        target = [BOOLEANS.get(text, 0.0) for text in spelled]
+    else:
+        raise DataError(
+            f"{name}: neither true / false nor 0 / 1; name the values that mean yes in data.positive"
+        )
+    values = np.array(target, dtype=np.float32)[codes]
+    if values.min() == values.max():
+        only = "yes" if values[0] else "no"
+        raise DataError(
+            f"{name}: every row is a {only}: nothing to learn; check data.label and data.positive"
+        )
+    return values
+
+
+def _kind(column: Any) -> str:
+    """ "numeric", "categorical", or why the column is neither."""
+    kind = column.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return "numeric" if column.null_count < len(column) else "it is empty"
+    if pa.types.is_boolean(kind):
+        return "categorical"
+    if not _is_text(kind):
+        return f"its type is {kind}; name it in data.categorical to use it"
+    text = _series(column, "").dropna()
+    number = text[~text.isin(NO_NUMBER)]
+    if number.empty:
+        return "it is empty"
+    if pd.to_numeric(number, errors="coerce").notna().all() and not number.str.contains(LEADING_ZERO).any():
+        return "numeric"
+    distinct = text.nunique()
+    if distinct > len(text) / 2:
+        return f"{distinct} distinct values in {len(text)} rows; name it in data.categorical to use it"
+    return "categorical"
+
+
+def _numbers(file: Path, name: str, column: Any) -> NDArray[np.float64]:
+    """float64 [rows], NaN where missing."""
+    if _is_text(column.type):
+        text = _series(column, name)
+        text = text.where(~text.isin(NO_NUMBER))
+        parsed = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64)
+        _refuse(
+            file,
+            name,
+            np.isnan(parsed) & text.notna().to_numpy(),
+            "no number; mend it, or name it categorical",
+        )
+    elif (
+        pa.types.is_nested(column.type)
+        or pa.types.is_temporal(column.type)
+        or pa.types.is_binary(column.type)
+    ):
+        raise DataError(f"{file}: column {name!r} is of type {column.type}, which is no number")
+    else:
+        parsed = column.cast(pa.float64()).to_numpy().astype(np.float64)
+    _refuse(
+        file, name, np.abs(parsed) > LARGEST, "an infinite or absurd number; empty the cell if it is unknown"
+    )
+    return parsed
+
+
+def _refuse(file: Path, name: str, bad: NDArray[np.bool_], why: str) -> None:
+    if bad.any():
+        first = int(np.argmax(bad)) + 1
+        raise DataError(
+            f"{file}: column {name!r}: {int(bad.sum())} cell(s), the first in row {first}, hold {why}"
+        )
+
+
+def _texts(file: Path, name: str, column: Any) -> Any:
+    if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
+        raise DataError(f"{file}: column {name!r} is of type {column.type}, which cannot be a category")
+    return column if _is_text(column.type) else pc.cast(column, pa.large_string())
+
+
+def _is_text(kind: Any) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _series(column: Any, name: str) -> "pd.Series[Any]":
+    """integer_object_nulls: an integer id beside a missing one must not become a float."""
+    series: pd.Series[Any] = column.to_pandas(integer_object_nulls=True).rename(name)
+    return series
+
+
+def _spelling(value: Any) -> str:
+    """One text for values that a CSV and a TOML file would write differently."""
+    text = str(value).strip()
+    try:
+        number = float(text)
+    except ValueError:
+        return text.lower() if text.lower() in BOOLEANS else text
+    return str(int(number)) if number.is_integer() else str(number)

@@ -20,12 +20,17 @@ from parties.address import Address
 from parties.certs import Identity
 from parties.errors import ConfigError, IdentityError, NetworkError
 from parties.hub import MOST_RECEIVED, SERVICE
-from parties.link import Limits, Link, Wire
+from parties.limits import Limits
+from parties.link import Link
+from parties.wire import Wire
 from protos.party_pb2 import Frame
 from protos.rounds import PeerFailed, RemoteProtocolError
 
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
 """Seconds between attempts: half as much again each time, times a random 0.5 to 1.5."""
+
+ATTEMPT = 10.0
+"""Seconds for one attempt."""
 
 PROBE = 5.0
 """Seconds for one look at why an attempt failed."""
@@ -75,10 +80,6 @@ class Spoke(Link):
     def close(self) -> None:
         """As soon as the hub has all that we sent."""
         self._farewell()
-        self._closing.set()
-        with self._changed:
-            for wire in self._wires.values():
-                wire.end()
         if self._reader is not None:
             self._reader.join(2.0)
         self._hang_up()
@@ -96,7 +97,7 @@ class Spoke(Link):
     def _dial(self, deadline: float) -> bool:
         """One attempt: are we admitted?"""
         channel = self._channel = self._new_channel()
-        wire = Wire(self.name, self._hub, self._changed)
+        wire = Wire(self.name, self._hub, self._changed, self.limits.window // 8)
         exchange = channel.stream_stream(f"/{SERVICE}/Exchange", None, None)  # bytes: `Link.hear` parses
         metadata = (("party", self.name),) if self._plaintext else ()
         call = self._call = exchange(wire.outgoing(), metadata=metadata)
@@ -109,11 +110,10 @@ class Spoke(Link):
                 pass
             finally:
                 self.lost(wire)
-                wire.heard.set()
 
         self._reader = threading.Thread(target=read, name=f"from {self._hub}", daemon=True)
         self._reader.start()
-        wire.heard.wait(max(deadline - time.monotonic(), 0.0))
+        wire.heard.wait(min(ATTEMPT, max(deadline - time.monotonic(), 0.0)))
         with self._changed:
             if wire.received and wire.open:
                 self._wires[self._hub] = wire
@@ -128,8 +128,6 @@ class Spoke(Link):
         done = call.done()  # type: ignore[attr-defined]
         code, text = (call.code(), call.details()) if done else (None, None)
         self._hang_up()
-        if code is None:
-            return f"{self._address} takes connections but does not answer as a hub; is it stopped or frozen?"
         if code is grpc.StatusCode.PERMISSION_DENIED:
             raise IdentityError(
                 f"permission denied by the hub at {self._address}: {self._identity.certificate_file} is not "
@@ -139,7 +137,7 @@ class Spoke(Link):
             return f"the hub at {self._address} has another process connected as {self.name}; stop that one"
         if code is grpc.StatusCode.FAILED_PRECONDITION:
             raise NetworkError(f"the hub at {self._address} is in a run already; let all parties start anew")
-        if code is grpc.StatusCode.UNAVAILABLE:
+        if code in (None, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.OK):
             return self._probe(min(PROBE, max(deadline - time.monotonic(), 0.5)))
         raise NetworkError(f"{self._address} answers, but not as a hub ({code.name}: {text}); check link.hub")
 
@@ -212,11 +210,11 @@ class Spoke(Link):
     def _start(self) -> None:
         with self._changed:
             if not self._wires:
-                raise PeerFailed(self._hub, self.phase, "it is not connected")
+                raise PeerFailed(self._hub, self._mail.phase, "it is not connected")
             super()._start()
 
     def _check_sender(self, wire: Wire, frame: Frame) -> None:
-        if frame.sender not in self._inboxes:
+        if frame.sender not in self._mail.inboxes:
             raise RemoteProtocolError(
                 f"{self._hub!r} relayed a frame from {frame.sender!r}, which is no party here"
             )

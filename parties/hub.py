@@ -19,7 +19,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from parties.address import Address
 from parties.certs import Identity, key_fingerprint
 from parties.errors import ConfigError, NetworkError
-from parties.link import DONE, FAILED, Impostor, Limits, Link, Wire
+from parties.limits import Limits
+from parties.link import DONE, FAILED, Link
+from parties.wire import Wire
 from protos.line import CONTROL, FRAME_COST, Inbox
 from protos.party_pb2 import DESCRIPTOR, Frame
 from protos.rounds import PeerFailed, PeerTimeout, RemoteProtocolError, RoundsError
@@ -28,6 +30,10 @@ SERVICE = DESCRIPTOR.services_by_name["Link"].full_name
 
 MOST_RECEIVED = 4 << 20
 """Bytes of one gRPC message, refused before it is in memory; our frames are at most a little over 1 MiB."""
+
+
+class Impostor(RemoteProtocolError):
+    """A frame that claims to be from another party than the one whose certificate opened the stream."""
 
 
 class Hub(Link):
@@ -95,7 +101,7 @@ class Hub(Link):
 
         Raises PeerTimeout that names the missing; those who came are told.
         """
-        self.phase = "gathering"
+        self._mail.phase = "gathering"
         known: list[str] | None = None
 
         def complete() -> bool:
@@ -114,21 +120,17 @@ class Hub(Link):
                     self._tell(FAILED, f"{peer} absent")
                 raise PeerTimeout(
                     ", ".join(missing),
-                    self.phase,
+                    self._mail.phase,
                     f"did not come within {within:g} s; is `party run` started there, and does its link.hub "
                     f"lead to port {self.port} of this machine?",
                 )
-        self.phase = "handshake"
+        self._mail.phase = "handshake"
 
     def close(self) -> None:
         """After a finished protocol: once all parties have finished (they may still need the relay), or the
         progress timeout is over. Otherwise at once, or as soon as the peers have been told."""
         self._health.enter_graceful_shutdown()
         self._farewell()
-        self._closing.set()
-        with self._changed:
-            for wire in self._wires.values():
-                wire.end()
         if self._server is not None:
             self._server.stop(grace=1.0).wait(3.0)
 
@@ -191,7 +193,7 @@ class Hub(Link):
                 context.abort(grpc.StatusCode.ALREADY_EXISTS, "this party is connected already")
             if self._state != "gathering":
                 context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the run has begun")
-            wire = self._wires[name] = Wire(self.name, name, self._changed)
+            wire = self._wires[name] = Wire(self.name, name, self._changed, self.limits.window // 8)
             self._changed.notify_all()
             return wire
 
@@ -204,7 +206,7 @@ class Hub(Link):
         with self._changed:
             for peer in self.peers:
                 if peer not in self._wires:
-                    raise PeerFailed(peer, self.phase, "it is not connected")
+                    raise PeerFailed(peer, self._mail.phase, "it is not connected")
             super()._start()
 
     def _check_sender(self, wire: Wire, frame: Frame) -> None:
@@ -216,13 +218,13 @@ class Hub(Link):
             raise Impostor(f"{wire.neighbour!r} tells the end of {name!r}")
 
     def _expects(self, wire: Wire) -> bool:
-        return wire.neighbour not in self._left
+        return wire.neighbour not in self._mail.left
 
     def _relay(self, wire: Wire, frame: Frame) -> None:
         source, target = frame.sender, frame.receiver
         if target not in self._pins or target == source or frame.kind.startswith(CONTROL):
             raise RemoteProtocolError(f"{source!r} sent a frame for {target!r}, which cannot be relayed")
-        if target in self._left:
+        if target in self._mail.left:
             raise RemoteProtocolError(f"{source!r} sent {frame.kind!r} to {target!r}, which has finished")
         self._relayed_bytes[source] += len(frame.payload) + FRAME_COST
         if self._relayed_bytes[source] > self.limits.inbox:
@@ -261,8 +263,8 @@ class Hub(Link):
         wire.end()
         if self._state == "gathering":  # nothing has begun: it may dial again
             del self._wires[peer]
-            self._left.discard(peer)
-            self._inboxes[peer] = Inbox(peer, self.limits.inbox)
+            self._mail.left.discard(peer)
+            self._mail.inboxes[peer] = Inbox(peer, self.limits.inbox)
             self._relayed_bytes[peer] = 0
             for frames in self._relayed.values():
                 frames[peer].clear()
@@ -273,7 +275,7 @@ class Hub(Link):
     def _settled(self) -> bool:
         if self._state != "finished":
             return super()._settled()
-        gone = all(peer in self._left or not self._wires[peer].open for peer in self.peers)
+        gone = all(peer in self._mail.left or not self._wires[peer].open for peer in self.peers)
         return gone and super()._settled()
 
     def _options(self) -> list[tuple[str, int]]:

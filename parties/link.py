@@ -1,23 +1,22 @@
 """The link: drives a protocol's generator over lines to other parties. `parties.hub` and `parties.dial` put
-the lines on gRPC; here is everything that is not gRPC: what a party may do, wait for, and must be told.
+the lines on gRPC; here is what both ends share: what is sent, taken, passed on to the protocol, and told.
 
 Threads: the protocol runs on the caller's; each stream has one that reads (`Link.hear`) and one that writes
-(`Wire.outgoing`), and one thread beats for all. One condition guards all state, and nobody who holds it
-blocks: a reader never waits for a window, so two parties that both send more than the window get on.
+(`Wire.outgoing`), and one thread beats for all. One condition guards all state, and nobody blocks while
+holding it: a reader never waits for a window, so two parties that both send more than the window get on.
 """
 
-import queue
 import threading
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal, NoReturn, TypeVar
 
 from google.protobuf.message import DecodeError
 
-from parties.errors import ConfigError
-from protos.line import CHUNK, CONTROL, FRAME_COST, LONGEST_NAME, Inbox, Line, chunks
+from parties.limits import BEAT, FAREWELL, Limits
+from parties.mail import Mail
+from parties.wire import Wire
+from protos.line import CONTROL, FRAME_COST, LONGEST_NAME, chunks
 from protos.party_pb2 import Frame
 from protos.rounds import (
     ANY,
@@ -29,7 +28,6 @@ from protos.rounds import (
     Progress,
     Receive,
     RemoteProtocolError,
-    Round,
     Rounds,
     RoundsError,
     Save,
@@ -38,15 +36,6 @@ from protos.rounds import (
 )
 
 T = TypeVar("T")
-
-BEAT: Final = 1.0
-"""Seconds between heartbeats: every frame shows life and acknowledges, a heartbeat does nothing else."""
-
-ACKNOWLEDGE_EVERY: Final = 4 << 20
-"""Bytes received after which we acknowledge at once: the sender's window must not wait for the heartbeat."""
-
-FAREWELL: Final = 2.0
-"""Seconds that a party which gives up waits until its peers have been told."""
 
 DONE: Final = CONTROL + "done"
 """The party named in the payload has finished: its silence is no failure from here on."""
@@ -67,123 +56,33 @@ REASONS: Final = {
 }
 
 
-@dataclass(frozen=True)
-class Limits:
-    """The bounds of a link. Raises ConfigError for values that cannot work together."""
-
-    window: int = 32 << 20
-    """Bytes sent and not yet acknowledged on one line, after which a `Send` waits."""
-
-    inbox: int = 1 << 30
-    """Bytes from one sender that may wait here unread; more is a RemoteProtocolError."""
-
-    silence: float = 10.0
-    """Seconds without any frame, heartbeats included, after which a peer counts as failed."""
-
-    progress: float = 600.0
-    """Seconds that a peer which is alive may take for its next message, where the protocol does not say."""
-
-    def __post_init__(self) -> None:
-        faults = []
-        if self.window < CHUNK:
-            faults.append(f"window: must be at least one chunk, {CHUNK} bytes")
-        if self.inbox < self.window:
-            faults.append("inbox: must be at least the window")
-        if self.silence < 3 * BEAT:
-            faults.append(f"silence: must be at least three heartbeats, {3 * BEAT:g} seconds")
-        if self.progress < self.silence:
-            faults.append("progress: must be at least the silence")
-        if faults:
-            raise ConfigError("; ".join(faults))
-
-
-class Impostor(RemoteProtocolError):
-    """A frame that claims to be from another party than the one whose certificate opened the stream."""
-
-
-class Wire:
-    """One stream to a neighbour: its line's state and what waits to be written. A reconnect would make a new
-    wire for the same line. Used under the link's condition, but for `outgoing`."""
-
-    def __init__(self, owner: str, neighbour: str, changed: threading.Condition) -> None:
-        self.neighbour = neighbour
-        self.line = Line()
-        self.quiet = 0.0  # seconds of our own beats since the neighbour was heard
-        self.sent = self.received = 0  # bytes
-        self.heard = threading.Event()
-        self.verdict: RemoteProtocolError | None = None  # how the neighbour broke the protocol
-        self.open = True  # may we write?
-        self._owner, self._changed = owner, changed
-        self._owed = 0  # bytes that may be acknowledged, and are not yet
-        self._queue: queue.SimpleQueue[bytes | Literal["beat", "end"]] = queue.SimpleQueue()
-        self._beat_waits = False
-
-    def post(
-        self, sender: str, receiver: str, kind: str, payload: bytes, chunk: int = 0, last: bool = True
-    ) -> None:
-        frame = self.line.post(sender, receiver, kind, chunk, last, payload)
-        self._put(frame)
-
-    def beat(self) -> None:
-        """At most one waits: a writer that is stuck must not pile them up."""
-        if not self._beat_waits:
-            self._beat_waits = True
-            self._queue.put("beat")
-
-    def owe(self, size: int) -> None:
-        """So many bytes more may be acknowledged."""
-        self._owed += size
-        if self._owed >= ACKNOWLEDGE_EVERY:
-            self._owed = 0
-            self.beat()
-
-    def end(self) -> None:
-        """Write what waits, then no more."""
-        if self.open:
-            self.open = False
-            self._queue.put("end")
-
-    def outgoing(self) -> Iterator[bytes]:
-        """What the stream's writer takes, waiting for more until the end."""
-        while (item := self._queue.get()) != "end":
-            if item != "beat":
-                yield item
-                continue
-            with self._changed:  # made only now: it acknowledges what came while it waited
-                self._beat_waits = False
-                beat = self.line.heartbeat(self._owner, self.neighbour).SerializeToString()
-                self.sent += len(beat)
-            yield beat
-
-    def _put(self, frame: Frame) -> None:
-        data = frame.SerializeToString()
-        self.sent += len(data)
-        self._queue.put(data)
-
-
 class Link(ABC):
-    """A party's end of all its lines, for one protocol. `peers`: every other party, by name."""
+    """A party's end of all its lines, for one protocol. peers: every other party, by name."""
 
     def __init__(self, name: str, peers: Iterable[str], limits: Limits) -> None:
         self.name = name
         self.peers = tuple(peers)
         self.limits = limits
-        self.phase = "handshake"
-        self._changed = threading.Condition()
+        self._mail = Mail(self.peers, limits)
+        self._changed = self._mail.changed
         self._wires: dict[str, Wire] = {}  # by neighbour
-        self._inboxes = {peer: Inbox(peer, limits.inbox) for peer in self.peers}
-        self._left: set[str] = set()  # peers that have finished
-        self._failure: RoundsError | None = None  # the first one counts: others follow from it
         self._state: Literal["gathering", "running", "finished", "failed"] = "gathering"
         self._bound = False
         self._closing = threading.Event()
+
+    @property
+    def traffic(self) -> Traffic:
+        """Bytes of all frames so far, heartbeats and (at the hub) relayed ones included."""
+        with self._changed:
+            wires = self._wires.values()
+            return Traffic(sum(wire.sent for wire in wires), sum(wire.received for wire in wires))
 
     # ---- the protocol's thread ------------------------------------------------------------------------
 
     def drive(
         self,
         rounds: Rounds[T],
-        on_progress: Callable[[Progress, Traffic], None] | None = None,
+        on_progress: Callable[[Progress, Traffic], None] = lambda progress, traffic: None,
         on_save: Callable[[int, bytes], None] | None = None,
     ) -> T:
         """Run the protocol to its end; once a link. Peers learn that we finished, or that we gave up.
@@ -198,110 +97,62 @@ class Link(ABC):
         except BaseException as error:
             self._give_up(error)
             if isinstance(error, KeyboardInterrupt):
-                raise Cancelled(f"interrupted during {self.phase}") from error
+                raise Cancelled(f"interrupted during {self._mail.phase}") from error
             raise
         finally:
             rounds.close()
         return result
 
-    @property
-    def traffic(self) -> Traffic:
-        """Bytes of all frames so far, heartbeats and (at the hub) relayed ones included."""
-        with self._changed:
-            wires = self._wires.values()
-            return Traffic(sum(wire.sent for wire in wires), sum(wire.received for wire in wires))
-
     def _play(
         self,
         rounds: Rounds[T],
-        on_progress: Callable[[Progress, Traffic], None] | None,
+        on_progress: Callable[[Progress, Traffic], None],
         on_save: Callable[[int, bytes], None] | None,
     ) -> T:
         answer: Any = None
         while True:
             try:
-                word: Round = rounds.send(answer)
+                word = rounds.send(answer)
             except StopIteration as stop:
                 result: T = stop.value
                 return result
+            answer = None
             try:
                 match word:
                     case Send():
                         self._send(word)
-                        answer = None
                     case Receive(sender=sender):
-                        answer = self._receive_any(word) if sender == ANY else self._receive(word)
+                        answer = self._mail.receive_any(word) if sender == ANY else self._mail.receive(word)
                     case Bind(run):
                         self._bind(run)
-                        answer = None
                     case Save(step, state):
-                        answer = on_save(step, state()) if on_save else None
+                        if on_save:
+                            on_save(step, state())
                     case Progress(phase):
-                        self.phase, answer = phase, self.traffic
-                        self._check()
-                        if on_progress:
-                            on_progress(word, answer)
+                        self._mail.phase, answer = phase, self.traffic
+                        self._mail.check()
+                        on_progress(word, answer)
             except RoundsError as error:
                 _throw(rounds, error)
             except KeyboardInterrupt as error:
-                _throw(rounds, Cancelled(f"interrupted during {self.phase}"), error)
+                _throw(rounds, Cancelled(f"interrupted during {self._mail.phase}"), error)
 
     def _send(self, word: Send) -> None:
-        if (
-            word.to not in self._inboxes
-            or word.kind.startswith(CONTROL)
-            or not 0 < len(word.kind) <= LONGEST_NAME
-        ):
-            raise LocalProtocolError(f"{self.name} sends {word.kind!r} to {word.to!r}, which cannot be sent")
-        wire = self._wire_to(word.to)
+        to, kind, mail = word.to, word.kind, self._mail
+        if to not in self.peers or kind.startswith(CONTROL) or not 0 < len(kind) <= LONGEST_NAME:
+            raise LocalProtocolError(f"{self.name} sends {kind!r} to {to!r}, which cannot be sent")
+        wire = self._wire_to(to)
 
         def room() -> Literal[True] | None:
-            self._check()
-            if word.to in self._left:
-                raise PeerFailed(word.to, self.phase, f"it has finished without waiting for {word.kind!r}")
+            mail.check()
+            if to in mail.left:
+                raise PeerFailed(to, mail.phase, f"it has finished without waiting for {kind!r}")
             return wire.line.unacknowledged_bytes < self.limits.window or None
 
         for number, (chunk, last) in enumerate(chunks(word.payload)):
             with self._changed:
-                self._wait(room, None, word.to, f"it has not taken {word.kind!r}")
-                wire.post(self.name, word.to, word.kind, chunk, number, last)
-
-    def _receive(self, word: Receive) -> bytes:
-        inbox = self._inboxes.get(word.sender)
-        if inbox is None:
-            raise LocalProtocolError(f"{self.name} waits for {word.sender!r}, which is no other party")
-
-        def arrived() -> bytes | None:
-            got = inbox.take(word.kind, word.at_most)
-            if got is None:
-                self._check()
-                if word.sender in self._left:
-                    raise PeerFailed(
-                        word.sender, self.phase, f"it has finished without sending {word.kind!r}"
-                    )
-            return got
-
-        with self._changed:
-            return self._wait(arrived, word.within, word.sender, f"it has not sent {word.kind!r}")
-
-    def _receive_any(self, word: Receive) -> tuple[str, bytes]:
-        def arrived() -> tuple[str, bytes] | None:
-            ahead = []  # who has said something else: it may be a step ahead of the others
-            for sender, inbox in self._inboxes.items():
-                if inbox.next_kind == word.kind:
-                    if (got := inbox.take(word.kind, word.at_most)) is not None:
-                        return sender, got
-                elif inbox or sender in self._left:
-                    ahead.append(sender)
-            self._check()
-            if len(ahead) == len(self._inboxes):
-                raise RemoteProtocolError(
-                    f"expected {word.kind!r} from any party, and all have said another thing"
-                )
-            return None
-
-        with self._changed:
-            return self._wait(arrived, word.within, " or ".join(self.peers), f"none has sent {word.kind!r}")
+                mail.wait(room, None, to, f"it has not taken {kind!r}")
+                wire.post(self.name, to, kind, chunk, number, last)
 
     def _bind(self, run: bytes) -> None:
         with self._changed:
@@ -310,45 +161,27 @@ class Link(ABC):
             self._bound = True
             self._moved()
 
-    def _wait(self, ready: Callable[[], T | None], within: float | None, peer: str, missing: str) -> T:
-        """Under the condition: until `ready` answers other than None."""
-        within = self.limits.progress if within is None else within
-        deadline = time.monotonic() + within
-        while (got := ready()) is None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                reason = f"{missing} within {within:g} s, though it is alive; see its own output"
-                raise PeerTimeout(peer, self.phase, reason)
-            self._changed.wait(left)
-        return got
-
-    def _check(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-
     # ---- the beginning and the end --------------------------------------------------------------------
 
     def _start(self) -> None:
         with self._changed:
-            if self._state == "finished" or self._state == "running":
+            self._mail.check()
+            if self._state != "gathering":
                 raise LocalProtocolError("a link drives one protocol; open another link for the next")
-            self._check()
             self._state = "running"
             self._moved()
 
     def _finish(self) -> None:
         with self._changed:
-            for sender, inbox in self._inboxes.items():
+            for sender, inbox in self._mail.inboxes.items():
                 if inbox:
-                    raise RemoteProtocolError(
-                        f"{sender!r} sent {inbox.next_kind!r} after the end of the protocol"
-                    )
+                    raise RemoteProtocolError(f"{sender!r} sent {inbox.next_kind!r} after the end")
             self._state = "finished"
             self._tell(DONE, self.name)
 
     def _give_up(self, error: BaseException) -> None:
         with self._changed:
-            if self._state != "failed":
+            if self._state in ("gathering", "running"):
                 self._state = "failed"
                 self._tell(FAILED, f"{self.name} {_reason(error)}")
 
@@ -359,15 +192,17 @@ class Link(ABC):
 
     def _farewell(self) -> None:
         """Before the streams close: wait, within bounds, until the neighbours have all that we sent."""
+        self._give_up(Cancelled())  # unless the protocol has ended by itself
+        patience = self.limits.progress if self._state == "finished" else FAREWELL
         with self._changed:
-            patience = self.limits.progress if self._state == "finished" else FAREWELL
-            self._changed.wait_for(lambda: self._state == "gathering" or self._settled(), patience)
+            self._changed.wait_for(self._settled, patience)
+            self._closing.set()
+            for wire in self._wires.values():
+                wire.end()
 
     def _settled(self) -> bool:
-        return all(
-            not wire.open or wire.verdict or not wire.line.unacknowledged_bytes
-            for wire in self._wires.values()
-        )
+        wires = self._wires.values()
+        return all(not wire.open or wire.verdict or not wire.line.unacknowledged_bytes for wire in wires)
 
     # ---- the streams' threads -------------------------------------------------------------------------
 
@@ -390,53 +225,18 @@ class Link(ABC):
                 self._breach(wire, error)
             self._changed.notify_all()
 
-    def _take(self, wire: Wire, frame: Frame) -> None:
-        self._check_sender(wire, frame)
-        if frame.sender in self._left and not frame.kind.startswith(CONTROL):
-            raise RemoteProtocolError(f"{frame.sender!r} sent {frame.kind!r} after it had finished")
-        if frame.receiver != self.name:
-            self._relay(wire, frame)
-            return
-        if frame.kind in (DONE, FAILED):
-            self._control(wire, frame)
-            wire.beat()
-            return
-        if self._state in ("finished", "failed"):
-            if self._state == "finished":
-                raise RemoteProtocolError(
-                    f"{frame.sender!r} sent {frame.kind!r} after the end of the protocol"
-                )
-            return
-        self._inboxes[frame.sender].put(frame)
-        wire.owe(len(frame.payload) + FRAME_COST)
-
-    def _control(self, wire: Wire, frame: Frame) -> None:
-        name, _, reason = frame.payload.decode("ascii", "replace").partition(" ")
-        if name not in self._inboxes or (reason not in REASONS if frame.kind == FAILED else reason):
-            raise RemoteProtocolError(f"{frame.sender!r} sent a {frame.kind!r} that is not one")
-        self._check_news(wire, name)
-        if frame.kind == DONE:
-            self._left.add(name)
-            self._peer_left(name)
-        else:
-            kind = PeerTimeout if reason == "absent" else PeerFailed
-            self._fail(kind(name, self.phase, REASONS[reason]), name, reason)
-
-    def lost(self, wire: Wire, why: str = REASONS["lost"]) -> None:
+    def lost(self, wire: Wire) -> None:
         """The stream has ended, for whatever reason."""
         with self._changed:
             wire.end()
+            wire.heard.set()
             if self._wires.get(wire.neighbour) is wire and self._expects(wire):
-                self._fail(PeerFailed(wire.neighbour, self.phase, why), wire.neighbour, "lost")
+                self._fail_neighbour(wire, "lost", REASONS["lost"])
             self._changed.notify_all()
 
-    def _breach(self, wire: Wire, error: RemoteProtocolError) -> None:
-        wire.verdict = error
-        self._fail(error, wire.neighbour, "breach")
-
     def _beats(self) -> None:
-        """The heartbeat thread. Silence is counted in our own beats: after a pause of this machine, nobody
-        else is to blame."""
+        """The heartbeat thread. Silence is counted in our own beats: if it was this machine that paused,
+        nobody else is to blame."""
         while not self._closing.wait(BEAT):
             with self._changed:
                 for wire in [wire for wire in self._wires.values() if wire.open]:
@@ -445,13 +245,47 @@ class Link(ABC):
                     if wire.quiet > self.limits.silence and self._expects(wire):
                         wire.quiet = 0.0
                         why = f"no sign of life for {self.limits.silence:g} s; it is frozen or cut off"
-                        self._fail(PeerFailed(wire.neighbour, self.phase, why), wire.neighbour, "silent")
+                        self._fail_neighbour(wire, "silent", why)
                 self._changed.notify_all()
 
+    def _take(self, wire: Wire, frame: Frame) -> None:
+        self._check_sender(wire, frame)
+        if frame.receiver != self.name:
+            self._relay(wire, frame)
+        elif frame.kind.startswith(CONTROL):
+            self._control(wire, frame)
+            wire.beat()
+        elif self._state == "finished" or frame.sender in self._mail.left:
+            raise RemoteProtocolError(f"{frame.sender!r} sent {frame.kind!r} after the end")
+        elif self._state != "failed":
+            self._mail.inboxes[frame.sender].put(frame)
+            wire.owe(len(frame.payload) + FRAME_COST)
+
+    def _control(self, wire: Wire, frame: Frame) -> None:
+        name, _, reason = frame.payload.decode("ascii", "replace").partition(" ")
+        self._check_news(wire, name)
+        if name not in self.peers:
+            raise RemoteProtocolError(f"{wire.neighbour!r} has news of a party that is none")
+        if frame.kind == DONE:
+            self._mail.left.add(name)
+            self._peer_left(name)
+        elif frame.kind == FAILED and reason in REASONS:
+            kind = PeerTimeout if reason == "absent" else PeerFailed
+            self._fail(kind(name, self._mail.phase, REASONS[reason]), name, reason)
+        else:
+            raise RemoteProtocolError(f"{wire.neighbour!r} sent a control message that is none")
+
+    def _breach(self, wire: Wire, error: RemoteProtocolError) -> None:
+        wire.verdict = error
+        self._fail(error, wire.neighbour, "breach")
+
+    def _fail_neighbour(self, wire: Wire, reason: str, why: str) -> None:
+        self._fail(PeerFailed(wire.neighbour, self._mail.phase, why), wire.neighbour, reason)
+
     def _fail(self, error: RoundsError, peer: str, reason: str) -> None:
-        """A peer has failed: the protocol is told at its next word or at once where it waits."""
-        if self._failure is None and self._state in ("gathering", "running"):
-            self._failure = error
+        """A peer has failed: the protocol hears it at its next word, or at once where it waits."""
+        if self._mail.failure is None and self._state in ("gathering", "running"):
+            self._mail.failure = error
 
     # ---- where hub and feature holder differ ----------------------------------------------------------
 
@@ -461,11 +295,11 @@ class Link(ABC):
 
     @abstractmethod
     def _check_sender(self, wire: Wire, frame: Frame) -> None:
-        """May this neighbour hand us a frame from that sender? Raises RemoteProtocolError."""
+        """May this neighbour hand us a frame of that sender? Raises RemoteProtocolError."""
 
     @abstractmethod
     def _check_news(self, wire: Wire, name: str) -> None:
-        """May this neighbour tell us the end of party `name`? Raises RemoteProtocolError."""
+        """May this neighbour tell us the end of that party? Raises RemoteProtocolError."""
 
     @abstractmethod
     def _expects(self, wire: Wire) -> bool:
@@ -478,13 +312,12 @@ class Link(ABC):
     def _peer_left(self, name: str) -> None:  # noqa: B027 - only the hub passes it on
         """A peer has finished."""
 
-    def _moved(self) -> None:  # noqa: B027 - only the hub has frames that wait for others
+    def _moved(self) -> None:  # noqa: B027 - only at the hub do frames wait for others
         """A line may have room again."""
 
 
 def _throw(rounds: Rounds[T], error: RoundsError, cause: BaseException | None = None) -> NoReturn:
     """Through the protocol, which may have something to clean up, and out again."""
-    error.__cause__ = cause
     try:
         rounds.throw(error)
     except StopIteration:

@@ -1,0 +1,71 @@
+"""One stream to a neighbour, without gRPC: frames to write, when it was last heard, what it acknowledged."""
+
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Literal
+
+from protos.line import Line
+from protos.rounds import RemoteProtocolError
+
+
+class Wire:
+    """Used under the link's condition `changed`, but for `outgoing`, which the stream's writer runs.
+
+    owner, neighbour: the parties at this and at the other end. acknowledge_every: bytes. A reconnect would
+    make a new wire for the same line.
+    """
+
+    def __init__(
+        self, owner: str, neighbour: str, changed: threading.Condition, acknowledge_every: int
+    ) -> None:
+        self.neighbour = neighbour
+        self.line = Line()
+        self.open = True  # may we write?
+        self.heard = threading.Event()  # something, or the end
+        self.quiet = 0.0  # seconds of our own heartbeats since the neighbour was last heard
+        self.sent = self.received = 0  # bytes
+        self.verdict: RemoteProtocolError | None = None  # how the neighbour broke the protocol
+        self._owner, self._changed, self._acknowledge_every = owner, changed, acknowledge_every
+        self._owed = 0
+        self._beat_waits = False
+        self._queue: queue.SimpleQueue[bytes | Literal["beat", "end"]] = queue.SimpleQueue()
+
+    def post(
+        self, sender: str, receiver: str, kind: str, payload: bytes, chunk: int = 0, last: bool = True
+    ) -> None:
+        """Number a chunk of a message and let it be written."""
+        data = self.line.post(sender, receiver, kind, chunk, last, payload).SerializeToString()
+        self.sent += len(data)
+        self._queue.put(data)
+
+    def beat(self) -> None:
+        """At most one heartbeat waits: a writer that is stuck must not pile them up."""
+        if not self._beat_waits:
+            self._beat_waits = True
+            self._queue.put("beat")
+
+    def owe(self, size: int) -> None:
+        """So many bytes more may be acknowledged: the neighbour's window must not wait for the heartbeat."""
+        self._owed += size
+        if self._owed >= self._acknowledge_every:
+            self._owed = 0
+            self.beat()
+
+    def end(self) -> None:
+        """Write what waits, then no more."""
+        if self.open:
+            self.open = False
+            self._queue.put("end")
+
+    def outgoing(self) -> Iterator[bytes]:
+        """What the stream's writer takes, waiting for more until the end."""
+        while (item := self._queue.get()) != "end":
+            if item != "beat":
+                yield item
+                continue
+            with self._changed:  # made only now: it acknowledges what came while it waited
+                self._beat_waits = False
+                beat = self.line.heartbeat(self._owner, self.neighbour).SerializeToString()
+                self.sent += len(beat)
+            yield beat

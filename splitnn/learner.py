@@ -31,7 +31,7 @@ class Learner:
     """Trains `module` by the plan; remembers its best weights; can be saved at an epoch's end and loaded."""
 
     def __init__(self, plan: Plan, module: nn.Module) -> None:
-        self.module = module
+        self.plan, self.module = plan, module
         self.optimizer = OPTIMIZERS[plan.optimizer](module, plan.learning_rate, plan.weight_decay)
         self.position = Position()
         self.best: dict[str, Tensor] = {}
@@ -55,7 +55,7 @@ class Learner:
         tensors = {f"weights.{name}": tensor for name, tensor in self.module.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
+            tensors |= {f"{self.plan.optimizer}.{index}.{name}": tensor for name, tensor in moments.items()}
         for index, dropout in enumerate(dropouts(self.module)):
             tensors[f"dropout.{index}"] = dropout.generator.get_state()
         position = json.dumps(asdict(self.position)).encode()
@@ -70,9 +70,11 @@ class Learner:
             self.module.load_state_dict(_under("weights.", tensors))
             self.best = _under("best.", tensors)
             moments: dict[int, dict[str, Tensor]] = {}
-            for name, tensor in _under("optimizer.", tensors).items():
+            for name, tensor in _under(f"{self.plan.optimizer}.", tensors).items():
                 index, moment = name.split(".")
                 moments.setdefault(int(index), {})[moment] = tensor
+            if len(moments) != len(list(self.module.parameters())):
+                raise KeyError(self.plan.optimizer)
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
             for layer, dropout in enumerate(dropouts(self.module)):

@@ -1,0 +1,109 @@
+"""Small made-up federations: parties with columns, a label that depends on all of them, private seeds."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from protos.memory import Together, together
+from protos.rounds import Resume, Rounds
+from splitnn.exact import FeatureHolderResult, LabelHolderResult, feature_holder, label_holder
+from splitnn.features import Features
+from splitnn.models import Bottom, Top
+from splitnn.plan import Plan
+from splitnn.reference import ReferenceResult, train
+from splitnn.schedule import Split, split_rows
+
+Result = LabelHolderResult | FeatureHolderResult
+
+
+@dataclass(frozen=True)
+class Federation:
+    """The first party holds the labels."""
+
+    features: dict[str, Features]
+    rows: Split
+    labels: Split
+    seeds: dict[str, bytes]
+
+    def protocols(self, plan: Plan, saved: dict[str, Resume] | None = None) -> dict[str, Rounds[Result]]:
+        """Every party's generator; saved: what each starts again from."""
+        hub, *others = self.features
+        saved = saved or {}
+        parties: dict[str, Rounds[Result]] = {
+            hub: label_holder(
+                plan, self.rows, self.features[hub], self.labels, others, self.seeds[hub], saved.get(hub)
+            )
+        }
+        for name in others:
+            parties[name] = feature_holder(
+                plan, self.rows, self.features[name], hub, self.seeds[name], saved.get(name)
+            )
+        return parties
+
+    def split_training(self, plan: Plan) -> Together[Result]:
+        return together(self.protocols(plan))
+
+    def reference(self, plan: Plan) -> ReferenceResult:
+        return train(plan, self.rows, self.features, self.labels, self.seeds)
+
+
+class Make:
+    """Builders that the tests share."""
+
+    @staticmethod
+    def features(n: int, numeric: int, levels: tuple[int, ...], seed: int = 0) -> Features:
+        random = torch.Generator().manual_seed(seed)
+        codes = [torch.randint(0, count, (n,), generator=random) for count in levels]
+        table = torch.stack(codes, 1) if codes else torch.zeros(n, 0, dtype=torch.int64)
+        return Features(torch.randn(n, numeric, generator=random), table, levels)
+
+    @staticmethod
+    def federation(
+        n: int, columns: list[tuple[int, tuple[int, ...]]], public: bytes = b"public"
+    ) -> Federation:
+        """columns: (numeric columns, levels of the categorical ones) of each party."""
+        features = {
+            f"p{party}": Make.features(n, numeric, levels, party)
+            for party, (numeric, levels) in enumerate(columns)
+        }
+        signal = torch.zeros(n)
+        for part in features.values():
+            signal += part.numeric.sum(1) + (part.categorical % 3 - 1).sum(1)
+        rows = split_rows(n, 0.2, 0.2, public)
+        labels = []
+        for part in rows:
+            truth = (
+                signal[part] + torch.randn(len(part), generator=torch.Generator().manual_seed(1)) > 0
+            ).float()
+            truth[:2] = torch.tensor([0.0, 1.0])  # both classes in every part
+            labels.append(truth)
+        return Federation(features, rows, Split(*labels), {name: name.encode() for name in features})
+
+    @staticmethod
+    def weights(results: dict[str, Result]) -> dict[str, Tensor]:
+        """All parties' weights, by party and name, of a split training."""
+        modules: dict[str, Bottom | Top] = {name: result.bottom for name, result in results.items()}
+        modules["top"] = next(r.top for r in results.values() if isinstance(r, LabelHolderResult))
+        return {f"{at} {k}": v for at, module in modules.items() for k, v in module.state_dict().items()}
+
+    @staticmethod
+    def reference_weights(result: ReferenceResult) -> dict[str, Tensor]:
+        modules: dict[str, Bottom | Top] = {**result.bottoms, "top": result.top}
+        return {f"{at} {k}": v for at, module in modules.items() for k, v in module.state_dict().items()}
+
+
+@pytest.fixture(scope="session")
+def make() -> Make:
+    return Make()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """The condition under which sums have one order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

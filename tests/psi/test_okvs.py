@@ -43,6 +43,7 @@ def test_a_stubborn_core_is_solved_over_the_dense_columns(monkeypatch: pytest.Mo
     _, core = okvs._peel(okvs._equations(seed, size, keys).slots, size.sparse)
     assert len(core) > 300
     assert (okvs.decode(seed, slots, 600, keys) == values).all()
+    assert slots.all()  # free slots are drawn, the dense ones included
 
 
 def test_another_seed_is_tried_where_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protos.memory import Together, together
-from protos.rounds import LocalProtocolError, Progress, Round, Save
+from protos.rounds import LocalProtocolError, Progress, Round, RoundsError, Save
+from protos.simulator import Faults, Simulation
 from psi import IdError, Setting, load, okvs, star
 from psi.ecdh import Ecdh
 from psi.interface import Engine
@@ -220,3 +221,29 @@ def test_own_mistakes_are_found_before_anything_is_sent(make_digests: Digests) -
         next(psi.align(Setting("x", ("lead", "b"), b"run", 10), make_digests([1])))
     with pytest.raises(LocalProtocolError, match="cannot align"):
         next(psi.align(Setting("lead", ("lead",), b"run", 10), make_digests([1])))
+
+
+def test_under_faults_the_right_result_or_a_typed_error(make_digests: Digests, plain: Engine) -> None:
+    """A killed party comes back and the attempt starts afresh, every key included."""
+    sets = {
+        "lead": make_digests(range(30)),
+        "b": make_digests(range(5, 40)),
+        "c": make_digests(range(10, 45)),
+    }
+    wanted = {bytes(row) for row in make_digests(range(10, 30))}
+    aligned = 0
+    for seed in range(60):
+        factories = {
+            me: lambda resume, me=me: star.star(plain, Setting(me, tuple(sets), b"run", 40), sets[me])
+            for me in sets
+        }
+        outcomes = Simulation(factories, "lead", seed, Faults.drawn(seed)).run()
+        stories = []
+        for me, outcome in outcomes.items():
+            if isinstance(outcome, Exception):
+                assert isinstance(outcome, RoundsError), outcome
+            else:
+                stories.append([bytes(row) for row in sets[me][outcome]])
+        assert all(story == stories[0] and set(story) == wanted for story in stories)
+        aligned += len(stories) == 3
+    assert aligned > 20

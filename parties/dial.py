@@ -6,8 +6,6 @@ any data moves.
 """
 
 import random
-import socket
-import ssl
 import threading
 import time
 from collections.abc import Collection
@@ -20,8 +18,9 @@ from parties.address import Address
 from parties.certs import Identity
 from parties.errors import ConfigError, IdentityError, NetworkError
 from parties.hub import MOST_RECEIVED, SERVICE
-from parties.limits import Limits
+from parties.limits import FAREWELL, Limits
 from parties.link import Link
+from parties.probe import look_at_hub
 from parties.wire import Wire
 from protos.party_pb2 import Frame
 from protos.rounds import PeerFailed, RemoteProtocolError
@@ -78,11 +77,13 @@ class Spoke(Link):
         threading.Thread(target=self._beats, name="heartbeat", daemon=True).start()
 
     def close(self) -> None:
-        """As soon as the hub has all that we sent."""
+        """As soon as the hub has all that we sent. Raises RemoteProtocolError if a peer talked after the end."""
         self._farewell()
         if self._reader is not None:
-            self._reader.join(2.0)
+            self._reader.join(FAREWELL)
         self._hang_up()
+        if self._late is not None:
+            raise self._late
 
     def __enter__(self) -> Self:
         return self
@@ -141,38 +142,15 @@ class Spoke(Link):
             return self._probe(min(PROBE, max(deadline - time.monotonic(), 0.5)))
         raise NetworkError(f"{self._address} answers, but not as a hub ({code.name}: {text}); check link.hub")
 
-    def _probe(self, timeout: float) -> str:
+    def _probe(self, within: float) -> str:
         """gRPC says UNAVAILABLE for all from a closed port to an expired certificate: look for ourselves."""
-        own = self._identity
         try:
-            with socket.create_connection(self._address, timeout) as plain:
-                if not self._plaintext:
-                    self._probe_tls(plain)
-        except ssl.SSLCertVerificationError as error:
-            raise IdentityError(
-                f"TLS refused: the certificate of {self._address} is not good for {self._hub} "
-                f"({error.verify_message}); check tls.ca, link.hub and the hub's certificate"
-            ) from None
-        except ssl.SSLError as error:
-            if error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
-                raise NetworkError(
-                    f"TLS refused: {self._address} does not speak TLS; check link.hub and its link.plaintext"
-                ) from None
-            raise IdentityError(
-                f"TLS refused: the hub at {self._address} does not take {own.certificate_file} "
-                f"({(error.reason or 'no reason given').lower().replace('_', ' ')}); do all use one CA?"
-            ) from None
-        except OSError as error:
-            return f"nobody answers at {self._address} ({error.strerror or error}); is the hub started there?"
-        return f"{self._address} takes connections but not our stream; is the hub stopping?"
-
-    def _probe_tls(self, plain: socket.socket) -> None:
-        own = self._identity
-        context = ssl.create_default_context(cadata=own.ca.decode())
-        context.load_cert_chain(own.certificate_file, own.key_file)
-        context.set_alpn_protocols(["h2"])
-        with context.wrap_socket(plain, server_hostname=self._hub) as secure:
-            secure.recv(1)  # TLS 1.3: a server refuses the client's certificate only after the handshake
+            look_at_hub(self._address, self._hub, None, None if self._plaintext else self._identity, within)
+        except NetworkError as error:
+            return str(error)
+        return (
+            f"{self._address} takes connections but not our stream; is the hub stopping, or another program?"
+        )
 
     def _new_channel(self) -> grpc.Channel:
         options: list[tuple[str, int | str]] = [

@@ -5,7 +5,6 @@ sender only when it has found room on its second line: so the sender's own windo
 while reading (and with it every acknowledgement) goes on. Nothing waits for anything in a circle.
 """
 
-import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from parties.certs import Identity, key_fingerprint
 from parties.errors import ConfigError, NetworkError
 from parties.limits import Limits
 from parties.link import DONE, FAILED, Link
+from parties.probe import look_at_port
 from parties.wire import Wire
 from protos.line import CONTROL, FRAME_COST, Inbox
 from protos.party_pb2 import DESCRIPTOR, Frame
@@ -87,7 +87,8 @@ class Hub(Link):
                 )
                 self.port = server.add_secure_port(str(self._address), credentials)
         except RuntimeError:
-            raise NetworkError(f"cannot listen on {self._address}: {_why_not(self._address)}") from None
+            look_at_port(self._address)  # knows why
+            raise NetworkError(f"cannot listen on {self._address}; change link.listen") from None
         server.start()
         self._server = server
         for service in ("", SERVICE):
@@ -128,11 +129,16 @@ class Hub(Link):
 
     def close(self) -> None:
         """After a finished protocol: once all parties have finished (they may still need the relay), or the
-        progress timeout is over. Otherwise at once, or as soon as the peers have been told."""
+        progress timeout is over. Otherwise at once, or as soon as the peers have been told.
+
+        Raises RemoteProtocolError if a peer went on talking after the end.
+        """
         self._health.enter_graceful_shutdown()
         self._farewell()
         if self._server is not None:
             self._server.stop(grace=1.0).wait(3.0)
+        if self._late is not None:
+            raise self._late
 
     def __enter__(self) -> Self:
         return self
@@ -289,13 +295,3 @@ class Hub(Link):
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
             ("grpc.server_handshake_timeout_ms", 10_000),
         ]
-
-
-def _why_not(address: Address) -> str:
-    try:
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        socket.create_server((address.host, address.port), family=family).close()
-    except OSError as error:
-        why = "the port is in use by another process" if "in use" in str(error) else error.strerror
-        return f"{why}; choose another in link.listen, or stop what holds it"
-    return "it could not be bound; try again"

@@ -68,6 +68,7 @@ class Link(ABC):
         self._wires: dict[str, Wire] = {}  # by neighbour
         self._state: Literal["gathering", "running", "finished", "failed"] = "gathering"
         self._bound = False
+        self._late: RemoteProtocolError | None = None  # what came after our end
         self._closing = threading.Event()
 
     @property
@@ -277,6 +278,8 @@ class Link(ABC):
 
     def _breach(self, wire: Wire, error: RemoteProtocolError) -> None:
         wire.verdict = error
+        if self._state == "finished":
+            self._late = error
         self._fail(error, wire.neighbour, "breach")
 
     def _fail_neighbour(self, wire: Wire, reason: str, why: str) -> None:

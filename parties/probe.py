@@ -3,6 +3,7 @@
 gRPC says UNAVAILABLE for everything from a closed port to an expired certificate, so this uses plain TLS.
 """
 
+import os
 import socket
 import ssl
 
@@ -11,10 +12,10 @@ from parties.certs import Identity, key_fingerprint
 from parties.errors import IdentityError, NetworkError
 
 
-def look_at_hub(address: Address, hub: str, pin: str, own: Identity | None, within: float) -> None:
+def look_at_hub(address: Address, hub: str, pin: str | None, own: Identity | None, within: float) -> None:
     """Connect, and unless `own` is None (plaintext) shake hands over mutual TLS and compare the hub's key.
 
-    pin: the hub's key as run.toml has it. within: seconds for each step.
+    pin: the hub's key as run.toml has it; None leaves it to the handshake. within: seconds for each step.
     Raises NetworkError (nobody answers, or no TLS) and IdentityError (either side refuses the other).
     """
     try:
@@ -48,8 +49,9 @@ def look_at_port(address: Address) -> None:
         with socket.create_server(address, family=family):
             pass
     except OSError as error:
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
         raise NetworkError(
-            f"cannot listen on {address} ({error.strerror or error}); free the port or change link.listen"
+            f"cannot listen on {address} ({why}); free the port or change link.listen"
         ) from None
 
 
@@ -63,9 +65,9 @@ def _certificate(plain: socket.socket, hub: str, own: Identity) -> bytes:
         return secure.getpeercert(binary_form=True) or b""
 
 
-def _compare(certificate: bytes, address: Address, hub: str, pin: str) -> None:
+def _compare(certificate: bytes, address: Address, hub: str, pin: str | None) -> None:
     found = key_fingerprint(certificate)
-    if found != pin:
+    if pin is not None and found != pin:
         raise IdentityError(
             f"{address} has the key {found}, but run.toml pins {pin} for {hub}; compare run.toml with {hub}"
         )

@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "splitnn": {"splitnn", "protos.rounds"},
     "parties": {"parties", "psi", "splitnn", "protos"},
 }
-MAY_IMPORT_GRPC = {"parties/hub.py", "parties/spoke.py", "parties/link.py", "protos/party_pb2_grpc.py"}
+MAY_IMPORT_GRPC = {"parties/hub.py", "parties/dial.py", "protos/party_pb2_grpc.py"}
 NOT_IN = {
     "psi": {"torch", "socket", "requests"},
     "splitnn": {"socket", "requests"},

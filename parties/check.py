@@ -45,7 +45,7 @@ class Findings:
 
 
 def check(config: Config) -> Findings:
-    """Try certificate, hub, data and protocol, each whether or not another fails. Nothing of the data leaves."""
+    """Try certificate, hub, data and protocol, each whether or not another fails. No data leaves."""
     found = Findings(config.name, config.role, config.contract.digest.hex())
 
     def attempt(work: Callable[[Config], T]) -> T | None:
@@ -112,8 +112,13 @@ def _data(config: Config, data: OwnData) -> dict[str, Any]:
         "label": config.party.data.label,
         "numeric": [str(name) for name in data.table.numeric.columns],
         "categorical": [str(name) for name in data.table.categorical.columns],
-        "warnings": list(data.table.warnings),
+        "warnings": [*data.table.warnings, *_too_few(config, len(ids.rows))],
     }
+
+
+def _too_few(config: Config, usable: int) -> list[str]:
+    minimum = config.contract.psi.minimum
+    return [f"fewer usable ids than psi.minimum = {minimum}: no training"] if usable < minimum else []
 
 
 def _leaves(config: Config, data: OwnData | None, protocol: Psi | None) -> list[str]:
@@ -124,13 +129,13 @@ def _leaves(config: Config, data: OwnData | None, protocol: Psi | None) -> list[
     sent = [f"to {all_others}: run.toml, your certificate, a signature and fresh keys (handshake)"]
     if protocol is not None:
         sent.append(
-            f"to {all_others}: your {ids} in encrypted form ({contract.psi.protocol}); never an id as it is. What "
-            "they learn from it is said above"
+            f"to {all_others}: your {ids}, encrypted, never as they are ({contract.psi.protocol}; what the "
+            "others learn from it is said above)"
         )
     each = f"{contract.model.cut} float32 numbers a row and step"
     if config.role == "label holder":
         to = ", ".join(contract.feature_holders)
-        sent.append(f"to {to}: {each}, the gradients of the loss at their cut layer; when training stops")
+        sent.append(f"to {to}: {each}, the gradients at their cut layer; and when training stops")
         sent.append("never: a label, a column or its name, a row, a prediction, a model")
     else:
         sent.append(f"to {hub}: {each}, the activations of your bottom model for the users in common")
@@ -143,42 +148,51 @@ def _leaves(config: Config, data: OwnData | None, protocol: Psi | None) -> list[
 
 
 def text(found: Findings) -> str:
-    """For people: one topic a paragraph."""
-    lines = [f"party      {found.party} ({found.role})", f"contract   {found.contract}"]
+    """For people: one topic a line, long ones wrapped."""
+    facts = [("party", f"{found.party} ({found.role})"), ("contract", found.contract)]
     if found.identity:
-        lines += [f"key        {found.identity['key']}, certificate until {found.identity['expires']}"]
+        facts += [("key", found.identity["key"]), ("certificate", f"until {found.identity['expires']}")]
     if "listen" in found.link:
-        lines += [f"listen     {found.link['listen']}: {'free' if found.link['free'] else 'NOT FREE'}"]
+        facts += [("listen", f"{found.link['listen']}: {'free' if found.link['free'] else 'NOT FREE'}")]
     if "hub" in found.link:
-        lines += [f"hub        {found.link['hub']}: {'answers' if found.link['reachable'] else 'NO ANSWER'}"]
+        facts += [("hub", f"{found.link['hub']}: {'answers' if found.link['reachable'] else 'NO ANSWER'}")]
     if found.data:
-        ids = found.data["ids"]
-        lines += [
-            f"data       {found.data['file']}: {found.data['rows']:,} rows",
-            f"ids        {found.data['id']} ({ids['type']}): {ids['usable']:,} usable; dropped: "
-            f"{ids['null']:,} null, {ids['blank']:,} blank, {ids['duplicate']:,} duplicate",
-            *([f"label      {found.data['label']}"] if found.data["label"] else []),
-            *_columns("numeric", found.data["numeric"]),
-            *_columns("categorical", found.data["categorical"]),
-        ]
+        facts += _facts_of_data(found.data)
     if found.psi:
-        lines += [
-            f"psi        {found.psi['protocol']} ({found.psi['maturity']})",
-            f"           leaks: {found.psi['leakage']}",
-            f"           costs: {found.psi['cost']}",
+        facts += [
+            ("psi", f"{found.psi['protocol']}: {found.psi['maturity']}"),
+            ("", f"leakage: {found.psi['leakage']}"),
+            ("", f"cost: {found.psi['cost']}"),
         ]
-    warnings = found.identity.get("warnings", []) + found.data.get("warnings", [])
-    lines += [f"warning    {warning}" for warning in warnings]
-    lines += ["", "What a run sends from this machine:", *(f"  - {one}" for one in found.leaves), ""]
-    faults = len(found.faults)
-    lines += ["All is well." if not faults else f"{faults} thing{'s' if faults > 1 else ''} to mend."]
-    return "\n".join(_wrapped(line) for line in lines)
+    facts += [("warning", one) for one in found.identity.get("warnings", [])]
+    facts += [("warning", one) for one in found.data.get("warnings", [])]
+    lines = [_wrapped(f"{label:<13}", fact) for label, fact in facts]
+    lines += ["", "What a run sends from this machine:", *(_wrapped("  - ", one) for one in found.leaves), ""]
+    lines += [f"To mend: {len(found.faults)}" if found.faults else "All is well."]
+    return "\n".join(lines)
 
 
-def _wrapped(line: str) -> str:
-    indent = " " * (4 if line.startswith("  - ") else 11)
-    return fill(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+def _facts_of_data(data: dict[str, Any]) -> list[tuple[str, str]]:
+    ids, kinds = data["ids"], ("numeric", "categorical")
+    return [
+        ("data", f"{data['file']}: {data['rows']:,} rows"),
+        (
+            "id",
+            f"{data['id']} ({ids['type']}): {ids['usable']:,} usable; dropped: {ids['null']:,} null, "
+            f"{ids['blank']:,} blank, {ids['duplicate']:,} duplicate",
+        ),
+        *([("label", data["label"])] if data["label"] else []),
+        *((kind, f"{len(data[kind])}: {', '.join(data[kind])}") for kind in kinds if data[kind]),
+    ]
 
 
-def _columns(kind: str, names: list[str]) -> list[str]:
-    return [f"{kind:<11}{len(names)}: {', '.join(names)}"] if names else []
+def _wrapped(label: str, fact: str) -> str:
+    rest = " " * len(label)
+    return fill(
+        fact,
+        WIDTH,
+        initial_indent=label,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

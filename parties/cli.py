@@ -24,6 +24,9 @@ app = typer.Typer(
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="This party's party.toml.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable: one JSON document on stdout.")]
 
+INTERRUPTED = 128 + signal.SIGINT
+"""The shell's exit code of a program that was interrupted."""
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -145,7 +148,7 @@ def demo(
 def _stopped(number: int, frame: FrameType | None) -> None:
     """The first signal ends the run in good order, as Control-C does; the second ends the process."""
     for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, lambda *_: os._exit(130))
+        signal.signal(one, lambda *_: os._exit(INTERRUPTED))
     raise KeyboardInterrupt
 
 
@@ -154,7 +157,10 @@ def main() -> NoReturn:
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, _stopped)
     try:
-        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0)
+        code = app(sys.argv[1:] or ["--help"], prog_name="party", standalone_mode=False) or 0
+        if code == INTERRUPTED:  # typer's answer to a KeyboardInterrupt
+            raise KeyboardInterrupt
+        sys.exit(code)
     except (Exception, KeyboardInterrupt) as error:
         sys.exit(_failed(error, as_json="--json" in sys.argv[1:]))
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from parties import certs
 from parties.config import Config
-from parties.errors import ConfigError, IdentityError
+from parties.errors import ConfigError, DataError, IdentityError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,5 +73,10 @@ def own_data(config: Config) -> OwnData:
     data = config.party.data
     table = read_table(data.file, data.id, data.numeric, data.categorical, data.label, data.exclude)
     ids = psi.normalise(table.ids, config.contract.ids.type, data.nulls, data.duplicates)
+    if len(ids.rows) > config.contract.psi.at_most:
+        raise DataError(
+            f"{data.file}: {len(ids.rows):,} usable ids, and the contract allows psi.at_most = "
+            f"{config.contract.psi.at_most:,}; agree on a larger one, or bring fewer"
+        )
     labels = None if table.label is None else label_values(table.label, data.positive)
     return OwnData(table, ids, labels)

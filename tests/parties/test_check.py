@@ -1,0 +1,157 @@
+"""`party check`: whatever can be tried is tried, and what will leave the machine is said."""
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from parties.certs import Identity
+from parties.check import check, text
+from parties.config import Config, load
+from parties.contract import Contract
+from parties.errors import ConfigError, DataError, IdentityError, NetworkError
+from parties.hub import Hub
+from psi.ids import IdError
+
+Make = Callable[..., Config]
+
+CSV = {
+    "platform": (
+        "email,converted,age,city\nann@x.org,1,30,Oslo\nben@x.org,0,40,Rome\nBEN@x.org,0,,Rome\n,1,20,Oslo\n"
+    ),
+    "logistics": "email,parcels\nann@x.org,3\nben@x.org,4\n",
+}
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture
+def config_of(tmp_path: Path, certificates: Path, contract_of: Callable[..., Contract], port: int) -> Make:
+    """Write the folder of a party, and load it. changes: of run.toml; certificate: another party's."""
+
+    def make(name: str, csv: str | None = None, certificate: str = "", **changes: object) -> Config:
+        contract = contract_of(**changes)
+        whose = certificate or name
+        label, where = ('label = "converted"\n', "listen") if name == "platform" else ("", "hub")
+        (tmp_path / "own.csv").write_text(CSV[name] if csv is None else csv)
+        (tmp_path / "run.toml").write_text(toml(contract))
+        (tmp_path / "party.toml").write_text(
+            f'party = "{name}"\n[data]\nfile = "own.csv"\nid = "email"\n{label}'
+            f'[tls]\nca = "{certificates}/ca.pem"\ncertificate = "{certificates}/{whose}.pem"\n'
+            f'key = "{certificates}/{whose}.key"\n[link]\n{where} = "127.0.0.1:{port}"\n'
+        )
+        return load(tmp_path / "party.toml")
+
+    return make
+
+
+def toml(contract: Contract) -> str:
+    sections = contract.model_dump(mode="json")
+    members = sections.pop("parties")
+    tables = {f"parties.{name}": member for name, member in members.items()}
+    tables |= {key: value for key, value in sections.items() if isinstance(value, dict)}
+    lines = [f"{key} = {value!r}" for key, value in sections.items() if key not in tables]
+    for name, table in tables.items():
+        lines += [f"[{name}]", *(f"{key} = {value!r}" for key, value in table.items())]
+    return "\n".join(lines)
+
+
+@pytest.fixture
+def hub(identities: dict[str, Identity], port: int) -> Iterator[None]:
+    pins = {name: identities[name].fingerprint for name in ("advertiser", "logistics")}
+    with Hub(identities["platform"], f"127.0.0.1:{port}", pins) as hub:
+        hub.open()
+        yield
+
+
+def test_label_holder(config_of: Make, port: int) -> None:
+    found = check(config_of("platform"))
+    assert found.faults == []
+    assert found.role == "label holder"
+    assert found.link == {"listen": f"127.0.0.1:{port}", "free": True}
+    assert found.data["rows"] == 4
+    assert found.data["ids"] == {"type": "email", "usable": 2, "null": 1, "blank": 0, "duplicate": 1}
+    assert found.data["numeric"] == ["age"]
+    assert found.data["categorical"] == ["city"]
+    assert found.data["warnings"] == ["fewer usable ids than psi.minimum = 100: no training"]
+    assert found.psi["protocol"] == "ecdh-star"
+    assert any("32 float32 numbers a row and step, the gradients" in line for line in found.leaves)
+
+
+@pytest.mark.usefixtures("hub")
+def test_feature_holder_with_the_hub_there(config_of: Make, port: int) -> None:
+    found = check(config_of("logistics", model={"cut": 5}, psi={"minimum": 2}))
+    assert found.faults == []
+    assert found.link == {"hub": f"127.0.0.1:{port}", "reachable": True}
+    assert found.data["label"] is None
+    assert found.data["warnings"] == []
+    assert any("5 float32 numbers a row and step, the activations" in line for line in found.leaves)
+
+
+def test_hub_not_there(config_of: Make) -> None:
+    found = check(config_of("logistics"))
+    assert [type(fault) for fault in found.faults] == [NetworkError]
+    assert found.link["reachable"] is False
+    assert found.data["rows"] == 2
+
+
+@pytest.mark.usefixtures("hub")
+def test_port_taken(config_of: Make) -> None:
+    found = check(config_of("platform"))
+    assert [type(fault) for fault in found.faults] == [NetworkError]
+    assert found.link["free"] is False
+
+
+def test_all_faults_are_found(config_of: Make) -> None:
+    config = config_of("logistics", csv="", certificate="advertiser", psi={"protocol": "best-of-all"})
+    found = check(config)
+    assert [type(fault) for fault in found.faults] == [IdentityError, DataError, ConfigError]
+    assert "names advertiser" in str(found.faults[0])
+    assert "run.toml: psi.protocol: no PSI protocol 'best-of-all'; installed are" in str(found.faults[2])
+    assert found.as_json()["error"] == found.as_json()["faults"][0]
+    assert [fault["exit_code"] for fault in found.as_json()["faults"]] == [4, 3, 2]
+    assert text(found).endswith("To mend: 3")
+
+
+def test_a_certificate_that_run_toml_does_not_pin(config_of: Make) -> None:
+    parties = {
+        name: {"key": f"sha256:{letter * 64}"} for name, letter in (("platform", "a"), ("logistics", "b"))
+    }
+    found = check(config_of("platform", parties=parties))
+    assert [type(fault) for fault in found.faults] == [IdentityError]
+    assert f"run.toml says sha256:{'a' * 64} for platform" in str(found.faults[0])
+
+
+def test_more_ids_than_agreed(config_of: Make) -> None:
+    found = check(config_of("platform", psi={"minimum": 1, "at_most": 1}))
+    assert [type(fault) for fault in found.faults] == [DataError]
+    assert "2 usable ids, and the contract allows psi.at_most = 1" in str(found.faults[0])
+
+
+def test_ids_of_another_type(config_of: Make) -> None:
+    found = check(config_of("platform", ids={"type": "integer"}))
+    assert [type(fault) for fault in found.faults] == [IdError]
+
+
+def test_a_protocol_for_fewer_parties(config_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    from psi.star import EcdhStar
+
+    monkeypatch.setattr(EcdhStar, "parties", range(2, 3))
+    found = check(config_of("platform"))
+    assert "psi.protocol: ecdh-star is for 2 to 2 parties, and the contract has 3" in str(found.faults[0])
+
+
+def test_the_text_shows_every_column_and_no_cell(config_of: Make) -> None:
+    found = check(config_of("platform"))
+    page = text(found)
+    for word in ("age", "city", "converted", "email", "2 usable", "leakage:", "unaudited", "All is well."):
+        assert word in page
+    for cell in ("ann", "Oslo", "Rome"):
+        assert cell not in page
+        assert cell not in str(found.as_json())
+    assert max(map(len, page.splitlines())) <= 110

@@ -1,0 +1,61 @@
+"""Bars on a terminal; elsewhere one line a phase, and none of it on stdout."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from parties.progress import Bars
+from protos.rounds import Progress, Traffic
+
+
+def steps(bars: Bars) -> None:
+    for phase, total in (("psi", 3), ("training", 1000)):
+        for done in (0, total // 2, total):
+            bars(Progress(phase, done, total), Traffic(1_500_000, 2_000_000))
+
+
+def test_one_line_a_phase_where_there_is_no_terminal() -> None:
+    out = io.StringIO()
+    with Bars(Console(file=out)) as bars:
+        steps(bars)
+    lines = out.getvalue().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["psi: 3 of 3", "training: 1"]
+    assert lines[0].endswith("1.5 MB out, 2.0 MB in")
+
+
+def test_a_bar_a_phase_on_a_terminal() -> None:
+    out = io.StringIO()
+    with Bars(Console(file=out, force_terminal=True, width=120)) as bars:
+        steps(bars)
+    last = out.getvalue()
+    assert "psi" in last
+    assert "1000/1000" in last
+    assert "1.5 MB out" in last
+
+
+def test_nothing_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    with Bars() as bars:
+        steps(bars)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "training" in captured.err
+
+
+def test_a_phase_of_unknown_length() -> None:
+    with Bars(Console(file=io.StringIO(), force_terminal=True)) as bars:
+        bars(Progress("gathering", 0, 0), Traffic(0, 0))
+
+
+def test_the_phase_of_a_failure_is_told() -> None:
+    out = io.StringIO()
+    bars = Bars(Console(file=out))
+
+    def fails_in_psi() -> None:
+        with bars:
+            bars(Progress("psi", 1, 3), Traffic(0, 0))
+            raise ValueError("x")
+
+    with pytest.raises(ValueError, match="x"):
+        fails_in_psi()
+    assert out.getvalue().startswith("psi: 1 of 3, ")

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from parties.features import Pipeline
-from parties.run import Outcome, Prepared, features_of, plan_of
+from parties.phases import Outcome, Prepared, features_of, plan_of
 from parties.storage import private_seed
 from splitnn import reference
 from splitnn.schedule import Split
@@ -16,20 +16,21 @@ def baselines(prepared: Prepared, outcome: Outcome) -> dict[str, dict[str, float
     alone: trained on the same aligned rows. alone_all_rows: on all its rows but the aligned validation and
     test rows; more rows than the federation has, so that the lift is not flattered.
     """
-    assert prepared.labels is not None
+    assert prepared.data.labels is not None
     alignment, aligned = outcome.alignment, outcome.split
     held_out = alignment[torch.cat((aligned.validation, aligned.test)).numpy()]
-    own = np.setdiff1d(prepared.ids.rows, held_out)
+    own = np.setdiff1d(prepared.data.ids.rows, held_out)
     everything = np.concatenate((own, held_out))
-    parts = [len(own), len(aligned.validation), len(aligned.test)]
+    positions = torch.arange(len(everything))
+    tested = len(everything) - len(aligned.test)
     return {
         "alone": _train(prepared, outcome, outcome.pipeline, alignment, aligned),
         "alone_all_rows": _train(
             prepared,
             outcome,
-            Pipeline.fit(prepared.table, own),
+            Pipeline.fit(prepared.data.table, own),
             everything,
-            Split(*torch.arange(len(everything)).split(parts)),
+            Split(positions[: len(own)], positions[len(own) : tested], positions[tested:]),
         ),
     }
 
@@ -38,13 +39,13 @@ def _train(
     prepared: Prepared, outcome: Outcome, pipeline: Pipeline, rows: np.ndarray, split: Split
 ) -> dict[str, float]:
     """Train on these rows of the table alone, with the federation's plan; the test part's metrics."""
-    assert prepared.labels is not None
+    assert prepared.data.labels is not None
     plan, me = plan_of(prepared.config.contract), prepared.config.name
-    labels = torch.from_numpy(prepared.labels[rows])
+    labels = torch.from_numpy(prepared.data.labels[rows])
     result = reference.train(
         plan,
         split,
-        {me: features_of(pipeline, prepared.table, rows)},
+        {me: features_of(pipeline, prepared.data.table, rows)},
         Split(*(labels[part] for part in split)),
         {me: private_seed(prepared.secret, outcome.meeting.run, "model")},
     )

@@ -37,7 +37,7 @@ class Bars:
         self._phase: str | None = None
         self._task = TaskID(0)
         self._began = 0.0
-        self._last = ""
+        self._count = self._last = ""
 
     def __enter__(self) -> "Bars":
         self._display.start()
@@ -54,19 +54,15 @@ class Bars:
             self._leave()
             self._phase, self._began = progress.phase, time.monotonic()
             self._task = self._display.add_task(progress.phase, total=None, rate="", traffic="")
+            self._count = ""
         seconds = time.monotonic() - self._began
-        rate = f"{progress.done / seconds:,.0f}/s" if progress.done and seconds > 0.1 else ""
         bytes_so_far = f"{traffic.sent / 1e6:,.1f} MB out, {traffic.received / 1e6:,.1f} MB in"
-        self._display.update(
-            self._task,
-            completed=progress.done,
-            total=progress.total or None,
-            rate=rate,
-            traffic=bytes_so_far,
-        )
-        self._last = (
-            f"{progress.phase}: {progress.done:,} of {progress.total:,}, {seconds:.1f} s, {bytes_so_far}"
-        )
+        self._display.update(self._task, traffic=bytes_so_far)
+        if progress.total:
+            rate = f"{progress.done / seconds:,.0f}/s" if progress.done and seconds > 0.1 else ""
+            self._display.update(self._task, completed=progress.done, total=progress.total, rate=rate)
+            self._count = f"{progress.done:,} of {progress.total:,}, "
+        self._last = f"{progress.phase}: {self._count}{seconds:.1f} s, {bytes_so_far}"
 
     def _leave(self) -> None:
         if self._phase is not None and not self._console.is_terminal:

@@ -118,7 +118,9 @@ class Line:
         if frame.session != self.session or frame.incarnation != self.incarnation:
             raise RemoteProtocolError(f"a frame of another session or incarnation from {frame.sender!r}")
         control = frame.kind.startswith(CONTROL)
-        if frame.sequence and not control and frame.run != (self.run or self._claimed or frame.run):
+        # A frame sent before the run was bound may come again after it.
+        seen = frame.sequence <= self._received
+        if not (seen or control) and frame.run != (self.run or self._claimed or frame.run):
             raise RemoteProtocolError(f"a frame of another run from {frame.sender!r}")
         if frame.acknowledgement > self._sent:
             raise RemoteProtocolError(f"{frame.sender!r} acknowledges a frame that was never sent")

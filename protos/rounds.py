@@ -68,7 +68,10 @@ class Save:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`done` of `total` units of `phase`. The driver answers the `Traffic` on its wires so far."""
+    """`done` of `total` units of `phase`; a total of 0 only names the phase.
+
+    The driver answers the `Traffic` on its wires so far.
+    """
 
     phase: str
     done: int

@@ -1,0 +1,119 @@
+"""Time per training step: three processes over mutual TLS against the reference in one process.
+
+    python benchmarks/training.py --batch 1024 --json
+
+Three parties with 16 columns each, bottoms 16-64-32, top 96-64-1, Adam, one thread each. Federation and
+reference alternate; the figures are medians over the pairs.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).parents[1])
+
+import torch
+
+from benchmarks.loopback import Job, measure
+from protos.rounds import Rounds
+from splitnn import exact, reference
+from splitnn.features import Features
+from splitnn.plan import Plan
+from splitnn.schedule import Split, split_rows
+
+NAMES = ("label-holder", "feature-a", "feature-b")
+EPOCHS = 4
+
+
+def plan(batch: int) -> Plan:
+    return Plan(
+        seed=b"benchmark",
+        cut=32,
+        bottom_hidden=(64,),
+        top_hidden=(64,),
+        dropout=0.0,
+        batch=batch,
+        epochs=EPOCHS,
+        patience=EPOCHS,
+    )
+
+
+def rows(batch: int, steps: int) -> Split:
+    """So many full batches an epoch, and as few rows to evaluate as there can be."""
+    n = batch * steps + 200
+    return split_rows(n, 100 / n, 100 / n, b"benchmark")
+
+
+def features(party: int, n: int) -> Features:
+    draw = torch.Generator().manual_seed(party)
+    return Features(torch.randn(n, 16, generator=draw), torch.empty(n, 0, dtype=torch.int64), ())
+
+
+def labels(split: Split) -> Split:
+    n = sum(len(part) for part in split)
+    values = (torch.rand(n, generator=torch.Generator().manual_seed(9)) < 0.5).float()
+    return Split(*(values[part] for part in split))
+
+
+def party(index: int, batch: int, steps: int) -> Rounds[exact.LabelHolderResult | exact.FeatureHolderResult]:
+    torch.set_num_threads(1)
+    split = rows(batch, steps)
+    own = features(index, sum(len(part) for part in split))
+    if index == 0:
+        return exact.label_holder(plan(batch), split, own, labels(split), NAMES[1:], b"seed 0")
+    return exact.feature_holder(plan(batch), split, own, NAMES[0], b"seed %d" % index)
+
+
+def nothing(result: object) -> None:
+    return None
+
+
+def federation(batch: int, steps: int) -> tuple[float, float]:
+    """(ms a step, bytes a step at the label holder)."""
+    jobs = {name: Job(party, (i, batch, steps), nothing) for i, name in enumerate(NAMES)}
+    hub = measure(NAMES[0], jobs)[NAMES[0]]
+    seconds = [after - before for before, after in zip(hub.steps, hub.steps[1:], strict=False)]
+    return 1000 * statistics.median(seconds), sum(hub.traffic) / (steps * EPOCHS)
+
+
+def one_process(batch: int, steps: int) -> float:
+    """ms a step; evaluation (one small batch an epoch) included."""
+    split = rows(batch, steps)
+    n = sum(len(part) for part in split)
+    columns = {name: features(i, n) for i, name in enumerate(NAMES)}
+    seeds = {name: b"seed %d" % i for i, name in enumerate(NAMES)}
+    start = time.perf_counter()
+    result = reference.train(plan(batch), split, columns, labels(split), seeds)
+    return 1000 * (time.perf_counter() - start) / result.steps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--batch", type=int, default=1024)
+    parser.add_argument("--steps", type=int, default=100, help="an epoch")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    pairs = []
+    for _ in range(given.runs):
+        alone = one_process(given.batch, given.steps)
+        step, size = federation(given.batch, given.steps)
+        pairs.append((step / alone, step, alone, size))
+    ratio, step, alone, size = (statistics.median(column) for column in zip(*pairs, strict=True))
+    wire = 2 * given.batch * 32 * 4 * (len(NAMES) - 1)
+    result = {
+        "batch": given.batch,
+        "ratio": round(ratio, 3),
+        "step_ms": round(step, 3),
+        "reference_step_ms": round(alone, 3),
+        "bytes_ratio": round(size / wire, 4),
+    }
+    print(json.dumps(result) if given.json else "\n".join(f"{k:<20}{v}" for k, v in result.items()))
+
+
+if __name__ == "__main__":
+    main()

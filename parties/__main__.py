@@ -1,0 +1,5 @@
+"""`python -m parties` is `party`."""
+
+from parties.cli import main
+
+main()

@@ -1,0 +1,92 @@
+"""What a run leaves in its folder: the alignment, the model, the agreement (docs/summary.md lists the files)."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import safetensors.torch
+from torch import Tensor, nn
+
+from parties.phases import Outcome, Prepared, plan_of
+from parties.storage import run_folder, write
+from parties.summary import Summary, report
+from splitnn.exact import LabelHolderResult
+
+
+def summarise(
+    prepared: Prepared, outcome: Outcome, baselines: dict[str, dict[str, float]] | None
+) -> dict[str, Any]:
+    """summary.json as a dict. baselines: the label holder's, None elsewhere."""
+    contract, trained, cost = prepared.config.contract, outcome.trained, outcome.training_cost
+    metrics: dict[str, dict[str, float]] = {}
+    if isinstance(trained, LabelHolderResult):
+        task = plan_of(contract).objective
+        metrics = {"test": task.metrics(trained.labels, trained.scores), **(baselines or {})}
+    rows = len(outcome.split.train) * trained.epochs
+    summary = Summary(
+        run=outcome.meeting.run.hex(),
+        contract=contract.digest.hex(),
+        party=prepared.config.name,
+        role=prepared.config.role,
+        rows=len(prepared.data.ids.rows),
+        aligned=len(outcome.alignment),
+        psi={"protocol": contract.psi.protocol, **outcome.psi_cost._asdict()},
+        training={
+            "schedule": contract.training.schedule,
+            "epochs": trained.epochs,
+            "best_epoch": trained.best_epoch,
+            "steps": trained.steps,
+            "rows_per_second": round(rows / max(cost.seconds, 1e-9), 1),
+            **cost._asdict(),
+        },
+        metrics=metrics,
+    )
+    return summary.as_json()
+
+
+def keep(prepared: Prepared, outcome: Outcome, summary: dict[str, Any]) -> Path:
+    """Write the run's files, summary.json last: where it stands, all else is whole. Raises StorageError."""
+    config, trained, meeting = prepared.config, outcome.trained, outcome.meeting
+    folder = run_folder(config.party.storage, config.contract.name, meeting.run, config.name)
+    own_ids = prepared.data.table.ids.iloc[outcome.alignment].reset_index(drop=True)
+    aligned = pd.DataFrame({"row": outcome.alignment, "id": own_ids})
+    modules: dict[str, nn.Module] = {"bottom": trained.bottom}
+    agreement = {
+        "run": meeting.run.hex(),
+        "contract": json.loads(config.contract.canonical),
+        "agreed": meeting.agreed.hex(),
+        "signatures": {name: signature.hex() for name, signature in sorted(meeting.signatures.items())},
+    }
+    write(folder / "agreement.json", _json(agreement))
+    write(folder / "alignment.parquet", _parquet(aligned))
+    write(folder / "pipeline.json", outcome.pipeline.to_json().encode())
+    if isinstance(trained, LabelHolderResult):
+        modules["top"] = trained.top
+        tested = aligned.iloc[outcome.split.test.numpy()].reset_index(drop=True)
+        tested = tested.assign(label=trained.labels.numpy(), score=trained.scores.numpy())
+        write(folder / "test_scores.parquet", _parquet(tested))
+    write(folder / "model.safetensors", safetensors.torch.save(weights(modules)))
+    write(folder / "report.txt", report(summary).encode())
+    write(folder / "summary.json", _json(summary))
+    return folder
+
+
+def weights(modules: dict[str, nn.Module]) -> dict[str, Tensor]:
+    """All weights by `<module>.<parameter>`."""
+    return {
+        f"{prefix}.{name}": tensor.contiguous()
+        for prefix, module in modules.items()
+        for name, tensor in module.state_dict().items()
+    }
+
+
+def _json(content: object) -> bytes:
+    return json.dumps(content, indent=2).encode() + b"\n"
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Progress on the terminal: one bar a phase on stderr, or one line a phase where stderr is no terminal."""
+"""Progress on the terminal: a bar a phase on stderr, or lines where stderr is no terminal."""
 
 import time
 from types import TracebackType
@@ -16,9 +16,12 @@ from rich.progress import Progress as Display
 
 from protos.rounds import Progress, Traffic
 
+EVERY = 10.0
+"""Seconds between the lines of one phase, where stderr is no terminal."""
+
 
 class Bars:
-    """`with Bars() as report: ... report(progress, traffic)`; it leaves one line a phase behind."""
+    """`with Bars() as report: ... report(progress, traffic)`; one bar, or line, of each phase stays."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
@@ -36,7 +39,7 @@ class Bars:
         )
         self._phase: str | None = None
         self._task = TaskID(0)
-        self._began = 0.0
+        self._began = self._told = 0.0
         self._count = self._last = ""
 
     def __enter__(self) -> "Bars":
@@ -52,7 +55,8 @@ class Bars:
     def __call__(self, progress: Progress, traffic: Traffic) -> None:
         if progress.phase != self._phase:
             self._leave()
-            self._phase, self._began = progress.phase, time.monotonic()
+            self._phase = progress.phase
+            self._began = self._told = time.monotonic()
             self._task = self._display.add_task(progress.phase, total=None, rate="", traffic="")
             self._count = ""
         seconds = time.monotonic() - self._began
@@ -63,7 +67,14 @@ class Bars:
             self._display.update(self._task, completed=progress.done, total=progress.total, rate=rate)
             self._count = f"{progress.done:,} of {progress.total:,}, "
         self._last = f"{progress.phase}: {self._count}{seconds:.1f} s, {bytes_so_far}"
+        if time.monotonic() - self._told > EVERY:
+            self._tell()
 
     def _leave(self) -> None:
-        if self._phase is not None and not self._console.is_terminal:
+        if self._phase is not None:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._told = time.monotonic()
+        if not self._console.is_terminal:
             self._console.print(self._last, highlight=False, markup=False, soft_wrap=True)

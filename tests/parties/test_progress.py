@@ -24,6 +24,18 @@ def test_one_line_a_phase_where_there_is_no_terminal() -> None:
     assert lines[0].endswith("1.5 MB out, 2.0 MB in")
 
 
+def test_a_long_phase_is_told_of_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("parties.progress.time.monotonic", lambda: now)
+    out = io.StringIO()
+    with Bars(Console(file=out)) as bars:
+        for done in range(26):
+            bars(Progress("training", done, 25), Traffic(0, 0))
+            now += 1.0
+    told = [line.split(",")[0] for line in out.getvalue().splitlines()]
+    assert told == ["training: 11 of 25", "training: 22 of 25", "training: 25 of 25"]
+
+
 def test_a_bar_a_phase_on_a_terminal() -> None:
     out = io.StringIO()
     with Bars(Console(file=out, force_terminal=True, width=120)) as bars:

@@ -77,7 +77,7 @@ class Spoke(Link):
         threading.Thread(target=self._beats, name="heartbeat", daemon=True).start()
 
     def close(self) -> None:
-        """As soon as the hub has all that we sent. Raises RemoteProtocolError if a peer talked after the end."""
+        """As soon as the hub has all that we sent. Raises RemoteProtocolError for talk after the end."""
         self._farewell()
         if self._reader is not None:
             self._reader.join(FAREWELL)
@@ -161,9 +161,9 @@ class Spoke(Link):
             ),  # each attempt is a fresh one, without the last one's backoff
             ("grpc.enable_retries", 0),
             ("grpc.keepalive_time_ms", 10_000),
-            ("grpc.keepalive_timeout_ms", int(self.limits.silence * 1000)),
-            # Not below the heartbeat's patience: a ping waits behind the data that fills a slow line.
-            ("grpc.http2.ping_timeout_ms", int(self.limits.silence * 1000)),
+            ("grpc.keepalive_timeout_ms", int(self.limits.silence * 2000)),
+            # Twice the heartbeat's patience, which is the judge: a ping waits behind what fills a slow line.
+            ("grpc.http2.ping_timeout_ms", int(self.limits.silence * 2000)),
         ]
         if self._address.is_loopback:
             options.append(("grpc.enable_http_proxy", 0))

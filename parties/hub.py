@@ -19,7 +19,8 @@ from parties.address import Address
 from parties.certs import Identity, key_fingerprint
 from parties.errors import ConfigError, NetworkError
 from parties.limits import Limits
-from parties.link import DONE, FAILED, Link
+from parties.link import Link
+from parties.news import DONE, FAILED
 from parties.probe import look_at_port
 from parties.wire import Wire
 from protos.line import CONTROL, FRAME_COST, Inbox
@@ -289,9 +290,9 @@ class Hub(Link):
             ("grpc.so_reuseport", 0),  # or a second hub would share the port silently
             ("grpc.max_receive_message_length", MOST_RECEIVED),
             ("grpc.keepalive_time_ms", 10_000),
-            # Not below the heartbeat's patience: a ping waits behind the data that fills a slow line.
-            ("grpc.http2.ping_timeout_ms", int(self.limits.silence * 1000)),
-            ("grpc.keepalive_timeout_ms", int(self.limits.silence * 1000)),
+            ("grpc.keepalive_timeout_ms", int(self.limits.silence * 2000)),
+            # Twice the heartbeat's patience, which is the judge: a ping waits behind what fills a slow line.
+            ("grpc.http2.ping_timeout_ms", int(self.limits.silence * 2000)),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
             ("grpc.server_handshake_timeout_ms", 10_000),
         ]

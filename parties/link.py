@@ -9,12 +9,13 @@ holding it: a reader never waits for a window, so two parties that both send mor
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Literal, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeAlias, TypeVar
 
 from google.protobuf.message import DecodeError
 
 from parties.limits import BEAT, FAREWELL, Limits
 from parties.mail import Mail
+from parties.news import DONE, FAILED, REASONS, reason_of
 from parties.wire import Wire
 from protos.line import CONTROL, FRAME_COST, LONGEST_NAME, chunks
 from protos.party_pb2 import Frame
@@ -36,24 +37,8 @@ from protos.rounds import (
 )
 
 T = TypeVar("T")
-
-DONE: Final = CONTROL + "done"
-"""The party named in the payload has finished: its silence is no failure from here on."""
-
-FAILED: Final = CONTROL + "failed"
-"""The party named in the payload has failed; a blank and one of REASONS follow. Never any details."""
-
-REASONS: Final = {
-    "error": "it stopped by an error on its side; ask there for the reason",
-    "cancelled": "it was interrupted on its side",
-    "protocol": "it refused a message as not allowed by the protocol; compare versions",
-    "timeout": "it waited for a peer in vain; ask there for which",
-    "peer": "it lost a peer; ask there for which",
-    "lost": "its connection broke",
-    "silent": "no sign of life from it; it is frozen or cut off",
-    "breach": "it broke the protocol",
-    "absent": "it never came",
-}
+OnProgress: TypeAlias = Callable[[Progress, Traffic], None]
+OnSave: TypeAlias = Callable[[int, bytes], None]
 
 
 class Link(ABC):
@@ -83,8 +68,8 @@ class Link(ABC):
     def drive(
         self,
         rounds: Rounds[T],
-        on_progress: Callable[[Progress, Traffic], None] = lambda progress, traffic: None,
-        on_save: Callable[[int, bytes], None] | None = None,
+        on_progress: OnProgress = lambda progress, traffic: None,
+        on_save: OnSave | None = None,
     ) -> T:
         """Run the protocol to its end; once a link. Peers learn that we finished, or that we gave up.
 
@@ -104,12 +89,7 @@ class Link(ABC):
             rounds.close()
         return result
 
-    def _play(
-        self,
-        rounds: Rounds[T],
-        on_progress: Callable[[Progress, Traffic], None],
-        on_save: Callable[[int, bytes], None] | None,
-    ) -> T:
+    def _play(self, rounds: Rounds[T], on_progress: OnProgress, on_save: OnSave | None) -> T:
         answer: Any = None
         while True:
             try:
@@ -184,7 +164,7 @@ class Link(ABC):
         with self._changed:
             if self._state in ("gathering", "running"):
                 self._state = "failed"
-                self._tell(FAILED, f"{self.name} {_reason(error)}")
+                self._tell(FAILED, f"{self.name} {reason_of(error)}")
 
     def _tell(self, kind: str, payload: str) -> None:
         for wire in self._wires.values():
@@ -220,10 +200,12 @@ class Link(ABC):
                 if wire.line.accept(frame):
                     self._take(wire, frame)
                 self._moved()
-            except DecodeError:
-                self._breach(wire, RemoteProtocolError(f"{wire.neighbour!r} sent bytes that are no frame"))
-            except RemoteProtocolError as error:
-                self._breach(wire, error)
+            except (DecodeError, RemoteProtocolError) as error:
+                no_frame = RemoteProtocolError(f"{wire.neighbour!r} sent bytes that are no frame")
+                wire.verdict = error if isinstance(error, RemoteProtocolError) else no_frame
+                if self._state == "finished":
+                    self._late = wire.verdict
+                self._fail(wire.verdict, wire.neighbour, "breach")
             self._changed.notify_all()
 
     def lost(self, wire: Wire) -> None:
@@ -276,12 +258,6 @@ class Link(ABC):
         else:
             raise RemoteProtocolError(f"{wire.neighbour!r} sent a control message that is none")
 
-    def _breach(self, wire: Wire, error: RemoteProtocolError) -> None:
-        wire.verdict = error
-        if self._state == "finished":
-            self._late = error
-        self._fail(error, wire.neighbour, "breach")
-
     def _fail_neighbour(self, wire: Wire, reason: str, why: str) -> None:
         self._fail(PeerFailed(wire.neighbour, self._mail.phase, why), wire.neighbour, reason)
 
@@ -326,17 +302,3 @@ def _throw(rounds: Rounds[T], error: RoundsError, cause: BaseException | None = 
     except StopIteration:
         raise error from cause
     raise LocalProtocolError("a protocol went on after an error that ends it") from error
-
-
-def _reason(error: BaseException) -> str:
-    match error:
-        case KeyboardInterrupt() | Cancelled():
-            return "cancelled"
-        case RemoteProtocolError():
-            return "protocol"
-        case PeerTimeout():
-            return "timeout"
-        case PeerFailed():
-            return "peer"
-        case _:
-            return "error"

@@ -21,7 +21,7 @@ def look_at_hub(address: Address, hub: str, pin: str | None, own: Identity | Non
     try:
         with socket.create_connection(address, within) as plain:
             if own is not None:
-                _compare(_certificate(plain, hub, own), address, hub, pin)
+                _compare(_certificate(plain, address, hub, own), address, hub, pin)
     except ssl.SSLCertVerificationError as error:
         raise IdentityError(
             f"TLS refused: the certificate of {address} is not good for {hub} ({error.verify_message}); "
@@ -32,10 +32,8 @@ def look_at_hub(address: Address, hub: str, pin: str | None, own: Identity | Non
             raise NetworkError(
                 f"TLS refused: {address} does not speak TLS; check link.hub and the hub's link.plaintext"
             ) from None
-        raise IdentityError(
-            f"TLS refused: {address} does not take our certificate "
-            f"({(error.reason or 'no reason given').lower().replace('_', ' ')}); check that all use one CA"
-        ) from None
+        reason = (error.reason or "no reason given").lower().replace("_", " ")
+        raise IdentityError(_not_taken(address, reason)) from None
     except OSError as error:
         raise NetworkError(
             f"nobody answers at {address} ({error.strerror or error}); is the hub started there?"
@@ -55,14 +53,20 @@ def look_at_port(address: Address) -> None:
         ) from None
 
 
-def _certificate(plain: socket.socket, hub: str, own: Identity) -> bytes:
+def _certificate(plain: socket.socket, address: Address, hub: str, own: Identity) -> bytes:
     """Of whoever answers, in DER; TLS has checked that the CA gave it to `hub`."""
     context = ssl.create_default_context(cadata=own.ca.decode())
     context.load_cert_chain(own.certificate_file, own.key_file)
     context.set_alpn_protocols(["h2"])
     with context.wrap_socket(plain, server_hostname=hub) as secure:
-        secure.recv(1)  # TLS 1.3: a server refuses the client's certificate only after the handshake
-        return secure.getpeercert(binary_form=True) or b""
+        found = secure.getpeercert(binary_form=True) or b""
+        if not secure.recv(1):  # TLS 1.3: a server refuses the client's certificate only after the handshake
+            raise IdentityError(_not_taken(address, "no reason given"))
+        return found
+
+
+def _not_taken(address: Address, reason: str) -> str:
+    return f"TLS refused: {address} does not take our certificate ({reason}); check that all use one CA"
 
 
 def _compare(certificate: bytes, address: Address, hub: str, pin: str | None) -> None:

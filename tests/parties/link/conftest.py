@@ -29,7 +29,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def identities(folder: Path) -> dict[str, Identity]:
-    return {name: load(folder / "ca.pem", folder / f"{name}.pem", folder / f"{name}.key", name) for name in NAMES}
+    return {
+        name: load(folder / "ca.pem", folder / f"{name}.pem", folder / f"{name}.key", name) for name in NAMES
+    }
 
 
 @pytest.fixture

@@ -202,11 +202,14 @@ def test_an_error_reaches_the_others_with_its_author_and_without_its_text(meet: 
 
     def broken() -> Rounds[None]:
         yield Progress("training", 0, 1)
+        yield Receive("platform", "start", 10)
+        yield Receive("advertiser", "start", 10)
         raise ZeroDivisionError("user 4711 has label 1")
 
     def waiting(sender: str) -> Rounds[None]:
         try:
             yield Progress("training", 0, 1)
+            yield Send("logistics", "start", b"")
             yield Receive(sender, "word", 10)
         finally:
             cleaned.append(sender)
@@ -226,7 +229,9 @@ def test_an_interrupt_becomes_cancelled_and_the_others_are_told(meet: Meet) -> N
         yield Receive("logistics", "word", 10)
         raise KeyboardInterrupt
 
-    ends = meet({"platform": interrupted(), "logistics": say_and_wait("platform"), "advertiser": hear("logistics")})
+    ends = meet(
+        {"platform": interrupted(), "logistics": say_and_wait("platform"), "advertiser": hear("logistics")}
+    )
     assert isinstance(ends["platform"], Cancelled)
     for name in ("logistics", "advertiser"):
         assert str(ends[name]) == "platform failed during handshake: it was interrupted on its side"
@@ -240,9 +245,12 @@ def say_and_wait(to: str) -> Rounds[None]:
 def test_who_is_alive_but_does_not_get_on_is_named_with_the_phase(meet: Meet) -> None:
     def impatient() -> Rounds[None]:
         yield Progress("psi", 0, 1)
+        yield Receive("platform", "word", 10)
         yield Receive("advertiser", "word", 10, within=0.2)
 
-    ends = meet({"platform": hear("logistics"), "logistics": impatient(), "advertiser": hear("platform")})
+    ends = meet(
+        {"platform": say_and_wait("logistics"), "logistics": impatient(), "advertiser": hear("platform")}
+    )
     assert isinstance(ends["logistics"], PeerTimeout)
     assert (ends["logistics"].peer, ends["logistics"].phase) == ("advertiser", "psi")
     assert isinstance(ends["platform"], PeerFailed)
@@ -267,7 +275,9 @@ def test_a_word_that_makes_no_sense_is_our_fault(meet: Meet, word: Send | Receiv
     def party() -> Rounds[None]:
         yield word
 
-    assert isinstance(meet({"platform": party(), "logistics": hear("platform")})["platform"], LocalProtocolError)
+    assert isinstance(
+        meet({"platform": party(), "logistics": hear("platform")})["platform"], LocalProtocolError
+    )
 
 
 def test_plaintext_works_on_loopback_and_nowhere_else(meet: Meet, identities: dict[str, Identity]) -> None:
@@ -288,7 +298,7 @@ def test_a_link_drives_once(identities: dict[str, Identity], open_hub: Callable[
 
 
 def test_limits_report_all_faults_together() -> None:
-    with pytest.raises(ConfigError, match="window.*inbox.*silence.*progress"):
+    with pytest.raises(ConfigError, match=r"window.*inbox.*silence.*progress"):
         Limits(window=1000, inbox=10, silence=1.0, progress=0.5)
 
 

@@ -1,0 +1,39 @@
+"""What parties tell one another about their ends: that they have finished, or failed. Never any details."""
+
+from typing import Final
+
+from protos.line import CONTROL
+from protos.rounds import Cancelled, PeerFailed, PeerTimeout, RemoteProtocolError
+
+DONE: Final = CONTROL + "done"
+"""The party named in the payload has finished: its silence is no failure from here on."""
+
+FAILED: Final = CONTROL + "failed"
+"""The party named in the payload has failed; a blank and one of REASONS follow."""
+
+REASONS: Final = {
+    "error": "it stopped by an error on its side; ask there for the reason",
+    "cancelled": "it was interrupted on its side",
+    "protocol": "it refused a message as not allowed by the protocol; compare versions",
+    "timeout": "it waited for a peer in vain; ask there for which",
+    "peer": "it lost a peer; ask there for which",
+    "lost": "its connection broke",
+    "silent": "no sign of life from it; it is frozen or cut off",
+    "breach": "it broke the protocol",
+    "absent": "it never came",
+}
+
+
+def reason_of(error: BaseException) -> str:
+    """The word for it that peers may hear."""
+    match error:
+        case KeyboardInterrupt() | Cancelled():
+            return "cancelled"
+        case RemoteProtocolError():
+            return "protocol"
+        case PeerTimeout():
+            return "timeout"
+        case PeerFailed():
+            return "peer"
+        case _:
+            return "error"

@@ -63,8 +63,6 @@ class Link(ABC):
             wires = self._wires.values()
             return Traffic(sum(wire.sent for wire in wires), sum(wire.received for wire in wires))
 
-    # ---- the protocol's thread ------------------------------------------------------------------------
-
     def drive(
         self,
         rounds: Rounds[T],
@@ -141,8 +139,6 @@ class Link(ABC):
                 wire.line.bind(run)
             self._bound = True
             self._moved()
-
-    # ---- the beginning and the end --------------------------------------------------------------------
 
     def _start(self) -> None:
         with self._changed:

@@ -8,6 +8,7 @@ A fitted pipeline holds level names and statistics of the party's data: it stays
 
 import json
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, Final
 
 import numpy as np
@@ -19,7 +20,9 @@ from parties.table import Table
 
 VERSION: Final = 1
 HEAVY_TAIL: Final = 1.0
-"""Absolute skewness from which a column is put on a log scale."""
+"""Absolute skewness beyond which a column is replaced by its normal scores."""
+KNOTS: Final = 200
+"""Quantiles kept of such a column."""
 FARTHEST: Final = 8.0
 """Standard deviations; what lies beyond counts as that far, so that one odd value cannot swamp a batch."""
 RARE: Final = 10
@@ -30,18 +33,26 @@ MISSING, OTHER = 0, 1
 
 @dataclass(frozen=True)
 class Numeric:
-    """value -> ((log scale of value) - mean) / deviation; missing -> 0, the mean.
+    """value -> (value - mean) / deviation; missing -> 0, the mean.
 
-    unit: 0 for a linear scale; otherwise sign(x) log(1 + |x| / unit). flagged: some values were missing at
-    fit, so a column of its own says 1 where the value is missing. A column that is missing for the first time
-    when scoring has no flag: the mean is all that the model knows.
+    knots: empty for a linear scale. Otherwise the value is first replaced by its normal score, interpolated
+    between `knots` (increasing) and their `scores`: the median becomes 0, and 97.5 % of rows are below 1.96.
+    flagged: some values were missing at fit, so a column of its own says 1 where the value is missing. A
+    column missing for the first time when scoring has no flag: the mean is all that the model knows.
     """
 
     name: str
-    unit: float
+    knots: tuple[float, ...]
+    scores: tuple[float, ...]
     mean: float
     deviation: float
     flagged: bool
+
+    def standard(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[n], NaN where missing."""
+        if self.knots:
+            values = np.interp(values, self.knots, self.scores)
+        return np.clip((values - self.mean) / self.deviation, -FARTHEST, FARTHEST)
 
 
 @dataclass(frozen=True)
@@ -63,24 +74,16 @@ class Pipeline:
     @classmethod
     def fit(cls, table: Table, rows: NDArray[np.int64]) -> "Pipeline":
         """Learn from these rows of the table. DataError if none of its columns tells them apart."""
-        numeric = {
-            name: _fit_numeric(str(name), table.numeric[name].to_numpy()[rows]) for name in table.numeric
-        }
-        categorical = {
-            name: _fit_categorical(table.categorical[name].iloc[rows]) for name in table.categorical
-        }
-        constant = [name for name, fitted in [*numeric.items(), *categorical.items()] if fitted is None]
+        numbers, texts = table.numeric, table.categorical
+        numeric = [(str(name), _fit_numeric(str(name), numbers[name].to_numpy()[rows])) for name in numbers]
+        categorical = [(str(name), _fit_categorical(texts[name].iloc[rows])) for name in texts]
+        constant = [name for name, fitted in [*numeric, *categorical] if fitted is None]
         if len(constant) == len(numeric) + len(categorical):
-            raise DataError(
-                f"{table.file}: every column is the same in all {len(rows)} training rows; add columns"
-            )
+            raise DataError(f"{table.file}: no column varies in the {len(rows)} training rows; add others")
         return cls(
-            tuple(fitted for fitted in numeric.values() if fitted),
-            tuple(fitted for fitted in categorical.values() if fitted),
-            tuple(
-                f"{table.file}: column {name!r} is left out: constant in the training rows"
-                for name in constant
-            ),
+            tuple(fitted for _, fitted in numeric if fitted),
+            tuple(fitted for _, fitted in categorical if fitted),
+            tuple(f"{table.file}: column {name!r} is left out: constant in training" for name in constant),
         )
 
     @property
@@ -102,15 +105,12 @@ class Pipeline:
         """
         for wanted, have in ((self.numeric, table.numeric), (self.categorical, table.categorical)):
             if absent := [column.name for column in wanted if column.name not in have]:
-                raise DataError(
-                    f"{table.file}: the model was trained with column {absent[0]!r}, which is not here"
-                )
+                raise DataError(f"{table.file}: no column {absent[0]!r}, with which the model was trained")
         numbers = np.zeros((len(rows), self.width), dtype=np.float32)
         flag = len(self.numeric)
         for place, column in enumerate(self.numeric):
             values = table.numeric[column.name].to_numpy()[rows]
-            standard = (_scaled(values, column.unit) - column.mean) / column.deviation
-            numbers[:, place] = np.nan_to_num(np.clip(standard, -FARTHEST, FARTHEST), nan=0.0)
+            numbers[:, place] = np.nan_to_num(column.standard(values), nan=0.0)
             if column.flagged:
                 numbers[:, flag] = np.isnan(values)
                 flag += 1
@@ -137,12 +137,10 @@ class Pipeline:
         try:
             kept: dict[str, Any] = json.loads(text)
             if kept["version"] != VERSION:
-                raise DataError(
-                    f"the feature pipeline has version {kept['version']}, not {VERSION}; train again"
-                )
+                raise DataError(f"the feature pipeline is of version {kept['version']}; train again")
             return cls(
-                tuple(Numeric(**column) for column in kept["numeric"]),
-                tuple(Categorical(column["name"], tuple(column["names"])) for column in kept["categorical"]),
+                tuple(Numeric(**{key: _frozen(value) for key, value in c.items()}) for c in kept["numeric"]),
+                tuple(Categorical(c["name"], tuple(c["names"])) for c in kept["categorical"]),
             )
         except (ValueError, KeyError, TypeError):
             raise DataError("the feature pipeline is damaged; restore it, or train again") from None
@@ -154,25 +152,20 @@ def _fit_numeric(name: str, values: NDArray[np.float64]) -> Numeric | None:
     flagged = len(present) < len(values)
     if not len(present) or (_constant(present) and not flagged):
         return None
-    unit = 0.0 if _constant(present) else _unit(present)
-    scaled = _scaled(present, unit)
+    knots, scores = _normal_scores(present) if _heavy_tailed(present) else ((), ())
+    if len(knots) < 2:  # all but a few rows are equal: their difference is all there is to keep
+        knots, scores = (), ()
+    scaled = np.interp(present, knots, scores) if knots else present
     deviation = 1.0 if _constant(scaled) else float(scaled.std())
-    return Numeric(name, unit, float(scaled.mean()), deviation, flagged)
+    return Numeric(name, knots, scores, float(scaled.mean()), deviation, flagged)
 
 
-def _unit(values: NDArray[np.float64]) -> float:
-    """The unit of the log scale if the values have a heavy tail and a log scale shortens it; otherwise 0.
-
-    It is the median size, so that nothing depends on whether minutes or seconds were written.
-    """
-    size = np.abs(values[values != 0])
-    unit = max(float(np.median(size)), 1e-30 * float(size.max()))
-    skewness = abs(_skewness(values))
-    return unit if skewness > HEAVY_TAIL and abs(_skewness(_scaled(values, unit))) < skewness else 0.0
-
-
-def _scaled(values: NDArray[np.float64], unit: float) -> NDArray[np.float64]:
-    return np.sign(values) * np.log1p(np.abs(values) / unit) if unit else values
+def _normal_scores(values: NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """KNOTS quantiles, at ranks (i - 1/2) / KNOTS, and their scores; equal ones share that of their mean rank."""
+    rank = (np.arange(KNOTS) + 0.5) / KNOTS
+    knots, place, times = np.unique(np.quantile(values, rank), return_inverse=True, return_counts=True)
+    mean_rank = np.bincount(place, weights=rank) / times
+    return tuple(knots.tolist()), tuple(NormalDist().inv_cdf(share) for share in mean_rank)
 
 
 def _constant(values: NDArray[np.float64]) -> bool:
@@ -180,18 +173,20 @@ def _constant(values: NDArray[np.float64]) -> bool:
     return bool(values.std() <= 1e-12 * np.abs(values).max())
 
 
-def _skewness(values: NDArray[np.float64]) -> float:
+def _heavy_tailed(values: NDArray[np.float64]) -> bool:
+    if _constant(values):
+        return False
     standard = (values - values.mean()) / values.std()
-    return float(np.mean(standard**3))
+    return bool(abs(np.mean(standard**3)) > HEAVY_TAIL)
 
 
 def _fit_categorical(cells: "pd.Series[Any]") -> Categorical | None:
     """None for a constant column."""
     counts = cells.value_counts()
     frequent = sorted(((-int(count), str(name)) for name, count in counts.items() if count >= RARE))
-    rest = int(cells.isna().sum() > 0) + int(len(frequent) < len(counts))
-    return (
-        Categorical(str(cells.name), tuple(name for _, name in frequent))
-        if len(frequent) + rest > 1
-        else None
-    )
+    codes = len(frequent) + int(len(frequent) < len(counts)) + int(cells.isna().any())
+    return Categorical(str(cells.name), tuple(name for _, name in frequent)) if codes > 1 else None
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -161,7 +161,7 @@ def _fit_numeric(name: str, values: NDArray[np.float64]) -> Numeric | None:
 
 
 def _normal_scores(values: NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """KNOTS quantiles, at ranks (i - 1/2) / KNOTS, and their scores; equal ones share that of their mean rank."""
+    """KNOTS quantiles, at ranks (i - 1/2) / KNOTS, and their scores; equal ones share their mean rank."""
     rank = (np.arange(KNOTS) + 0.5) / KNOTS
     knots, place, times = np.unique(np.quantile(values, rank), return_inverse=True, return_counts=True)
     mean_rank = np.bincount(place, weights=rank) / times

@@ -11,7 +11,7 @@ import statistics
 import sys
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).parents[1])  # or this file would be the module psi
+sys.path[0] = str(Path(__file__).parents[1])  # benchmarks/psi.py would hide the package psi
 
 import numpy as np
 from numpy.typing import NDArray

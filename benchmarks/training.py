@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).parents[1])
+sys.path[0] = str(Path(__file__).parents[1])  # benchmarks/psi.py would hide the package psi
 
 import torch
 

@@ -22,7 +22,7 @@ from torch import nn
 from parties import certs
 from parties.config import Config, load
 from parties.demo_data import DemoData, PartyData, generate, split_real
-from parties.errors import ConfigError, PartyError
+from parties.errors import ConfigError, DemoFailed
 from parties.features import Pipeline
 from parties.results import weights
 from parties.own import pin_of
@@ -34,10 +34,6 @@ from splitnn import reference
 from splitnn.schedule import Split, split_rows
 
 Say = Callable[[str], None]
-
-
-class DemoFailed(PartyError):
-    """One of the demo's parties stopped; its own line above says why."""
 
 
 def demo(

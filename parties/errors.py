@@ -41,6 +41,10 @@ class StorageError(PartyError):
     """The run directory cannot be written: no space, no permission, or another process holds its lock."""
 
 
+class DemoFailed(PartyError):
+    """One of the demo's parties stopped. Its own line, above, says why."""
+
+
 EXIT_CODES: list[tuple[type[BaseException], int, str]] = [
     (ConfigError, 2, "configuration"),
     (DataError, 3, "data"),
@@ -54,6 +58,7 @@ EXIT_CODES: list[tuple[type[BaseException], int, str]] = [
     (AlignmentError, 10, "too few common users"),
     (StorageError, 11, "storage"),
     (TrainingError, 12, "training"),
+    (DemoFailed, 13, "a party of the demo stopped"),
     (LocalProtocolError, 70, "a fault in this program"),
     (Cancelled, 130, "interrupted"),
     (KeyboardInterrupt, 130, "interrupted"),

@@ -152,7 +152,7 @@ def _check(hellos: Mapping[str, Hello], contract: Contract, me: str) -> None:
             raise ContractError(f"the contracts differ: {difference}. All parties need the same run.toml")
         try:
             fingerprint = key_fingerprint(hello.certificate)
-        except IdentityError as error:
+        except ValueError as error:
             raise RemoteProtocolError(f"{name} sent a certificate that is not one") from error
         if fingerprint != contract.parties[name].key:
             raise IdentityError(

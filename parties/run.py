@@ -18,12 +18,15 @@ from parties.storage import locked
 from protos.rounds import Progress, Traffic
 
 
-def run_party(config: Config, on_progress: Callable[[Progress, Traffic], None]) -> dict[str, Any]:
+OnProgress = Callable[[Progress, Traffic], None]
+
+
+def run_party(config: Config, on_progress: OnProgress) -> dict[str, Any]:
     """Prepare, run with the others over the link, compare with the baselines, keep. Returns summary.json."""
     torch.set_num_threads(1)  # a sum in another order has other bits
     with locked(config.party.storage, config.name):
         prepared = prepare(config)
-        with _link(config, prepared.identity) as link:
+        with _link(config, prepared.identity, on_progress) as link:
             outcome = link.drive(whole_run(prepared), on_progress=on_progress)
         alone = baselines(prepared, outcome) if prepared.data.labels is not None else None
         summary = summarise(prepared, outcome, alone)
@@ -32,14 +35,20 @@ def run_party(config: Config, on_progress: Callable[[Progress, Traffic], None]) 
 
 
 @contextmanager
-def _link(config: Config, identity: Identity) -> Iterator[Link]:
+def _link(config: Config, identity: Identity, on_progress: OnProgress) -> Iterator[Link]:
     """The hub with all feature holders there, or the line to it. Raises NetworkError, PeerTimeout."""
     place, contract = config.party.link, config.contract
     if config.role == "label holder":
         pins = {name: contract.parties[name].key for name in contract.feature_holders}
         with Hub(identity, str(place.listen), pins, plaintext=place.plaintext) as hub:
             hub.open()
-            hub.wait_for_peers(place.wait)
+            total = len(pins)
+
+            def tell(missing: list[str]) -> None:
+                phase = f"waiting for {', '.join(missing)}" if missing else "all parties are here"
+                on_progress(Progress(phase, total - len(missing), total), hub.traffic)
+
+            hub.wait_for_peers(place.wait, on_wait=tell)
             yield hub
     else:
         others = [name for name in contract.feature_holders if name != config.name]

@@ -120,6 +120,10 @@ def other_key(hellos: Hellos) -> None:
     hellos.hello[0].exchange_key = X25519PrivateKey.generate().public_key().public_bytes_raw()
 
 
+def other_certificate(hellos: Hellos) -> None:
+    hellos.hello[2].certificate = b"none"
+
+
 def other_contract(hellos: Hellos) -> None:
     content = json.loads(hellos.hello[2].contract)
     content["seed"] = 8
@@ -131,6 +135,7 @@ def other_contract(hellos: Hellos) -> None:
     [
         (other_key, RemoteProtocolError),  # the advertiser's own hello changed: it sees it at once
         (other_contract, ContractError),
+        (other_certificate, RemoteProtocolError),
         (lambda hellos: hellos.hello.pop(), ContractError),
         (lambda hellos: hellos.hello.append(Hello(party="stranger")), ContractError),
         (lambda hellos: hellos.hello.reverse(), ContractError),

@@ -56,16 +56,23 @@ class Bottom(nn.Module):
 
 
 class Top(nn.Module):
-    """All parties' activations (the label holder's first, then in contract order) to logits [b, outputs]."""
+    """All parties' activations (the label holder's first, then in contract order) to logits [b, outputs].
+
+    Fusion: the activations side by side, and the sum of the products of all pairs of them (bi-interaction
+    pooling: He and Chua 2017, section 3.2.1, equation 4), because what one party's columns mean often
+    depends on another's, and a small network learns products poorly.
+    """
 
     def __init__(self, plan: Plan, parties: int, seed: bytes) -> None:
         super().__init__()
-        inputs = plan.cut * parties
+        inputs = plan.cut * (parties + 1)
         self.layers = _mlp(inputs, plan.top_hidden, plan.objective.outputs, plan.dropout, seed, "top")
         _initialise(self, seed, "top")
 
     def forward(self, activations: Sequence[Tensor]) -> Tensor:
-        logits: Tensor = self.layers(torch.cat(tuple(activations), 1))
+        cut = torch.stack(tuple(activations))  # [parties, b, cut]
+        pairs = (cut.sum(0).square() - cut.square().sum(0)) / 2
+        logits: Tensor = self.layers(torch.cat((*cut, pairs), 1))
         return logits
 
 

@@ -33,9 +33,9 @@ class JoinedModel(nn.Module):
         cut = [bottom(*columns) for bottom, columns in zip(self.bottoms, inputs, strict=True)]
         for activation in cut:
             if activation.requires_grad:
-                # The gradient of a concatenation is a strided view; what comes over a wire is not, and a
-                # GEMM may sum a strided matrix in another order.
-                activation.register_hook(torch.Tensor.contiguous)
+                # As it would come over a wire: contiguous and aligned. A GEMM may sum in another order on
+                # a view into a larger gradient, and the last bit would differ.
+                activation.register_hook(torch.clone)
         logits: Tensor = self.top(cut)
         return logits
 

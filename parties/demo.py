@@ -24,9 +24,9 @@ from parties.config import Config, load
 from parties.demo_data import DemoData, PartyData, generate, split_real
 from parties.errors import ConfigError, DemoFailed
 from parties.features import Pipeline
-from parties.results import weights
 from parties.own import pin_of
 from parties.phases import features_of, plan_of
+from parties.results import weights
 from parties.storage import own_secret, private_seed, run_folder
 from parties.table import label_values, read_table
 from psi.ids import normalise

@@ -17,7 +17,6 @@ from parties.results import keep, summarise
 from parties.storage import locked
 from protos.rounds import Progress, Traffic
 
-
 OnProgress = Callable[[Progress, Traffic], None]
 
 

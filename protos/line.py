@@ -99,7 +99,7 @@ class Line:
         return next(iter(self._withheld)) - 1 if self._withheld else self._received
 
     def withhold(self, sequence: int) -> None:
-        """Do not acknowledge this frame, the newest, yet: whoever relays it has no room on its second line."""
+        """Do not acknowledge this frame, the newest, yet: there is no room to relay it on its second line."""
         self._withheld[sequence] = None
 
     def release(self, sequence: int) -> None:

@@ -4,7 +4,6 @@ typed error; never a hang. A failing seed is reproduced by `outcome(SEED, Faults
 
 import random
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -14,7 +13,7 @@ from parties import certs
 from parties.config import load
 from parties.phases import Outcome, Prepared, plan_of, prepare, whole_run
 from parties.results import weights
-from protos.rounds import RoundsError, Rounds
+from protos.rounds import Rounds, RoundsError
 from protos.simulator import Faults, Simulation
 
 NAMES = ("advertiser", "logistics", "platform")
@@ -83,7 +82,7 @@ def outcome(
         return Simulation(factories, "platform", seed, faults).run()
 
     torch.set_num_threads(1)
-    yield simulate
+    return simulate
 
 
 @pytest.fixture(scope="module")

@@ -23,14 +23,19 @@ class Dropout(nn.Module):
 
     def __init__(self, share: float, seed: bytes, purpose: str) -> None:
         super().__init__()
-        self.keep = 1 - share
+        dropped = min(round(share * 65536), 65535)
+        self.threshold = dropped - 32768
+        self.scale = 65536 / (65536 - dropped)
         self.generator = generator(seed, purpose)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.keep == 1:
+        if not self.training or self.scale == 1:
             return x
-        mask = torch.empty_like(x).bernoulli_(self.keep, generator=self.generator)
-        return x * mask.div_(self.keep)
+        # Four 16-bit draws from each 64-bit word: a third of the time of `bernoulli_`.
+        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64)
+        words.random_(-(2**63), None, generator=self.generator)
+        draws = words.view(torch.int16)[: x.numel()].view_as(x)
+        return x * (draws >= self.threshold) * self.scale
 
 
 class Bottom(nn.Module):

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: the alignment, the model, the agreement (docs/summary.md lists the files)."""
+"""What a run leaves in its folder: alignment, model, agreement, summary (docs/summary.md lists the files)."""
 
 import io
 import json

@@ -76,10 +76,10 @@ def private_seed(secret: bytes, run: bytes, purpose: str) -> bytes:
 
 
 def run_folder(storage: Path, name: str, run: bytes, party: str) -> Path:
-    """Make the folder of one run of one party. name and party are validated by the contract."""
+    """Make the folder of one run of one party, its owner's only. name, party: validated by the contract."""
     folder = storage / f"{name}-{run.hex()[:12]}" / party
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot make {folder}: {error.strerror}") from error
     return folder

@@ -74,4 +74,4 @@ def test_private_seeds_are_of_one_secret_run_and_purpose() -> None:
 def test_run_folder(tmp_path: Path) -> None:
     folder = run_folder(tmp_path, "conversion", bytes(32), "platform")
     assert folder == tmp_path / "conversion-000000000000" / "platform"
-    assert folder.is_dir()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700

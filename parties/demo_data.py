@@ -140,7 +140,12 @@ def read_split(source: Path) -> dict[str, Any]:
     lacking = [key for key in needed if not isinstance(split, dict) or key not in split]
     if lacking:
         raise DataError(f"{source / 'split.json'}: {', '.join(lacking)} missing; see examples/data")
-    if split["label_holder"] not in split["parties"]:
+    parties = split["parties"]
+    if not isinstance(parties, dict) or not all(isinstance(columns, list) for columns in parties.values()):
+        raise DataError(
+            f"{source / 'split.json'}: parties must give each party's list of columns by its name"
+        )
+    if split["label_holder"] not in parties:
         raise DataError(f"{source / 'split.json'}: label_holder is not among the parties")
     return dict(split)
 

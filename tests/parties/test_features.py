@@ -1,0 +1,189 @@
+"""Feature pipelines: what holds for any table."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from parties.errors import DataError
+from parties.features import FARTHEST, MISSING, OTHER, RARE, Pipeline
+from parties.table import Table
+
+
+def table(numeric: dict[str, Any] | None = None, categorical: dict[str, Any] | None = None) -> Table:
+    rows = range(len(next(iter({**(numeric or {}), **(categorical or {})}.values()))))
+    return Table(
+        Path("t.csv"),
+        pd.Series([f"u{row}" for row in rows]),
+        pd.DataFrame(numeric or {}, index=rows, dtype=np.float64),
+        pd.DataFrame(categorical or {}, index=rows, dtype="str"),
+        None,
+    )
+
+
+def everything(whole: Table) -> NDArray[np.int64]:
+    return np.arange(whole.rows)
+
+
+CELL = st.none() | st.floats(-1e30, 1e30) | st.sampled_from([0.0, 1.0, 2.0, 5e-324, 1e30])
+COLUMN = st.lists(CELL, min_size=2, max_size=60)
+
+
+@settings(deadline=None, max_examples=300)
+@given(cells=COLUMN, later=st.lists(CELL, min_size=1, max_size=9), order=st.randoms(use_true_random=False))
+def test_any_numeric_column(cells: list[float | None], later: list[float | None], order: Any) -> None:
+    fitted = table({"a": cells, "b": list(range(len(cells)))})
+    rows = everything(fitted)
+    order.shuffle(rows)
+    pipeline = Pipeline.fit(fitted, rows)
+    numbers, codes = pipeline.transform(fitted, rows)
+    assert numbers.dtype == np.float32
+    assert numbers.flags.c_contiguous
+    assert numbers.shape == (len(rows), pipeline.width)
+    assert codes.shape == (len(rows), 0)
+    assert np.abs(numbers).max() <= FARTHEST
+    np.testing.assert_array_equal(numbers, pipeline.transform(fitted, everything(fitted))[0][rows])
+    unseen = table({"a": later, "b": [0.0] * len(later)})
+    assert np.isfinite(pipeline.transform(unseen, everything(unseen))[0]).all()
+    again = Pipeline.from_json(pipeline.to_json())
+    np.testing.assert_array_equal(again.transform(fitted, rows)[0], numbers)
+
+
+@settings(deadline=None, max_examples=60)
+@given(values=st.lists(st.floats(-1e3, 1e3), min_size=30, max_size=60), shift=st.floats(-5, 5))
+def test_standardised(values: list[float], shift: float) -> None:
+    assume(np.std(values) > 1e-3)
+    column = table({"a": np.array(values) + shift})
+    numbers = Pipeline.fit(column, everything(column)).transform(column, everything(column))[0][:, 0]
+    if np.abs(numbers).max() < FARTHEST:
+        assert abs(numbers.mean()) < 1e-4
+        assert abs(numbers.std() - 1) < 1e-4
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 999), factor=st.floats(1e-6, 1e6))
+def test_the_unit_of_a_column_does_not_matter(seed: int, factor: float) -> None:
+    """Minutes or seconds, euros or cents; linear and heavy-tailed columns alike."""
+    random = np.random.default_rng(seed)
+    for values in (random.normal(size=80), random.exponential(size=80), random.lognormal(2, 2, size=80)):
+        one, other = table({"a": values}), table({"a": values * factor})
+        rows = everything(one)
+        np.testing.assert_allclose(
+            Pipeline.fit(one, rows).transform(one, rows)[0],
+            Pipeline.fit(other, rows).transform(other, rows)[0],
+            atol=1e-4,
+        )
+
+
+def test_a_heavy_tail_is_tamed_and_keeps_its_order() -> None:
+    values = np.concatenate([np.zeros(400), np.random.default_rng(0).lognormal(0, 3, 600)])
+    column = table({"a": values})
+    pipeline = Pipeline.fit(column, everything(column))
+    numbers = pipeline.transform(column, everything(column))[0][:, 0]
+    assert (np.diff(numbers[np.argsort(values)]) >= 0).all()
+    assert np.abs(numbers).max() < 4
+    assert abs(np.mean(((numbers - numbers.mean()) / numbers.std()) ** 3)) < 1
+    assert len(np.unique(numbers)) > 500, "not binned: values between two knots stay apart"
+
+
+def test_a_column_that_is_almost_constant_keeps_its_exceptions() -> None:
+    column = table({"a": [0.0] * 999 + [1.0]})
+    numbers = Pipeline.fit(column, everything(column)).transform(column, everything(column))[0][:, 0]
+    assert numbers[-1] == FARTHEST
+    assert abs(numbers[0]) < 0.1
+
+
+def test_missing_values_are_the_mean_and_flagged_where_the_fit_saw_them() -> None:
+    fitted = table({"seen": [1.0, None, 3.0, 5.0], "whole": [1.0, 2.0, 3.0, 5.0]})
+    pipeline = Pipeline.fit(fitted, everything(fitted))
+    later = table({"seen": [None, 3.0], "whole": [None, 2.0]})
+    numbers = pipeline.transform(later, everything(later))[0]
+    assert pipeline.width == 3
+    np.testing.assert_allclose(numbers[0], [0, 0, 1])
+    np.testing.assert_allclose(numbers[1, [0, 2]], [0, 0], atol=1e-6)
+
+
+LEVELS = st.sampled_from(["a", "b", "c", "NA", "0", "ä", None])
+LATER = st.lists(LEVELS | st.text(max_size=3), max_size=9)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    cells=st.lists(LEVELS, min_size=RARE, max_size=80),
+    later=LATER,
+)
+def test_any_categorical_column(cells: list[str | None], later: list[str | None]) -> None:
+    fitted = table({"n": list(range(len(cells)))}, {"k": cells})
+    pipeline = Pipeline.fit(fitted, everything(fitted))
+    if not pipeline.categorical:
+        frequent = {cell for cell in cells if cells.count(cell) >= RARE or cell is None}
+        rare = set(cells) - frequent
+        assert len(frequent) + bool(rare) == 1
+        return
+    whole = table({"n": [0.0] * (len(cells) + len(later))}, {"k": [*cells, *later]})
+    codes = Pipeline.from_json(pipeline.to_json()).transform(whole, everything(whole))[1]
+    assert codes.dtype == np.int64
+    assert codes.flags.c_contiguous
+    names = pipeline.categorical[0].names
+    assert pipeline.levels == (len(names) + 2,)
+    counts = [cells.count(name) for name in names]
+    assert counts == sorted(counts, reverse=True)
+    for cell, code in zip([*cells, *later], codes[:, 0], strict=True):
+        if cell is None:
+            assert code == MISSING
+        elif cells.count(cell) >= RARE:
+            assert names[code - 2] == cell
+        else:
+            assert code == OTHER
+
+
+def test_only_the_rows_of_the_fit_are_looked_at() -> None:
+    values, levels = [1.0, 2.0, 3.0, 4.0] * 10, ["x", "y"] * 20
+    one = table({"a": [*values, 1e9, None]}, {"k": [*levels, "z", "z"]})
+    other = table({"a": [*values, -1e9, 0.0]}, {"k": [*levels, None, "x"]})
+    rows = np.arange(40)
+    assert Pipeline.fit(one, rows) == Pipeline.fit(other, rows)
+
+
+def test_constant_columns_are_left_out_with_a_warning() -> None:
+    whole = table(
+        {"varies": range(20), "same": [7.0] * 20, "empty": [None] * 20},
+        {"one": ["x"] * 20, "none": [None] * 20, "two": ["x", "y"] * 10},
+    )
+    pipeline = Pipeline.fit(whole, everything(whole))
+    assert [column.name for column in pipeline.numeric] == ["varies"]
+    assert [column.name for column in pipeline.categorical] == ["two"]
+    assert [warning.split("'")[1] for warning in pipeline.warnings] == ["same", "empty", "one", "none"]
+    with pytest.raises(DataError, match="no column varies"):
+        Pipeline.fit(whole, np.array([3]))
+
+
+def test_a_table_without_a_column_of_the_fit() -> None:
+    fitted = table({"a": range(20)}, {"k": ["x", "y"] * 10})
+    pipeline = Pipeline.fit(fitted, everything(fitted))
+    for later, name in ((table({"b": [1.0]}, {"k": ["x"]}), "a"), (table({"a": [1.0], "k": [2.0]}), "k")):
+        with pytest.raises(DataError, match=f"no column '{name}'"):
+            pipeline.transform(later, np.array([0]))
+
+
+def test_a_damaged_or_newer_file() -> None:
+    fitted = table({"a": range(20)})
+    kept = json.loads(Pipeline.fit(fitted, everything(fitted)).to_json())
+    for text in (
+        "",
+        "{",
+        "[]",
+        "{}",
+        json.dumps({"version": 1}),
+        json.dumps(kept | {"numeric": [{"name": "a"}]}),
+    ):
+        with pytest.raises(DataError, match="damaged"):
+            Pipeline.from_json(text)
+    with pytest.raises(DataError, match="version 2"):
+        Pipeline.from_json(json.dumps(kept | {"version": 2}))

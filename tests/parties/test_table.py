@@ -1,0 +1,236 @@
+"""Reading a party's table: what is understood, and the one line for everything else."""
+
+import csv
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from parties.errors import DataError
+from parties.table import label_values, read_table
+
+
+def put(folder: Path, content: str | bytes, name: str = "t.csv") -> Path:
+    file = folder / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return file
+
+
+def said(fault: pytest.ExceptionInfo[DataError]) -> str:
+    text = str(fault.value)
+    assert "\n" not in text
+    return text
+
+
+def test_ids_are_text_exactly_as_written(tmp_path: Path) -> None:
+    table = read_table(put(tmp_path, "id,a\n001,1\n1.0,2\n NA ,3\nNaN,4\n1e5,5\n,6\n  ,7\n"), "id", ["a"])
+    assert table.ids[:5].tolist() == ["001", "1.0", " NA ", "NaN", "1e5"]
+    assert table.ids.isna().tolist() == [False] * 5 + [True, False]
+    assert table.ids[6] == "  "
+    assert table.rows == 7
+
+
+def test_parquet_ids_keep_their_type(tmp_path: Path) -> None:
+    file = tmp_path / "t.parquet"
+    large = 2**60 + 1
+    pd.DataFrame({"id": pd.array([1, None, large], "Int64"), "a": [1.0, 2.0, None]}).to_parquet(file)
+    table = read_table(file, "id")
+    assert table.ids.tolist() == [1, None, large]
+    np.testing.assert_array_equal(table.numeric["a"], [1, 2, np.nan])
+
+
+def test_kinds_are_inferred(tmp_path: Path) -> None:
+    rows = [
+        f"u{i},{i / 2},{'NA' if i % 3 else 5},{['NA', 'DE'][i % 2]},0{i % 3}7,{i % 2 < 1},words {i},,{i % 2},x"
+        for i in range(12)
+    ]
+    file = put(tmp_path, "id,amount,gaps,country,postcode,flag,comment,empty,y,skip\n" + "\n".join(rows))
+    table = read_table(file, "id", label="y", exclude=["skip"])
+    assert list(table.numeric) == ["amount", "gaps"]
+    assert list(table.categorical) == ["country", "flag", "postcode"]
+    assert table.numeric["gaps"].isna().sum() == 8
+    assert table.categorical["country"].isna().sum() == 0, "NA is Namibia"
+    assert [warning.split("'")[1] for warning in table.warnings] == ["comment", "empty"]
+    assert table.label is not None
+    assert table.label.tolist() == ["0", "1"] * 6
+
+
+def test_named_kinds_are_obeyed(tmp_path: Path) -> None:
+    table = read_table(put(tmp_path, "id,a,b,c\nu,1,2,3\nv,,,\n"), "id", ["b"], ["a"])
+    assert list(table.numeric) == ["b"]
+    assert list(table.categorical) == ["a"]
+    assert table.categorical["a"].isna().tolist() == [False, True]
+    assert table.warnings == ()
+
+
+def test_parquet_types(tmp_path: Path) -> None:
+    file = tmp_path / "t.parquet"
+    frame = pd.DataFrame(
+        {
+            "id": ["a", "b", "c", "d"],
+            "flag": [True, False, None, True],
+            "level": pd.Categorical(["u", "u", "u", None]),
+            "when": pd.to_datetime(["2020-01-01"] * 4),
+            "parts": [[1], [2], [3], [4]],
+        }
+    )
+    frame.to_parquet(file)
+    table = read_table(file, "id")
+    assert list(table.categorical) == ["flag", "level"]
+    assert table.categorical["flag"].tolist()[:2] == ["true", "false"]
+    assert len(table.warnings) == 2
+    np.testing.assert_array_equal(read_table(file, "id", ["flag"]).numeric["flag"], [1, 0, np.nan, 1])
+    for column in ("when", "parts", "level"):
+        with pytest.raises(DataError, match=column):
+            read_table(file, "id", [column])
+    with pytest.raises(DataError, match="parts"):
+        read_table(file, "id", [], ["parts"])
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        ("", "the file is empty"),
+        ("id,a\n", "a header, but no rows"),
+        ("\n\n", "the file is empty"),
+        ("id,a\n1,2\n\n3\n", "line 4: 1 cells where the header has 2"),
+        ("id,a\n1,2,3\n", "line 2: 3 cells where the header has 2"),
+        ('id,a\n1,"x\ny"\n3\n', "line 4: 1 cells"),
+        ('id,a\n1,2\n3,"4\n5,6\n', "line 3: a quote"),
+        ('id,a\n1,"2"x\n', "line 2: a quote"),
+        ('id,a\n1,2\n3,"' + "x" * 200_000, "line 3: a quote"),
+        ("id,a\n1,2\n3,ä\n".encode("latin-1"), "line 3: not UTF-8"),
+        ("id,a\n1,2\n".encode("utf-16"), "line 1: not UTF-8"),
+        ("id,a,a\n1,2,3\n", "column 'a' stands in the header twice"),
+        ("id;a\n1;2\n", "separate the cells with commas"),
+        ("ID ,a\n1,2\n", "no column 'id' (did you mean 'ID '?); the file has ID , a"),
+        ("id\n1\n", "no column is left to take part"),
+    ],
+)
+def test_a_broken_file_is_named_with_its_line(tmp_path: Path, content: str | bytes, wanted: str) -> None:
+    file = put(tmp_path, content)
+    with pytest.raises(DataError) as fault:
+        read_table(file, "id")
+    assert said(fault).startswith(f"{file}: ")
+    assert wanted in said(fault)
+
+
+@pytest.mark.parametrize(
+    ("columns", "wanted"),
+    [
+        ({"numeric": ["amonut"]}, "no column 'amonut' (did you mean 'amount'?)"),
+        ({"categorical": ["zzz"]}, "no column 'zzz'; the file has id, amount, b"),
+        ({"label": "y"}, "no column 'y'"),
+        ({"exclude": ["Amount"]}, "no column 'Amount' (did you mean 'amount'?)"),
+        ({"numeric": ["b", "c"], "label": "y"}, "no column 'c', 'y'"),
+        ({"numeric": ["b"]}, "column 'b': 1 cell(s), the first in row 2, hold no number"),
+        ({"numeric": ["amount"]}, "column 'amount': 1 cell(s), the first in row 3, hold an infinite"),
+    ],
+)
+def test_columns_named_in_the_config(tmp_path: Path, columns: dict[str, object], wanted: str) -> None:
+    file = put(tmp_path, "id,amount,b\nu,1,1\nv,2,secret\nw,-inf,\n")
+    with pytest.raises(DataError) as fault:
+        read_table(file, "id", **columns)  # type: ignore[arg-type]
+    assert wanted in said(fault)
+    assert "secret" not in said(fault)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv.gz", b"id,a\n1,2\n"),
+        ("t.csv.gz", gzip.compress(b"id,a\n1,2\n" * 999)[:-12]),
+        ("t.parquet", b"PAR1 or so"),
+        ("t.parquet", b""),
+    ],
+)
+def test_a_file_that_is_not_what_its_name_says(tmp_path: Path, name: str, content: bytes) -> None:
+    with pytest.raises(DataError, match=r"not a whole|not UTF-8|cells where"):
+        read_table(put(tmp_path, content, name), "id")
+
+
+def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
+    for name in ("absent.csv", "absent.parquet"):
+        with pytest.raises(DataError, match="no such file"):
+            read_table(tmp_path / name, "id")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_table(tmp_path, "id")
+
+
+CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    rows=st.lists(st.tuples(CELLS, CELLS.filter(bool)), min_size=1, max_size=8),
+    mark=st.booleans(),
+    packed=st.booleans(),
+)
+def test_what_was_written_is_read(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], mark: bool, packed: bool
+) -> None:
+    """Any text in any cell: quotes, commas, line breaks, letters of any script; BOM or not; gz or not."""
+    folder = tmp_path_factory.mktemp("t")
+    plain = folder / "t.csv"
+    with plain.open("w", encoding="utf-8-sig" if mark else "utf-8", newline="") as out:
+        csv.writer(out, quoting=csv.QUOTE_ALL).writerows([("id", "a"), *rows])
+    file = put(folder, gzip.compress(plain.read_bytes()), "t.csv.gz") if packed else plain
+    table = read_table(file, "id", [], ["a"])
+    assert [cell if isinstance(cell, str) else "" for cell in table.ids] == [row[0] for row in rows]
+    assert table.categorical["a"].tolist() == [row[1] for row in rows]
+
+
+@settings(deadline=None, max_examples=100)
+@given(content=st.binary(max_size=60), name=st.sampled_from(["t.csv", "t.csv.gz", "t.parquet"]))
+def test_garbage_is_read_or_a_data_error(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, name: str
+) -> None:
+    prefix = b"" if name != "t.csv" else b"id,a\n"
+    try:
+        table = read_table(put(tmp_path_factory.mktemp("t"), prefix + content, name), "id", [], ["a"])
+    except DataError as fault:
+        assert "\n" not in str(fault)  # noqa: PT017
+    else:
+        assert table.rows
+
+
+@pytest.mark.parametrize(
+    ("cells", "positive"),
+    [
+        ([True, False, True], ()),
+        (["1", "0", "1"], ()),
+        (["TRUE", "False", "true"], ()),
+        ([1.0, 0.0, 1.0], ()),
+        ([1, 0, 1], ["1"]),
+        (["1.0", "0", "1"], [1]),
+        (["True", "False", "True"], [True]),
+        (["yes", "no", " maybe"], ["yes", "maybe"]),
+    ],
+)
+def test_labels(cells: list[object], positive: list[object]) -> None:
+    values = label_values(pd.Series(cells, name="y"), positive)
+    assert values.dtype == np.float32
+    assert values.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("cells", "positive", "wanted"),
+    [
+        ([1, None, 0, None], (), "2 empty cell(s), the first in row 2"),
+        (["1", "0", " "], (), "1 empty cell(s), the first in row 3"),
+        ([None, None], (), "2 empty cell(s)"),
+        (["yes", "no"], (), "data.positive"),
+        ([0, 1, 2], (), "data.positive"),
+        (["1", "1"], (), "every row is a yes"),
+        (["yes", "no"], ["oui"], "every row is a no"),
+    ],
+)
+def test_labels_that_cannot_be_learned(cells: list[object], positive: list[object], wanted: str) -> None:
+    with pytest.raises(DataError) as fault:
+        label_values(pd.Series(cells, name="bought"), positive)
+    assert wanted in said(fault)
+    assert "'bought'" in said(fault)

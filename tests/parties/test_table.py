@@ -45,7 +45,7 @@ def test_parquet_ids_keep_their_type(tmp_path: Path) -> None:
 
 def test_kinds_are_inferred(tmp_path: Path) -> None:
     rows = [
-        f"u{i},{i / 2},{'NA' if i % 3 else 5},{['NA', 'DE'][i % 2]},0{i % 3}7,{i % 2 < 1},words {i},,{i % 2},x"
+        f"u{i},{i / 2},{'NA' if i % 3 else 5},{['NA', 'DE'][i % 2]},0{i % 3}7,{i % 2 < 1},at {i},,{i % 2},x"
         for i in range(12)
     ]
     file = put(tmp_path, "id,amount,gaps,country,postcode,flag,comment,empty,y,skip\n" + "\n".join(rows))

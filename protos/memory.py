@@ -60,7 +60,7 @@ def together(
         senders = [want.sender] if want.sender != ANY else list(parties)
         for sender in senders:
             box = mail.get((sender, name))
-            if not box:
+            if not box or (want.sender == ANY and box[0][0] != want.kind):
                 continue
             kind, payload = box.popleft()
             if kind != want.kind:

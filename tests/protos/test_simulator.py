@@ -98,6 +98,20 @@ def test_a_death_is_named_with_its_phase() -> None:
     assert any(v.phase == "mixing" and v.peer in ("a", "b") for v in failures)
 
 
+def test_frames_of_an_earlier_incarnation_are_refused() -> None:
+    refused = 0
+    for seed in range(30):
+        parties = {
+            "hub": hub,
+            "a": lambda resume: spoke("a", "b", resume),
+            "b": lambda resume: spoke("b", "a", resume),
+        }
+        simulation = Simulation(parties, "hub", seed, Faults(kills=2, delay=5.0))
+        assert simulation.run() == CALM
+        refused += simulation.refused
+    assert refused > 0
+
+
 def test_large_messages_pass_the_window_both_ways() -> None:
     def swap(other: str) -> Rounds[bytes]:
         yield Send(other, "bulk", (bytes([i]) * 50_000 for i in range(8)))

@@ -21,7 +21,7 @@ class Plan:
     cut: int = 32
     bottom_hidden: tuple[int, ...] = (128,)
     top_hidden: tuple[int, ...] = (64,)
-    dropout: float = 0.1
+    dropout: float = 0.2
     optimizer: str = "adam"
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4

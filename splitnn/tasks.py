@@ -35,5 +35,5 @@ def _probability(logits: Tensor) -> Tensor:
 
 
 TASKS: dict[str, Task] = {
-    "binary": Task(1, _cross_entropy, _probability, metrics.binary, stop_on="log_loss", sign=-1),
+    "binary": Task(1, _cross_entropy, _probability, metrics.binary, stop_on="auc", sign=1),
 }

@@ -84,7 +84,7 @@ def test_scores_that_are_not_finite_are_a_typed_error() -> None:
 
 def test_early_stopping_keeps_the_first_best_epoch() -> None:
     plan = Plan(b"", patience=2)
-    better, worse = {"log_loss": 0.4}, {"log_loss": 0.5}
+    better, worse = {"auc": 0.7}, {"auc": 0.6}
     assert judge(plan, [worse]) == (True, False)
     assert judge(plan, [worse, better]) == (True, False)
     assert judge(plan, [worse, better, better]) == (False, False)

@@ -143,6 +143,7 @@ def test_a_hostile_tensor_is_refused_and_nothing_learned(
     parties[culprit] = tampered(parties[culprit], change)
     with pytest.raises(RemoteProtocolError) as refusal:
         together(parties)
+    assert seen.keys() == set(victims)
     assert "\n" not in str(refusal.value)
     assert culprit in str(refusal.value)
     for module, weights in seen.values():

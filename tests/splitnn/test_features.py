@@ -1,0 +1,36 @@
+"""Features that no model takes are refused."""
+
+import pytest
+import torch
+
+from splitnn.features import Features
+
+CODES = torch.tensor([[0], [2]])
+
+
+@pytest.mark.parametrize(
+    ("numeric", "categorical", "levels"),
+    [
+        (torch.zeros(2, 1, dtype=torch.float64), CODES, (3,)),
+        (torch.zeros(2, 1), CODES.int(), (3,)),
+        (torch.zeros(2), CODES, (3,)),
+        (torch.zeros(3, 1), CODES, (3,)),
+        (torch.zeros(2, 1), CODES, (3, 3)),
+        (torch.zeros(2, 1), CODES, (2,)),
+        (torch.zeros(2, 1), CODES - 1, (3,)),
+        (torch.tensor([[0.0], [float("nan")]]), CODES, (3,)),
+        (torch.tensor([[0.0], [float("inf")]]), CODES, (3,)),
+    ],
+)
+def test_features_that_no_model_takes_are_refused(
+    numeric: torch.Tensor, categorical: torch.Tensor, levels: tuple[int, ...]
+) -> None:
+    with pytest.raises(ValueError, match=r"feature|categorical"):
+        Features(numeric, categorical, levels)
+
+
+def test_a_batch_takes_rows_by_entity_and_may_repeat_them() -> None:
+    features = Features(torch.tensor([[1.0], [2.0]]), CODES, (3,))
+    numeric, categorical = features.batch(torch.tensor([1, 0, 1]))
+    assert numeric.tolist() == [[2.0], [1.0], [2.0]]
+    assert categorical.tolist() == [[2], [0], [2]]

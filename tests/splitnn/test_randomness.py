@@ -1,0 +1,35 @@
+"""Random streams from SHAKE-256."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from splitnn.randomness import generator, permutation, uniform
+
+seeds = st.binary(max_size=40)
+
+
+@settings(deadline=None, max_examples=40)
+@given(n=st.integers(0, 300), seed=seeds)
+def test_a_permutation_is_one(n: int, seed: bytes) -> None:
+    assert permutation(seed, "a", n).sort().values.tolist() == list(range(n))
+
+
+def test_purpose_and_seed_cannot_run_into_each_other() -> None:
+    assert permutation(b"bc", "a", 50).tolist() != permutation(b"c", "ab", 50).tolist()
+
+
+def test_uniform_fills_its_range() -> None:
+    drawn = uniform(b"seed", "w", (200, 100), 0.25)
+    assert drawn.dtype == torch.float32
+    assert -0.25 <= drawn.min() < -0.249
+    assert 0.249 < drawn.max() < 0.25
+    assert abs(drawn.mean()) < 0.003
+    assert drawn.std() == pytest.approx(0.25 / 3**0.5, rel=0.02)
+
+
+def test_generators_of_two_purposes_differ() -> None:
+    one, other = (torch.rand(5, generator=generator(b"seed", purpose)) for purpose in ("a", "b"))
+    assert not torch.equal(one, other)
+    assert torch.equal(one, torch.rand(5, generator=generator(b"seed", "a")))

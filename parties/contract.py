@@ -84,7 +84,7 @@ class Model(Section):
     cut: int = Field(default=32, ge=1, le=4096)
     bottom_hidden: Widths = (128,)
     top_hidden: Widths = (64,)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
 
 
 class Training(Section):

@@ -70,7 +70,7 @@ task = "binary"
 cut = 32                          # numbers a row that each feature holder sends
 bottom_hidden = [128]
 top_hidden = [64]
-dropout = 0.1
+dropout = 0.2
 
 [training]
 schedule = "exact"

@@ -93,7 +93,7 @@ def test_every_field_counts() -> None:
         {"ids": {"type": "string"}},
         {"psi": {"protocol": "my_lab.fast_psi:FastPsi"}},
         {"psi": {"minimum": 99}},
-        {"model": {"dropout": 0.2}},
+        {"model": {"dropout": 0.3}},
         {"training": {"batch": 512}},
         {"evaluation": {"test": 0.2}},
     ]

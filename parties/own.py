@@ -72,11 +72,14 @@ def own_data(config: Config) -> OwnData:
 
     data = config.party.data
     table = read_table(data.file, data.id, data.numeric, data.categorical, data.label, data.exclude)
-    ids = psi.normalise(table.ids, config.contract.ids.type, data.nulls, data.duplicates)
+    try:
+        ids = psi.normalise(table.ids, config.contract.ids.type, data.nulls, data.duplicates)
+        labels = None if table.label is None else label_values(table.label, data.positive)
+    except (psi.IdError, DataError) as error:
+        raise type(error)(f"{data.file}: {error}") from error
     if len(ids.rows) > config.contract.psi.at_most:
         raise DataError(
             f"{data.file}: {len(ids.rows):,} usable ids, and the contract allows psi.at_most = "
             f"{config.contract.psi.at_most:,}; agree on a larger one, or bring fewer"
         )
-    labels = None if table.label is None else label_values(table.label, data.positive)
     return OwnData(table, ids, labels)

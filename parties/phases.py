@@ -18,7 +18,7 @@ import psi
 from parties.certs import Identity
 from parties.config import Config
 from parties.contract import Contract
-from parties.errors import AlignmentError
+from parties.errors import AlignmentError, ContractError
 from parties.features import Pipeline
 from parties.handshake import Meeting, handshake
 from parties.own import OwnData, own_data, own_identity, own_protocol
@@ -74,15 +74,21 @@ def whole_run(
     prepared: Prepared,
     clock: Callable[[], float] = time.monotonic,
     random: Callable[[int], bytes] = os.urandom,
-) -> Rounds[Outcome]:
-    """The run as rounds. Raises what its phases raise, and AlignmentError.
+) -> Rounds[Outcome | ContractError | AlignmentError]:
+    """The run as rounds. Raises what its phases raise.
+
+    ContractError and AlignmentError are results: every party comes to the same by itself, and the first to
+    give up by raising it would be to the others a peer that failed, before they know why.
 
     clock: seconds, for the summary. random: n -> n bytes, for what is fresh in each run and never stored.
     """
     config = prepared.config
     exchange = X25519PrivateKey.from_private_bytes(random(32))
-    meeting = yield from handshake(config.name, config.contract, prepared.identity, random(32), exchange)
-    return (yield from sealed(_after_meeting(prepared, meeting, clock, random), meeting.seals))
+    try:
+        meeting = yield from handshake(config.name, config.contract, prepared.identity, random(32), exchange)
+        return (yield from sealed(_after_meeting(prepared, meeting, clock, random), meeting.seals))
+    except (ContractError, AlignmentError) as error:
+        return error
 
 
 def _after_meeting(

@@ -10,6 +10,7 @@ from parties.baselines import baselines
 from parties.certs import Identity
 from parties.config import Config
 from parties.dial import Spoke
+from parties.errors import PartyError
 from parties.hub import Hub
 from parties.link import Link
 from parties.phases import prepare, whole_run
@@ -27,6 +28,8 @@ def run_party(config: Config, on_progress: OnProgress) -> dict[str, Any]:
         prepared = prepare(config)
         with _link(config, prepared.identity, on_progress) as link:
             outcome = link.drive(whole_run(prepared), on_progress=on_progress)
+        if isinstance(outcome, PartyError):
+            raise outcome
         alone = baselines(prepared, outcome) if prepared.data.labels is not None else None
         summary = summarise(prepared, outcome, alone)
         keep(prepared, outcome, summary)

@@ -145,11 +145,16 @@ def demo(
     typer.echo(json.dumps(summary, indent=2) if as_json else table(summary))
 
 
+class _Interrupt(KeyboardInterrupt):
+    """Once a plain KeyboardInterrupt has passed through `exec` or `eval` of a text, as in many an import,
+    CPython ends the process by SIGINT, whatever its exit code."""
+
+
 def _stopped(number: int, frame: FrameType | None) -> None:
     """The first signal ends the run in good order, as Control-C does; the second ends the process."""
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, lambda *_: os._exit(INTERRUPTED))
-    raise KeyboardInterrupt
+    raise _Interrupt
 
 
 def main() -> NoReturn:

@@ -206,7 +206,7 @@ def test_signals(number: signal.Signals) -> None:
         "    while True:\n"
         "        try:\n"
         "            print('waits', flush=True)\n"
-        "            time.sleep(30)\n"
+        "            exec('time.sleep(30)')\n"
         "        except KeyboardInterrupt:\n"
         "            if 'stubborn' not in sys.argv[3]: raise\n"
         "parties.config.load = load\n"

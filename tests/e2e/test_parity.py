@@ -1,0 +1,80 @@
+"""Real processes over mutual TLS end with the weights of one process on all columns, to the bit."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from parties.demo import pooled
+from parties.storage import run_folder
+from psi.ids import normalise
+
+Federate = Callable[..., Any]
+
+FOUR = ("platform", "logistics", "advertiser", "bank")
+
+
+def check_run(made: Any) -> dict[str, Any]:
+    """All parties finish, with the true alignment and the reference's weights; the label holder's summary."""
+    ends = made.run()
+    for name, end in ends.items():
+        assert end.code == 0, f"{name}: {end.err}"
+    summaries = {name: end.json for name, end in ends.items()}
+    summary: dict[str, Any] = summaries[made.label_holder]
+    configs = made.configs()
+    for name, config in configs.items():
+        folder = run_folder(config.party.storage, config.contract.name, bytes.fromhex(summary["run"]), name)
+        alignment = pd.read_parquet(folder / "alignment.parquet")
+        canonical = normalise(alignment["id"], config.contract.ids.type, "refuse", "refuse").canonical
+        assert len(canonical) == len(alignment) == summaries[name]["aligned"]
+        assert set(canonical) == made.common
+        assert ("metrics" in summaries[name]) == (name == made.label_holder)
+    reference, equal = pooled(configs, summary["run"])
+    assert equal
+    assert reference == summary["metrics"]["test"]
+    return summary
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_three_parties(federation: Federate, optimizer: str) -> None:
+    """With dropout; training stops early and goes back to the best epoch."""
+    made = federation()
+    rate = {"adam": "0.02", "sgd": "0.2"}[optimizer]
+    made.agree(
+        'optimizer = "adam", learning_rate = 0.02', f'optimizer = "{optimizer}", learning_rate = {rate}'
+    )
+    training = check_run(made)["training"]
+    assert training["epochs"] == training["best_epoch"] + 3 < 60
+    assert training["steps"] == 4 * training["epochs"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("names", "label_holder"),
+    [(FOUR[:3], "logistics"), (FOUR[:2], "platform"), (FOUR, "advertiser")],
+    ids=["label-at-logistics", "two", "four"],
+)
+def test_other_federations(federation: Federate, names: tuple[str, ...], label_holder: str) -> None:
+    check_run(federation(names, label_holder))
+
+
+@pytest.mark.slow
+def test_integer_ids_of_many_types(federation: Federate) -> None:
+    """7, "007", "7.0": one canonical form, from a Parquet file and from text (docs/psi.md, section 1)."""
+    made = federation()
+    made.agree('ids.type = "email"', 'ids.type = "integer"')
+    made.email = str
+    writings: list[Callable[[int], Any]] = [int, lambda n: f"00{n}", lambda n: f" +{n}.0"]
+    for name, writing in zip(made.names, writings, strict=True):
+        table = pd.read_csv(made.home(name) / "people.csv")
+        digits = table["email"].str.strip().str.extract(r"\.(\d+)@", flags=re.IGNORECASE)[0]
+        table["email"] = [None if pd.isna(number) else writing(int(number)) for number in digits]
+        if name == made.label_holder:
+            table["email"] = table["email"].astype("Int64")
+            table.to_parquet(made.home(name) / "people.parquet", index=False)
+            made.edit(name, "party.toml", "people.csv", "people.parquet")
+        else:
+            table.to_csv(made.home(name) / "people.csv", index=False)
+    check_run(made)

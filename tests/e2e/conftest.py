@@ -40,7 +40,7 @@ seed = 5
 ids.type = "email"
 psi.minimum = 20
 model = {{ cut = 3, bottom_hidden = [6], top_hidden = [5], dropout = 0.2 }}
-training = {{ optimizer = "adam", learning_rate = 0.02, batch = 32, epochs = 60, patience = 3 }}
+training = {{ optimizer = "adam", learning_rate = 0.005, batch = 32, epochs = 200, patience = 3 }}
 """
 PARTY = """party = "{name}"
 

@@ -20,7 +20,7 @@ def middle(federation: Federate, phase: str) -> Any:
     """Parties that are in the middle of this phase."""
     says, people = PHASES[phase]
     made = federation(people=people)
-    made.agree("epochs = 60, patience = 3", "epochs = 100000, patience = 100000")
+    made.agree("epochs = 200, patience = 3", "epochs = 100000, patience = 100000")
     made.start()
     for name in made.names:
         made.says(name, says)

@@ -41,12 +41,12 @@ def check_run(made: Any) -> dict[str, Any]:
 def test_three_parties(federation: Federate, optimizer: str) -> None:
     """With dropout; training stops early and goes back to the best epoch."""
     made = federation()
-    rate = {"adam": "0.02", "sgd": "0.2"}[optimizer]
+    rate = {"adam": "0.005", "sgd": "0.05"}[optimizer]
     made.agree(
-        'optimizer = "adam", learning_rate = 0.02', f'optimizer = "{optimizer}", learning_rate = {rate}'
+        'optimizer = "adam", learning_rate = 0.005', f'optimizer = "{optimizer}", learning_rate = {rate}'
     )
     training = check_run(made)["training"]
-    assert training["epochs"] == training["best_epoch"] + 3 < 60
+    assert training["epochs"] == training["best_epoch"] + 3 < 200
     assert training["steps"] == 4 * training["epochs"]
 
 

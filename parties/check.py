@@ -63,10 +63,6 @@ def check(config: Config) -> Findings:
             "expires": identity.not_after.date().isoformat(),
             "warnings": identity.warnings(),
         }
-    if config.role == "label holder":
-        found.link = {"listen": str(config.party.link.listen), "free": attempt(_port_is_free) is True}
-    elif identity is not None:
-        found.link = {"hub": str(config.party.link.hub), "reachable": attempt(_hub_answers) is True}
     data = attempt(own_data)
     if data is not None:
         found.data = _data(config, data)
@@ -78,6 +74,11 @@ def check(config: Config) -> Findings:
             "cost": protocol.cost,
             "maturity": protocol.maturity,
         }
+    # Last: a hub that is not there yet must not hide a fault of our own.
+    if config.role == "label holder":
+        found.link = {"listen": str(config.party.link.listen), "free": attempt(_port_is_free) is True}
+    elif identity is not None:
+        found.link = {"hub": str(config.party.link.hub), "reachable": attempt(_hub_answers) is True}
     found.leaves = _leaves(config, data, protocol)
     return found
 

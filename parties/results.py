@@ -11,19 +11,19 @@ from torch import Tensor, nn
 
 from parties.phases import Outcome, Prepared, plan_of
 from parties.storage import run_folder, write
-from parties.summary import Summary, report
+from parties.summary import Summary
 from splitnn.exact import LabelHolderResult
 
 
-def summarise(
-    prepared: Prepared, outcome: Outcome, baselines: dict[str, dict[str, float]] | None
-) -> dict[str, Any]:
-    """summary.json as a dict. baselines: the label holder's, None elsewhere."""
+def test_metrics(prepared: Prepared, trained: LabelHolderResult) -> dict[str, dict[str, float]]:
+    """The federation's metrics on the test rows, as `metrics.test`."""
+    task = plan_of(prepared.config.contract).objective
+    return {"test": task.metrics(trained.labels, trained.scores)}
+
+
+def summarise(prepared: Prepared, outcome: Outcome, metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """summary.json as a dict. metrics: empty at a feature holder."""
     contract, trained, cost = prepared.config.contract, outcome.trained, outcome.training_cost
-    metrics: dict[str, dict[str, float]] = {}
-    if isinstance(trained, LabelHolderResult):
-        task = plan_of(contract).objective
-        metrics = {"test": task.metrics(trained.labels, trained.scores), **(baselines or {})}
     rows = len(outcome.split.train) * trained.epochs
     summary = Summary(
         run=outcome.meeting.run.hex(),
@@ -46,8 +46,8 @@ def summarise(
     return summary.as_json()
 
 
-def keep(prepared: Prepared, outcome: Outcome, summary: dict[str, Any]) -> Path:
-    """Write the run's files, summary.json last: where it stands, all else is whole. Raises StorageError."""
+def keep(prepared: Prepared, outcome: Outcome) -> Path:
+    """Write what the run gave this party; returns the run's folder. Raises StorageError."""
     config, trained, meeting = prepared.config, outcome.trained, outcome.meeting
     folder = run_folder(config.party.storage, config.contract.name, meeting.run, config.name)
     own_ids = prepared.data.table.ids.iloc[outcome.alignment].reset_index(drop=True)
@@ -68,8 +68,6 @@ def keep(prepared: Prepared, outcome: Outcome, summary: dict[str, Any]) -> Path:
         tested = tested.assign(label=trained.labels.numpy(), score=trained.scores.numpy())
         write(folder / "test_scores.parquet", _parquet(tested))
     write(folder / "model.safetensors", safetensors.torch.save(weights(modules)))
-    write(folder / "report.txt", report(summary).encode())
-    write(folder / "summary.json", _json(summary))
     return folder
 
 

@@ -1,5 +1,6 @@
 """`party run`: one party's process, from its configuration to the files that the run leaves."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,15 +15,20 @@ from parties.errors import PartyError
 from parties.hub import Hub
 from parties.link import Link
 from parties.phases import prepare, whole_run
-from parties.results import keep, summarise
-from parties.storage import locked
+from parties.results import keep, summarise, test_metrics
+from parties.storage import locked, write
+from parties.summary import report
 from protos.rounds import Progress, Traffic
+from splitnn.exact import LabelHolderResult
 
 OnProgress = Callable[[Progress, Traffic], None]
 
 
 def run_party(config: Config, on_progress: OnProgress) -> dict[str, Any]:
-    """Prepare, run with the others over the link, compare with the baselines, keep. Returns summary.json."""
+    """Prepare, run with the others over the link, keep what came of it, compare with the baselines.
+
+    Returns the content of summary.json, the last file to be written: where it stands, all others are whole.
+    """
     torch.set_num_threads(1)  # a sum in another order has other bits
     with locked(config.party.storage, config.name):
         prepared = prepare(config)
@@ -30,9 +36,14 @@ def run_party(config: Config, on_progress: OnProgress) -> dict[str, Any]:
             outcome = link.drive(whole_run(prepared), on_progress=on_progress)
         if isinstance(outcome, PartyError):
             raise outcome
-        alone = baselines(prepared, outcome) if prepared.data.labels is not None else None
-        summary = summarise(prepared, outcome, alone)
-        keep(prepared, outcome, summary)
+        folder = keep(prepared, outcome)
+        metrics: dict[str, dict[str, float]] = {}
+        if isinstance(outcome.trained, LabelHolderResult):
+            on_progress(Progress("what this party reaches alone", 0, 0), link.traffic)
+            metrics = test_metrics(prepared, outcome.trained) | baselines(prepared, outcome)
+        summary = summarise(prepared, outcome, metrics)
+        write(folder / "report.txt", report(summary).encode())
+        write(folder / "summary.json", json.dumps(summary, indent=2).encode() + b"\n")
     return summary
 
 

@@ -38,7 +38,10 @@ def write(path: Path, content: bytes, mode: int = 0o644) -> None:
 
 @contextmanager
 def locked(storage: Path, party: str) -> Iterator[None]:
-    """Hold this party's lock on its storage. Raises StorageError if another process holds it."""
+    """Hold this party's lock on its storage, cleared of what a killed process left half-written.
+
+    Raises StorageError if another process holds it.
+    """
     path = storage / f"{party}.lock"
     try:
         storage.mkdir(parents=True, exist_ok=True)
@@ -52,6 +55,8 @@ def locked(storage: Path, party: str) -> Iterator[None]:
             raise StorageError(
                 f"another `party run` of {party} holds {path}; wait for it or give this run another storage"
             ) from error
+        for left in storage.glob(f"*/{party}/.*.partial"):  # by a process that was killed as it wrote
+            left.unlink(missing_ok=True)
         yield
 
 

@@ -50,6 +50,16 @@ def test_the_lock_refuses_a_second_holder(tmp_path: Path) -> None:
         pass
 
 
+def test_what_was_left_half_written_goes(tmp_path: Path) -> None:
+    for party in ("a", "b"):
+        write(run_folder(tmp_path, "run", bytes(32), party) / "whole", b"")
+        write(run_folder(tmp_path, "run", bytes(32), party) / ".model.1.partial", b"half")
+    with locked(tmp_path, "a"):
+        left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    own, others = "run-000000000000/a/", "run-000000000000/b/"
+    assert left == ["a.lock", f"{own}whole", f"{others}.model.1.partial", f"{others}whole"]
+
+
 def test_the_secret_is_kept_and_private(tmp_path: Path) -> None:
     secret = own_secret(tmp_path)
     assert len(secret) == 32

@@ -40,7 +40,7 @@ class Bars:
         self._phase: str | None = None
         self._task = TaskID(0)
         self._began = self._told = 0.0
-        self._count = self._last = ""
+        self._count = self._last = self._shown = ""
 
     def __enter__(self) -> "Bars":
         self._display.start()
@@ -76,5 +76,6 @@ class Bars:
 
     def _tell(self) -> None:
         self._told = time.monotonic()
-        if not self._console.is_terminal:
+        if not self._console.is_terminal and self._last != self._shown:
+            self._shown = self._last
             self._console.print(self._last, highlight=False, markup=False, soft_wrap=True)

@@ -21,6 +21,7 @@ from parties.errors import IdentityError
 if TYPE_CHECKING:  # cryptography takes a while to import: only who handles a certificate pays for it
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 PARTY_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 """What a party may be called: safe as a DNS name, in a path, and in a message (`fullmatch`)."""
@@ -103,7 +104,7 @@ def verify(certificate: bytes, data: bytes, signature: bytes) -> bool:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     try:
-        _p256_public_key(_parse(certificate)).verify(signature, data, ec.ECDSA(hashes.SHA256()))
+        _p256_public_key(certificate).verify(signature, data, ec.ECDSA(hashes.SHA256()))
     except (InvalidSignature, ValueError):
         return False
     return True
@@ -116,8 +117,7 @@ def key_fingerprint(certificate: bytes) -> str:
     """
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-    public = _parse(certificate).public_key()
-    spki = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    spki = _public_key(certificate).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return "sha256:" + hashlib.sha256(spki).hexdigest()
 
 
@@ -249,19 +249,25 @@ def _certificates(pem: bytes, file: Path) -> list[x509.Certificate]:
 
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise IdentityError(f"{file}: is no certificate in PEM form; give the right file") from None
 
 
-def _parse(certificate: bytes) -> x509.Certificate:
-    """Perhaps a peer's. Raises ValueError."""
+def _public_key(certificate: bytes) -> CertificatePublicKeyTypes:
+    """Of a certificate in DER or PEM, perhaps a peer's. Raises ValueError for whatever is wrong with it."""
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
 
     pem = certificate.startswith(b"-----BEGIN")
-    return (x509.load_pem_x509_certificate if pem else x509.load_der_x509_certificate)(certificate)
+    load = x509.load_pem_x509_certificate if pem else x509.load_der_x509_certificate
+    try:
+        return load(certificate).public_key()
+    except (UnsupportedAlgorithm, x509.InvalidVersion) as error:
+        raise ValueError("a certificate of a kind that is not known here") from error
 
 
 def _p256_key(pem: bytes, file: Path) -> EllipticCurvePrivateKey:
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -271,17 +277,17 @@ def _p256_key(pem: bytes, file: Path) -> EllipticCurvePrivateKey:
         raise IdentityError(
             f"{file}: is encrypted; give a key without passphrase, readable by you alone"
         ) from None
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         raise IdentityError(f"{file}: is no private key in PEM form; give the right file") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise IdentityError(f"{file}: is no ECDSA P-256 key; have a certificate issued for one")
     return key
 
 
-def _p256_public_key(certificate: x509.Certificate) -> EllipticCurvePublicKey:
+def _p256_public_key(certificate: bytes) -> EllipticCurvePublicKey:
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    key = certificate.public_key()
+    key = _public_key(certificate)
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ValueError("no ECDSA P-256 key")
     return key

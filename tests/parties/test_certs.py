@@ -60,6 +60,22 @@ def test_garbage_from_a_peer_verifies_nothing_and_has_no_fingerprint(folder: Pat
         key_fingerprint(garbage)
 
 
+@pytest.mark.parametrize(
+    ("part", "other"),
+    [
+        (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x49"),  # version 74
+        (b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01", b"\x06\x07\x2a\x86\x48\xce\x10\x02\x01"),  # kind of key
+    ],
+)
+def test_a_strange_certificate_of_a_peer_is_none(folder: Path, part: bytes, other: bytes) -> None:
+    own = load_from(folder)
+    strange = own.certificate_der.replace(part, other)
+    assert strange != own.certificate_der
+    assert not verify(strange, b"data", own.sign(b"data"))
+    with pytest.raises(ValueError, match="not known here"):
+        key_fingerprint(strange)
+
+
 def test_the_fingerprint_is_of_the_key_alone() -> None:
     key, ca_key = new_key(), new_key()
     ca = sign_certificate("ca", ca_key, None, ca_key, [], NOW, 10)

@@ -198,13 +198,9 @@ def _differing(own: Any, other: Any, key: tuple[str, ...]) -> tuple[tuple[str, .
             if found:
                 return found
         return None
-    # 1, 1.0 and true are equal in Python and three things in JSON
-    same = own == other and _types(own) == _types(other)
+    # 1, 1.0 and true, 0.0 and -0.0 are equal in Python and different things in JSON
+    same = own == other and json.dumps(own) == json.dumps(other)
     return None if same else (key, own, other)
-
-
-def _types(value: Any) -> list[type]:
-    return [type(value), *map(type, value if isinstance(value, list) else ())]
 
 
 def _short(value: Any) -> str:

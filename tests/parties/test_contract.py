@@ -252,7 +252,9 @@ def test_whatever_a_peer_sends_gives_one_short_printable_line(value: Any, key: s
     assert difference is None or (difference.isascii() and difference.isprintable() and len(difference) < 400)
 
 
-@pytest.mark.parametrize(("own", "other"), [(1, True), (1, 1.0), ([1], [True]), (0, None), ("1", 1)])
+@pytest.mark.parametrize(
+    ("own", "other"), [(1, True), (1, 1.0), ([1], [True]), (0, None), ("1", 1), (0.0, -0.0)]
+)
 def test_equal_in_python_and_different_in_json(own: object, other: object) -> None:
     here, there = (json.dumps({"a": value}).encode() for value in (own, other))
     assert first_difference(here, there, "p") is not None

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo, fiel
 
 from parties.address import Address
 from parties.contract import Contract, PartyName
-from parties.document import Section, check, read
+from parties.document import Section, check, dotted, read
 from parties.errors import ConfigError
 
 Role = Literal["label holder", "feature holder"]
@@ -20,11 +20,22 @@ def _resolved(path: Path, info: ValidationInfo) -> Path:
     if "\0" in str(path):
         raise ValueError("must not contain a NUL character")
     folder: Path = info.context["folder"] if info.context else Path()
-    return (folder / path.expanduser()).absolute()
+    return _under(folder, path).absolute()
+
+
+def _under(folder: Path, path: Path) -> Path:
+    try:
+        return folder / path.expanduser()
+    except RuntimeError:
+        raise ValueError("the home folder of that user is not known; write the path out") from None
 
 
 def _existing(path: Path) -> Path:
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:
+        raise ValueError(f"cannot be looked at: {error.strerror}") from None
+    if not there:
         raise ValueError(f"no such file: {path}")
     return path
 
@@ -151,8 +162,8 @@ def load(path: Path | str) -> Config:
     party = check(PartyConfig, private, path, faults, folder=path.parent.absolute())
 
     contract, shared = None, {}
-    if isinstance(private["contract"], str) and "\0" not in private["contract"]:
-        place = path.parent / Path(private["contract"]).expanduser()
+    place = _contract_file(path.parent, private["contract"])
+    if place is not None:
         unread = len(faults)
         shared = read(place, faults)
         if len(faults) == unread:
@@ -163,12 +174,23 @@ def load(path: Path | str) -> Config:
     return Config(path.absolute(), party, contract)
 
 
+def _contract_file(folder: Path, value: object) -> Path | None:
+    """None where the value is no path, which is a fault of party.toml."""
+    if not isinstance(value, str) or "\0" in value:
+        return None
+    try:
+        return _under(folder, Path(value))
+    except ValueError:
+        return None
+
+
 def _faults_of_role(private: dict[str, Any], shared: dict[str, Any]) -> Iterator[str]:
     """What the two files only say together. On the raw tables, so that it is told along with all else."""
     data, link, parties = (_table(private, "data"), _table(private, "link"), _table(shared, "parties"))
     name, label_holder = str(private.get("party")), str(shared.get("label_holder"))
     if parties and "party" in private and name not in parties:
-        yield f"party: {name!r} is not in the contract, which names {', '.join(sorted(parties))}"
+        names = ", ".join(dotted([one]) for one in sorted(parties))
+        yield f"party: {name!r} is not in the contract, which names {names}"
     if name in parties and label_holder in parties:
         if name == label_holder:
             yield from _faults_of_label_holder(data, link)

@@ -182,6 +182,18 @@ BAD_PARTY = {
             'give its address, such as "0.0.0.0:50051"'
         ],
     ),
+    "home of nobody": (
+        ('"own.csv"', '"~nobody-here/own.csv"'),
+        ["party.toml: data.file: the home folder of that user is not known; write the path out"],
+    ),
+    "path too long": (
+        ("own.csv", "x" * 5000),
+        ["party.toml: data.file: cannot be looked at: File name too long"],
+    ),
+    "contract in the home of nobody": (
+        ('party = "platform"', 'party = "platform"\ncontract = "~nobody-here/run.toml"'),
+        ["party.toml: contract: the home folder of that user is not known; write the path out"],
+    ),
     "port": (("50051", "0"), ["party.toml: link.listen: the port must be 1 to 65535"]),
     "wait": (("[link]", "[link]\nwait = 0"), ["party.toml: link.wait: must be greater than 0, not 0"]),
     "plaintext beyond loopback": (

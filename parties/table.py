@@ -64,8 +64,8 @@ def read_table(
     named = [id_column, *numeric, *categorical, *([label] if label else []), *exclude]
     inferred = not numeric and not categorical
     columns = read_columns(file, named, others=inferred)
-    ids = _series(columns[id_column], id_column)
-    target = _series(columns[label], label) if label else None
+    ids = _cells(file, id_column, columns[id_column])
+    target = _cells(file, label, columns[label]) if label else None
     warnings: list[str] = []
     if inferred:
         numeric, categorical = [], []
@@ -124,7 +124,7 @@ def label_values(column: "pd.Series[Any]", positive: Sequence[Any] = ()) -> NDAr
 def _kind(column: Any) -> str:
     """ "numeric", "categorical", or why the column is neither."""
     kind = column.type
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+    if _is_number(kind):
         return "numeric" if column.null_count < len(column) else "it is empty"
     if pa.types.is_boolean(kind):
         return "categorical"
@@ -154,14 +154,10 @@ def _numbers(file: Path, name: str, column: Any) -> NDArray[np.float64]:
             np.isnan(parsed) & text.notna().to_numpy(),
             "no number; mend it, or name it categorical",
         )
-    elif (
-        pa.types.is_nested(column.type)
-        or pa.types.is_temporal(column.type)
-        or pa.types.is_binary(column.type)
-    ):
+    elif not (_is_number(column.type) or pa.types.is_boolean(column.type) or pa.types.is_null(column.type)):
         raise DataError(f"{file}: column {name!r} is of type {column.type}, which is no number")
-    else:
-        parsed = column.cast(pa.float64()).to_numpy().astype(np.float64)
+    else:  # not safe: an integer beyond 2**53 is rounded, as its text in a CSV would be
+        parsed = column.cast(pa.float64(), safe=False).to_numpy().astype(np.float64)
     _refuse(
         file, name, np.abs(parsed) > LARGEST, "an infinite or absurd number; empty the cell if it is unknown"
     )
@@ -177,9 +173,30 @@ def _refuse(file: Path, name: str, bad: NDArray[np.bool_], why: str) -> None:
 
 
 def _texts(file: Path, name: str, column: Any) -> Any:
-    if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
-        raise DataError(f"{file}: column {name!r} is of type {column.type}, which cannot be a category")
-    return column if _is_text(column.type) else pc.cast(column, pa.large_string())
+    try:
+        if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
+            raise pa.ArrowInvalid
+        return column if _is_text(column.type) else pc.cast(column, pa.large_string())
+    except pa.ArrowException:
+        raise DataError(
+            f"{file}: column {name!r} is of type {column.type}, which cannot be a category"
+        ) from None
+
+
+def _cells(file: Path, name: str, column: Any) -> "pd.Series[Any]":
+    """Of an id or label column."""
+    try:
+        if pa.types.is_nested(column.type):
+            raise pa.ArrowInvalid
+        return _series(column, name)
+    except pa.ArrowException:  # pandas holds fewer times and zones than Arrow
+        raise DataError(
+            f"{file}: column {name!r} is of type {column.type}, which cannot be an id or a label"
+        ) from None
+
+
+def _is_number(kind: Any) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
 def _is_text(kind: Any) -> bool:

@@ -51,11 +51,22 @@ def _parquet(file: Path, named: Sequence[str], others: bool) -> Columns:
             table = parquet.read(columns=[name for name in names if others or name in named])
     except pa.ArrowException:
         raise DataError(f"{file}: not a whole Parquet file; write or copy it again") from None
-    columns = {name: table.column(name) for name in table.column_names}
-    return {
-        name: column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-        for name, column in columns.items()
-    }
+    return {name: _plain(file, name, table.column(name)) for name in table.column_names}
+
+
+def _plain(file: Path, name: str, column: Any) -> Any:
+    """Without dictionary, extension and view, and whole: Parquet itself does not check that text is UTF-8."""
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    try:
+        column.validate(full=True)
+    except pa.ArrowException:
+        raise DataError(
+            f"{file}: column {name!r}: holds text that is not UTF-8, or damaged values; write the file again"
+        ) from None
+    return column.cast(pa.large_string()) if pa.types.is_string_view(column.type) else column
 
 
 def _csv(file: Path, named: Sequence[str], others: bool) -> Columns:

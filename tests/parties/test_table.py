@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parties.errors import DataError
 from parties.table import label_values, read_table
+from psi.ids import IdError, normalise
 
 
 def put(folder: Path, content: str | bytes, name: str = "t.csv") -> Path:
@@ -91,6 +94,49 @@ def test_parquet_types(tmp_path: Path) -> None:
         read_table(file, "id", [], ["parts"])
 
 
+def _parquet(folder: Path, column: pa.Array) -> Path:
+    file = folder / "t.parquet"
+    pq.write_table(pa.table({"id": list("abcd"), "c": column, "x": [1, 2, 3, 4]}), file)
+    return file
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.uint64()])
+def test_integers_that_no_float_holds_exactly_are_rounded(tmp_path: Path, kind: pa.DataType) -> None:
+    file = _parquet(tmp_path, pa.array([2**53 + 1, 2**62, 5, None], kind))
+    for numeric in ([], ["c"]):
+        cells = read_table(file, "id", numeric).numeric["c"]
+        np.testing.assert_array_equal(cells, [2.0**53, 2.0**62, 5, np.nan])
+
+
+STRANGE = {
+    "text that is not UTF-8": pa.StringArray.from_buffers(
+        4, pa.py_buffer(np.arange(5, dtype="<i4").tobytes()), pa.py_buffer(b"\xff\xfe\xfda")
+    ),
+    "time in no zone": pa.array([0, 1, 2, 3], pa.timestamp("us", "Nowhere/Land")),
+    "lists": pa.array([[1], [2], [3], [4]]),
+    "bytes": pa.array([b"ab", b"cd", b"ef", b"gh"], pa.binary(2)),
+    "an extension": pa.ExtensionArray.from_storage(pa.uuid(), pa.array([bytes(16)] * 4, pa.binary(16))),
+    "another text": pa.array(list("uuuv"), pa.string_view()),
+}
+
+
+@pytest.mark.parametrize("column", STRANGE.values(), ids=STRANGE)
+def test_a_strange_parquet_column_is_used_or_named(tmp_path: Path, column: pa.Array) -> None:
+    file = _parquet(tmp_path, column)
+    with pytest.raises(DataError, match="'c'"):
+        read_table(file, "id", ["c"])
+    for attempt in (
+        lambda: read_table(file, "id", [], ["c"]),
+        lambda: read_table(file, "id"),
+        lambda: label_values(read_table(file, "id", ["x"], label="c").label),
+        lambda: normalise(read_table(file, "c", ["x"]).ids, "string", "drop", "drop"),
+    ):
+        try:
+            attempt()
+        except (DataError, IdError) as fault:
+            assert "'c'" in str(fault)  # noqa: PT017 - some are allowed
+
+
 @pytest.mark.parametrize(
     ("content", "wanted"),
     [
@@ -143,7 +189,7 @@ def test_columns_named_in_the_config(tmp_path: Path, columns: dict[str, object],
     ("name", "content"),
     [
         ("t.csv.gz", b"id,a\n1,2\n"),
-        ("t.csv.gz", gzip.compress(b"id,a\n1,2\n" * 999)[:-12]),
+        ("t.csv.gz", gzip.compress(b"id,a\n1,2\n" * 999, mtime=0)[:-12]),
         ("t.parquet", b"PAR1 or so"),
         ("t.parquet", b""),
     ],

@@ -140,7 +140,8 @@ class Spoke(Link):
             raise NetworkError(f"the hub at {self._address} is in a run already; let all parties start anew")
         if code in (None, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.OK):
             return self._probe(min(PROBE, max(deadline - time.monotonic(), 0.5)))
-        raise NetworkError(f"{self._address} answers, but not as a hub ({code.name}: {text}); check link.hub")
+        told = ascii((text or "")[:80])  # whoever that is, it does not write on our terminal
+        raise NetworkError(f"{self._address} answers, but not as a hub ({code.name}: {told}); check link.hub")
 
     def _probe(self, within: float) -> str:
         """gRPC says UNAVAILABLE for all from a closed port to an expired certificate: look for ourselves."""

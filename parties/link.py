@@ -186,8 +186,8 @@ class Link(ABC):
     def hear(self, wire: Wire, data: bytes) -> None:
         """One frame from a neighbour, as it came. Whatever it is, this never raises."""
         with self._changed:
-            if wire.verdict is not None:
-                return  # what follows a breach is only drained
+            if wire.verdict is not None or (self._state == "gathering" and not wire.open):
+                return  # what follows a breach, or comes on a stream that was given up, is only drained
             wire.quiet = 0.0
             wire.received += len(data)
             wire.heard.set()
@@ -245,7 +245,7 @@ class Link(ABC):
         self._check_news(wire, name)
         if name not in self.peers:
             raise RemoteProtocolError(f"{wire.neighbour!r} has news of a party that is none")
-        if frame.kind == DONE:
+        if frame.kind == DONE and name not in self._mail.left:
             self._mail.left.add(name)
             self._peer_left(name)
         elif frame.kind == FAILED and reason in REASONS:

@@ -5,6 +5,7 @@ import queue
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -358,6 +359,51 @@ def test_another_program_on_the_port_is_no_hub(identities: dict[str, Identity]) 
             pytest.raises(NetworkError, match=f"127.0.0.1:{port}"),
         ):
             spoke.open(0.5)
+
+
+def test_what_a_hub_says_as_it_refuses_is_quoted_and_short(identities: dict[str, Identity]) -> None:
+    def refuse(_: Any, context: grpc.ServicerContext) -> None:
+        context.abort(grpc.StatusCode.UNKNOWN, "\x1b[2J\nparty: all is well " + "x" * 1000)
+
+    own = identities["platform"]
+    server = grpc.server(ThreadPoolExecutor(1))
+    exchange = grpc.stream_stream_rpc_method_handler(refuse)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Exchange": exchange}),))
+    credentials = grpc.ssl_server_credentials([(own.key, own.certificate)], own.ca, require_client_auth=True)
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+    server.start()
+    with (
+        Spoke(identities["logistics"], "platform", f"127.0.0.1:{port}") as spoke,
+        pytest.raises(NetworkError) as fault,
+    ):
+        spoke.open(5)
+    server.stop(0)
+    assert str(fault.value).isprintable()
+    assert len(str(fault.value)) < 250
+
+
+def test_what_follows_a_failure_while_the_hub_gathers_is_dropped(identities: dict[str, Identity]) -> None:
+    """The party may dial again: what is still under way on its old stream must not reach the new one."""
+    hub = Hub(identities["platform"], "127.0.0.1:0", {"logistics": identities["logistics"].fingerprint})
+    old = hub._wires["logistics"] = Wire("platform", "logistics", hub._changed, 1000)
+    failed = {"kind": "link/failed", "payload": b"logistics error"}
+    for one in (frame(1, **failed), frame(2, **failed), frame(3), frame(9)):
+        hub.hear(old, one.SerializeToString())
+    assert not hub._wires
+    assert not hub._mail.inboxes["logistics"]
+    hub.close()
+
+
+def test_an_end_is_told_once(identities: dict[str, Identity]) -> None:
+    """Or its news would pile up for the others, outside of every window."""
+    pins = {name: identities[name].fingerprint for name in ("logistics", "advertiser")}
+    hub = Hub(identities["platform"], "127.0.0.1:0", pins)
+    wire = hub._wires["logistics"] = Wire("platform", "logistics", hub._changed, 1000)
+    for number in (1, 2, 3):
+        hub.hear(wire, frame(number, kind="link/done", payload=b"logistics").SerializeToString())
+        assert len(hub._relayed["advertiser"]["logistics"]) == (1 if number == 1 else 0)
+    assert isinstance(wire.verdict, RemoteProtocolError)
+    hub.close()
 
 
 def test_two_parties_cannot_share_a_name_or_a_key(identities: dict[str, Identity]) -> None:

@@ -28,9 +28,11 @@ def write(path: Path, content: bytes, mode: int = 0o644) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError as error:
+    except BaseException as error:  # an interrupt, too, leaves nothing half-written
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise StorageError(
             f"cannot write {path}: {error.strerror}; free space or choose another storage"
         ) from error
@@ -63,13 +65,15 @@ def locked(storage: Path, party: str) -> Iterator[None]:
 def own_secret(storage: Path) -> bytes:
     """The 32 bytes from which this party's private random streams are derived; made at the first call."""
     path = storage / "secret"
-    with suppress(FileNotFoundError):
+    try:
+        if not path.exists():
+            write(path, secrets.token_bytes(32), mode=0o600)
         secret = path.read_bytes()
-        if len(secret) != 32:
-            raise StorageError(f"{path} is damaged: it must hold 32 bytes; remove it to make a new one")
-        return secret
-    write(path, secrets.token_bytes(32), mode=0o600)
-    return path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}; it must be this user's own") from error
+    if len(secret) != 32:
+        raise StorageError(f"{path} is damaged: it must hold 32 bytes; remove it to make a new one")
+    return secret
 
 
 def private_seed(secret: bytes, run: bytes, purpose: str) -> bytes:

@@ -32,6 +32,22 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "file", b"one")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_secret_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    with pytest.raises(StorageError, match="cannot read"):
+        own_secret(tmp_path)
+
+
 def test_write_where_a_file_is_in_the_way(tmp_path: Path) -> None:
     write(tmp_path / "file", b"")
     with pytest.raises(StorageError, match="cannot write"):

@@ -75,9 +75,12 @@ def label_holder(
 
     rows: entity indices of each part's examples, the same at every party. labels: their targets.
     seed: this party's private seed. resume: a `Save` of an earlier incarnation, the same step at every party.
-    Raises RemoteProtocolError for a malformed message and TrainingError where the loss is not finite.
+    Raises RemoteProtocolError for a malformed message and TrainingError where the loss is not finite, or
+    labels of one class leave nothing to evaluate by.
     """
     task = plan.objective
+    for part in (labels.validation, labels.test):  # not only when all the training is done
+        task.check(part)
     bottom = Bottom(plan, features.numeric.shape[1], features.levels, seed)
     top = Top(plan, 1 + len(feature_holders), seed)
     learner = Learner(plan, nn.ModuleList([bottom, top]))

@@ -7,16 +7,21 @@ from torch import Tensor
 from splitnn.errors import TrainingError
 
 
+def check_binary(labels: Tensor) -> None:
+    """Raises TrainingError where one class only is present: AUC is then undefined."""
+    if labels.min() == labels.max():
+        raise TrainingError(f"all {len(labels)} rows to evaluate have one class: use more rows")
+
+
 def binary(labels: Tensor, scores: Tensor) -> dict[str, float]:
     """Metrics of probabilities `scores` (float [n]) against 0/1 `labels` (float [n]).
 
-    Raises TrainingError where one class only is present (AUC is then undefined) or a score is not finite.
+    Raises TrainingError where one class only is present or a score is not finite.
     """
     if not torch.isfinite(scores).all():
         raise TrainingError("a score is not finite: the model diverged, lower learning_rate in run.toml")
+    check_binary(labels)
     truth, score = labels.numpy(), scores.to(torch.float64).numpy()
-    if truth.min() == truth.max():
-        raise TrainingError(f"all {len(truth)} rows to evaluate have one class: use more rows")
     return {
         "auc": float(metrics.roc_auc_score(truth, score)),
         "pr_auc": float(metrics.average_precision_score(truth, score)),

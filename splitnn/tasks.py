@@ -15,6 +15,7 @@ class Task:
     """outputs: width of the top model. The rest take logits [b, outputs] or labels / scores [b].
 
     loss: mean over the batch, a scalar. link: logits to scores. metrics: labels and scores to named numbers.
+    check: raises TrainingError for labels that `metrics` cannot judge by.
     stop_on: the metric whose growth (sign +1) or fall (sign -1) counts as better in early stopping.
     """
 
@@ -22,6 +23,7 @@ class Task:
     loss: Callable[[Tensor, Tensor], Tensor]
     link: Callable[[Tensor], Tensor]
     metrics: Callable[[Tensor, Tensor], dict[str, float]]
+    check: Callable[[Tensor], None]
     stop_on: str
     sign: int
 
@@ -35,5 +37,7 @@ def _probability(logits: Tensor) -> Tensor:
 
 
 TASKS: dict[str, Task] = {
-    "binary": Task(1, _cross_entropy, _probability, metrics.binary, stop_on="auc", sign=1),
+    "binary": Task(
+        1, _cross_entropy, _probability, metrics.binary, metrics.check_binary, stop_on="auc", sign=1
+    ),
 }

@@ -182,6 +182,17 @@ def test_a_loss_that_is_not_finite_ends_training(make: Any) -> None:
         federation.reference(plan)
 
 
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_one_class_to_evaluate_by_is_found_before_any_training(make: Any, part: str) -> None:
+    federation = make.federation(100, COLUMNS)
+    constant = torch.zeros_like(getattr(federation.labels, part))
+    federation = replace(federation, labels=federation.labels._replace(**{part: constant}))
+    taken = []
+    with pytest.raises(TrainingError, match="one class"):
+        together(federation.protocols(PLAN), lambda party, word: taken.append((party, word)))
+    assert not [word for party, word in taken if party == "p0"]
+
+
 def test_what_diverged_is_not_sent() -> None:
     with pytest.raises(TrainingError, match="diverged"):
         encode(torch.tensor([[1.0, float("nan")]]), 1)

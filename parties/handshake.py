@@ -44,9 +44,16 @@ class Meeting:
 
 
 def handshake(
-    me: str, contract: Contract, identity: Identity, nonce: bytes, exchange: X25519PrivateKey
+    me: str,
+    contract: Contract,
+    identity: Identity,
+    nonce: bytes,
+    exchange: X25519PrivateKey,
+    wait: float | None = None,
 ) -> Rounds[Meeting]:
-    """nonce: 32 fresh bytes. Raises ContractError, IdentityError, RemoteProtocolError."""
+    """nonce: 32 fresh bytes. wait: seconds in which the hub may still be gathering the others; None is the
+    driver's progress timeout. Raises ContractError, IdentityError, RemoteProtocolError.
+    """
     hub = contract.label_holder
     yield Progress("handshake", 0, 2)
     own = Hello(
@@ -69,7 +76,7 @@ def handshake(
         _check(hellos, contract, me)  # after the others can see what differs, too
     else:
         yield Send(hub, "hello", own.SerializeToString())
-        everyone = yield Receive(hub, "hellos", HELLO_AT_MOST * len(contract.names))
+        everyone = yield Receive(hub, "hellos", HELLO_AT_MOST * len(contract.names), wait)
         hellos = _hellos(everyone, contract, own)
         _check(hellos, contract, me)
         run = run_id(contract, hellos)

@@ -21,6 +21,7 @@ from parties.contract import Contract
 from parties.errors import AlignmentError, ContractError
 from parties.features import Pipeline
 from parties.handshake import Meeting, handshake
+from parties.limits import Limits
 from parties.own import OwnData, own_data, own_identity, own_protocol
 from parties.seal import sealed
 from parties.storage import own_secret, private_seed
@@ -85,7 +86,14 @@ def whole_run(
     config = prepared.config
     exchange = X25519PrivateKey.from_private_bytes(random(32))
     try:
-        meeting = yield from handshake(config.name, config.contract, prepared.identity, random(32), exchange)
+        meeting = yield from handshake(
+            config.name,
+            config.contract,
+            prepared.identity,
+            random(32),
+            exchange,
+            max(config.party.link.wait, Limits().progress),
+        )
         return (yield from sealed(_after_meeting(prepared, meeting, clock, random), meeting.seals))
     except (ContractError, AlignmentError) as error:
         return error

@@ -14,7 +14,7 @@ from parties.errors import ContractError, IdentityError
 from parties.handshake import Meeting, handshake
 from protos.memory import Together, together
 from protos.party_pb2 import Hello, Hellos
-from protos.rounds import RemoteProtocolError, Rounds, Send
+from protos.rounds import Receive, RemoteProtocolError, Rounds, Send
 from protos.simulator import Faults, Simulation
 
 MakeContract = Callable[..., Contract]
@@ -60,6 +60,15 @@ def test_a_fresh_nonce_is_another_run(identities: Identities, contract_of: MakeC
         }
         runs.add(together(parties).results["platform"].run)
     assert len(runs) == 2
+
+
+def test_a_hub_that_gathers_for_long_is_waited_for(identities: Identities, contract_of: MakeContract) -> None:
+    own, key = identities["logistics"], X25519PrivateKey.generate()
+    rounds = handshake("logistics", contract_of(), own, bytes(32), key, wait=7200.0)
+    for word in rounds:
+        if isinstance(word, Receive):
+            break
+    assert (word.kind, word.within) == ("hellos", 7200.0)
 
 
 def test_contracts_that_differ_are_named_at_both_ends(

@@ -66,7 +66,7 @@ class Psi(Section):
     protocol: Annotated[str, AfterValidator(_protocol)] = "ecdh-star"
     minimum: int = Field(default=100, ge=1)
     """Fewest common users to train on."""
-    at_most: int = Field(default=1_000_000, ge=1, le=1 << 30)
+    at_most: int = Field(default=1_000_000, ge=1, le=1 << 30, validate_default=True)
     """Most ids that a party may bring."""
 
     @field_validator("at_most")
@@ -103,7 +103,7 @@ class Evaluation(Section):
     """Which fractions of the aligned rows are kept out of training."""
 
     validation: Fraction = 0.15
-    test: Fraction = 0.15
+    test: Fraction = Field(default=0.15, validate_default=True)
 
     @field_validator("test")
     @classmethod

@@ -111,6 +111,7 @@ def test_every_field_counts() -> None:
         ({"label_holder": "bank"}, "label_holder: must be one of the names under [parties.NAME], not 'bank'"),
         ({"psi": {"minimum": 0}}, "psi.minimum: must be greater than or equal to 1, not 0"),
         ({"psi": {"minimum": 9, "at_most": 8}}, "psi.at_most: must be at least psi.minimum, not 8"),
+        ({"psi": {"minimum": 10**7}}, f"psi.at_most: must be at least psi.minimum, not {10**6}"),
         (
             {"psi": {"protocol": "os:system; rm"}},
             "psi.protocol: must be a name such as ecdh-star, or a class such as my_lab.fast_psi:FastPsi, "
@@ -135,6 +136,10 @@ def test_every_field_counts() -> None:
         ({"evaluation": {"test": 0}}, "evaluation.test: must be greater than 0, not 0"),
         (
             {"evaluation": {"validation": 0.5, "test": 0.5}},
+            "evaluation.test: evaluation.validation and evaluation.test must add up to less than 1",
+        ),
+        (
+            {"evaluation": {"validation": 0.9}},
             "evaluation.test: evaluation.validation and evaluation.test must add up to less than 1",
         ),
         ({"parties": 3}, "parties: must be a table, not 3"),

@@ -27,7 +27,7 @@ ID_TYPES: Final[tuple[str, ...]] = get_args(IdType)
 # Soft hyphen, zero-width and direction marks, word joiner and its kin, BOM: they print nothing, and
 # copying from a web page or a spreadsheet brings them in.
 INVISIBLE: Final = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]")
-INTEGER: Final = re.compile(r"([+-]?)0*([0-9]+)(?:\.0*)?")
+INTEGER: Final = re.compile(r"([+-]?)([0-9]+)(?:\.0*)?")
 PHONE_PUNCTUATION: Final = re.compile(r"[\s().\-/\u2010-\u2015\u2212]")
 PHONE: Final = re.compile(r"\+[1-9][0-9]{5,14}")  # E.164: at most 15 digits
 EXACT_FLOAT: Final = 2**53  # above it a float64 no longer tells neighbouring integers apart
@@ -149,7 +149,7 @@ def _integer_text(text: str) -> str | None:
     found = INTEGER.fullmatch(text)
     if found is None:
         return None
-    sign, magnitude = found.groups()
+    sign, magnitude = found[1], found[2].lstrip("0") or "0"  # zeros in the pattern would take quadratic time
     return f"-{magnitude}" if sign == "-" and magnitude != "0" else magnitude
 
 

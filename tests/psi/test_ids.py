@@ -146,6 +146,13 @@ def test_digests_depend_on_key_and_id_alone() -> None:
     assert (one[0] != one[1]).any()
 
 
+def test_a_long_malformed_cell_takes_no_time() -> None:
+    start = time.perf_counter()
+    with pytest.raises(IdError):
+        normalise(pd.Series(["0" * 100_000 + "x"], name="id"), "integer", "drop", "drop")
+    assert time.perf_counter() - start < 2  # minutes, where the time is quadratic
+
+
 def test_a_hundred_thousand_ids_take_well_under_a_second() -> None:
     column = pd.Series([f" User{i}@Example.org" for i in range(100_000)], name="id")
     start = time.perf_counter()

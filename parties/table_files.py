@@ -145,7 +145,8 @@ def _check_header(file: Path, header: Sequence[str], named: Sequence[str]) -> No
         if len(header) == 1 and any(separator in header[0] for separator in ";\t|"):
             raise DataError(f"{file}: line 1: one column only; separate the cells with commas")
         faults = ", ".join(repr(name) + _nearest(name, seen) for name in absent)
-        first = ", ".join(header[:LISTED]) + (", ..." if len(header) > LISTED else "")
+        shown = [name if name.isprintable() else repr(name) for name in header[:LISTED]]
+        first = ", ".join(shown) + (", ..." if len(header) > LISTED else "")
         raise DataError(f"{file}: no column {faults}; the file has {first}")
 
 

@@ -154,6 +154,7 @@ def test_a_strange_parquet_column_is_used_or_named(tmp_path: Path, column: pa.Ar
         ("id,a,a\n1,2,3\n", "column 'a' stands in the header twice"),
         ("id;a\n1;2\n", "separate the cells with commas"),
         ("ID ,a\n1,2\n", "no column 'id' (did you mean 'ID '?); the file has ID , a"),
+        ('"a\nb",c\n1,2\n', r"no column 'id'; the file has 'a\nb', c"),
         ("id\n1\n", "no column is left to take part"),
     ],
 )

@@ -1,5 +1,5 @@
 # make demo    three company processes on this machine: align, train, compare
-# make test    lint, types and the tests that take seconds
+# make test    lint, types and tests, two minutes (make test-slow: whole runs, four more)
 # Each sets up .venv first, if needed. Nothing else is required but Python >= 3.11 and make.
 
 PYTHON ?= python3

@@ -47,6 +47,6 @@ def _train(
         split,
         {me: features_of(pipeline, prepared.data.table, rows)},
         Split(*(labels[part] for part in split)),
-        {me: private_seed(prepared.secret, outcome.meeting.run, "model")},
+        {me: private_seed(prepared.secret, outcome.meeting.run, f"model of {me}")},
     )
     return plan.objective.metrics(result.labels, result.scores)

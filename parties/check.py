@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from shutil import get_terminal_size
 from textwrap import fill
 from typing import Any, TypeVar
 
@@ -130,8 +131,8 @@ def _leaves(config: Config, data: OwnData | None, protocol: Psi | None) -> list[
     sent = [f"to {all_others}: run.toml, your certificate, a signature and fresh keys (handshake)"]
     if protocol is not None:
         sent.append(
-            f"to {all_others}: your {ids}, encrypted, never as they are ({contract.psi.protocol}; what the "
-            "others learn from it is said above)"
+            f"to {all_others}: the messages of {contract.psi.protocol}, made from your {ids}, never an id "
+            "or a digest of one (its leakage, said under psi, is what they tell)"
         )
     each = f"{contract.model.cut} float32 numbers a row and step"
     if config.role == "label holder":
@@ -191,7 +192,7 @@ def _wrapped(label: str, fact: str) -> str:
     rest = " " * len(label)
     return fill(
         fact,
-        WIDTH,
+        min(WIDTH, get_terminal_size().columns),
         initial_indent=label,
         subsequent_indent=rest,
         break_long_words=False,

@@ -62,8 +62,9 @@ def init(
     if len(written) == 1:
         typer.echo(f"kept  {folder / 'run.toml'}")
     typer.echo(
-        "Next: certificates (`party certs` makes some for a trial), each party's key into run.toml,\n"
-        f"your file and columns into party.toml, then `party check -c {folder / 'party.toml'}`."
+        "Next: one run.toml for all: one of you edits it, with each party's key, and the others put it in\n"
+        "place of theirs; certificates (`party certs` makes some for a trial); your file and columns into\n"
+        f"party.toml; then `party check -c {folder / 'party.toml'}`."
     )
 
 
@@ -124,7 +125,7 @@ def run(config: ConfigFile = Path("party.toml"), as_json: Json = False) -> None:
     from parties.summary import report
 
     with Bars() as bars:
-        summary = run_party(loaded, bars)
+        summary = run_party(loaded, bars, bars.say)
     typer.echo(json.dumps(summary, indent=2) if as_json else report(summary), nl=as_json)
 
 
@@ -133,7 +134,7 @@ def demo(
     data: Annotated[
         Path | None, typer.Option(help="A folder with split.json and its CSV, instead of made-up data.")
     ] = None,
-    folder: Annotated[Path, typer.Option(help="Where the three companies live.")] = Path("demo"),
+    folder: Annotated[Path, typer.Option(help="Where they live; replaced if a demo.")] = Path("demo"),
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the data and of the contract.")] = 7,
     people: Annotated[int, typer.Option(min=1000, help="How many the made-up companies share.")] = 100_000,
     as_json: Json = False,

@@ -16,6 +16,10 @@ CANONICAL_AT_MOST = 64 << 10
 """Bytes of a canonical contract. Sixteen parties with the longest names need about 3 KiB."""
 
 
+STEP_AT_MOST = 1 << 26
+"""Numbers that cross the cut in one message: 256 MiB, well below what the link lets wait unread."""
+
+
 def _party_name(name: str) -> str:
     if not PARTY_NAME.fullmatch(name):
         raise ValueError("a party's name is 1 to 32 of a-z, 0-9 and '-', and begins with a letter")
@@ -134,6 +138,14 @@ class Contract(Section):
         if len({member.key for member in parties.values()}) < len(parties):
             raise ValueError("two parties have the same key; each party has a key of its own")
         return parties
+
+    @field_validator("training")
+    @classmethod
+    def _a_step_fits_into_a_message(cls, training: Training, info: ValidationInfo) -> Training:
+        cut = info.data["model"].cut if "model" in info.data else 1
+        if training.batch * cut > STEP_AT_MOST:
+            raise ValueError(f"batch times model.cut must be at most {STEP_AT_MOST:,}; lower one of them")
+        return training
 
     @field_validator("label_holder")
     @classmethod

@@ -21,7 +21,7 @@ from torch import nn
 
 from parties import certs
 from parties.config import Config, load
-from parties.demo_data import DemoData, PartyData, generate, split_real
+from parties.demo_data import DemoData, PartyData, generate, read_real, split_real
 from parties.errors import ConfigError, DemoFailed
 from parties.features import Pipeline
 from parties.own import pin_of
@@ -44,16 +44,20 @@ def demo(
     label_holder: str = "platform",
     say: Say = print,
 ) -> dict[str, Any]:
-    """Run the whole demo in `folder` (made anew); returns the label holder's summary and the comparison.
+    """Run the whole demo in `folder`, where an earlier demo is replaced.
+
+    Returns the label holder's summary and the comparison.
 
     data: a folder with split.json and the CSV it describes; None generates three companies' tables.
     """
+    if data is not None:
+        read_real(data)  # before the last demo goes
     _clear(folder)
     if data is None:
         say(f"Making the tables of three companies that share some of {people:,} people (seed {seed})")
         made = generate(folder, seed, people, label_holder)
     else:
-        say(f"Cutting {data.name} into the tables of three companies (seed {seed})")
+        say(f"Cutting {data.resolve().name} into a table for each company (seed {seed})")
         made = split_real(data, folder, seed)
     say(f"Writing certificates and configuration under {folder}")
     _configure(folder, made, seed)
@@ -85,11 +89,11 @@ def table(summary: dict[str, Any]) -> str:
         f"{summary['aligned']:,} common users; alignment exact: {_yes(summary['alignment_exact'])}; "
         f"weights bit-identical to pooled training: {_yes(summary['weights_equal_pooled'])}",
         "",
-        f"{'test AUC':<36}{'AUC':>8}{'log loss':>10}",
+        f"{'on the test users':<36}{'AUC':>8}{'log loss':>10}",
         *(f"{name:<36}{value['auc']:>8.4f}{value['log_loss']:>10.4f}" for name, value in rows),
     ]
     if "bayes_auc" in summary:
-        lines.append(f"{'best possible (the truth file)':<36}{summary['bayes_auc']:>8.4f}")
+        lines.append(f"{'best possible (true probabilities)':<36}{summary['bayes_auc']:>8.4f}")
     return "\n".join(lines)
 
 
@@ -109,7 +113,7 @@ def pooled(configs: dict[str, Config], run: str) -> tuple[dict[str, float], bool
         rows = pd.read_parquet(folder / "alignment.parquet")["row"].to_numpy()
         pipeline = Pipeline.from_json((folder / "pipeline.json").read_text())
         features[name] = features_of(pipeline, columns, rows)
-        seeds[name] = private_seed(own_secret(party.storage), bytes.fromhex(run), "model")
+        seeds[name] = private_seed(own_secret(party.storage), bytes.fromhex(run), f"model of {name}")
         if columns.label is not None:
             labels = torch.from_numpy(label_values(columns.label, data.positive)[rows])
     evaluation = contract.evaluation
@@ -204,7 +208,7 @@ def _run_parties(folder: Path, made: DemoData, say: Say) -> dict[str, dict[str, 
             )
         return dict(json.loads(output))
 
-    say("Starting three parties: platform, logistics and advertiser find their common users and train")
+    say(f"Starting a process each for {', '.join(party.name for party in made.parties)}")
     try:
         for party in made.parties:
             command = [sys.executable, "-m", "parties", "run", "--json", "-c", "party.toml"]

@@ -88,8 +88,7 @@ def split_real(source: Path, folder: Path, seed: int = 7) -> DemoData:
     Each party gets its own columns of a random 90 % of the rows. Values are copied as they are written.
     DataError if split.json or the file is missing, or they do not belong together.
     """
-    split = read_split(source)
-    frame = _read_real(source, split)
+    split, frame = read_real(source)
     writing = np.random.default_rng(seed)
     rows = len(frame)
     emails = [f"{_keyed(seed, row)}@{DOMAIN[row % len(DOMAIN)]}" for row in range(rows)]
@@ -150,8 +149,9 @@ def read_split(source: Path) -> dict[str, Any]:
     return dict(split)
 
 
-def _read_real(source: Path, split: dict[str, Any]) -> pd.DataFrame:
-    """All columns as text, exactly as written."""
+def read_real(source: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    """The facts in split.json, and all columns of the set as text, exactly as written. DataError."""
+    split = read_split(source)
     files = [source / f"{split['name']}.csv", source / f"{split['name']}.csv.gz"]
     file = next((file for file in files if file.exists()), None)
     if file is None:
@@ -160,7 +160,7 @@ def _read_real(source: Path, split: dict[str, Any]) -> pd.DataFrame:
     for column in [split["label"], *(column for columns in split["parties"].values() for column in columns)]:
         if column not in frame:
             raise DataError(f"{file}: no column {column!r}, which split.json names")
-    return frame
+    return split, frame
 
 
 def _write(

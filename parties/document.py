@@ -44,7 +44,7 @@ def read(path: Path, faults: list[str]) -> dict[str, Any]:
             return {}
         return tomllib.loads(text.decode("utf-8-sig"))
     except FileNotFoundError:
-        faults.append(f"{path}: no such file; `party init NAME` writes one")
+        faults.append(f"{path}: no such file; name yours with -c, or `party init NAME` writes one")
     except OSError as error:
         faults.append(f"{path}: cannot be read: {error.strerror}")
     except UnicodeDecodeError as error:

@@ -62,6 +62,7 @@ class Hub(Link):
         self._relayed: dict[str, dict[str, deque[Frame]]] = {
             target: {source: deque() for source in peers} for target in peers
         }
+        self._refused: set[str] = set()  # names of parties that came with another key than the pinned one
         self._relayed_bytes = dict.fromkeys(peers, 0)  # by source
         self._server: grpc.Server | None = None
         self._health = health.HealthServicer(experimental_non_blocking=True)
@@ -120,12 +121,13 @@ class Hub(Link):
                 self._state = "failed"
                 for peer in missing:
                     self._tell(FAILED, f"{peer} absent")
-                raise PeerTimeout(
-                    ", ".join(missing),
-                    self._mail.phase,
+                why = (
                     f"did not come within {within:g} s; is `party run` started there, and does its link.hub "
-                    f"lead to port {self.port} of this machine?",
+                    f"lead to port {self.port} of this machine?"
                 )
+                if refused := ", ".join(sorted(self._refused.intersection(missing))):
+                    why += f" A caller named {refused} was refused: run.toml pins another key; compare it"
+                raise PeerTimeout(", ".join(missing), self._mail.phase, why)
         self._mail.phase = "handshake"
 
     def close(self) -> None:
@@ -189,6 +191,7 @@ class Hub(Link):
             except (KeyError, ValueError):
                 key = "none"
             name = next((one for one in names if self._pins.get(one) == key), None)
+            self._refused.update(one for one in names if one in self._pins and name is None)
         if name is None:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "not a party of this run")
         assert name is not None

@@ -110,5 +110,5 @@ def init(folder: Path, name: str, *, label_holder: bool, seed: int) -> list[Path
             name=name, other=other, label_holder=name if label_holder else other, seed=seed, paste=PASTE
         )
     for path, text in files.items():
-        write(path, text.encode())
+        write(path, text.encode(), mode=0o644)
     return list(files)

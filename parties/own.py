@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from parties import certs
 from parties.config import Config
 from parties.errors import ConfigError, DataError, IdentityError
+from parties.limits import Limits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +44,7 @@ def own_identity(config: Config) -> certs.Identity:
     if identity.fingerprint != pinned:
         raise IdentityError(
             f"{tls.certificate}: its pin is {identity.fingerprint}, but run.toml says {pinned} for "
-            f"{config.name}; agree with all parties on one"
+            f"{config.name}; correct it at all parties (is it pasted under another name?)"
         )
     return identity
 
@@ -61,6 +62,12 @@ def own_protocol(config: Config) -> "Psi":
         raise ConfigError(
             f"{config.party.contract}: psi.protocol: {name} is for {protocol.parties.start} to "
             f"{protocol.parties.stop - 1} parties, and the contract has {count}"
+        )
+    unread, room = protocol.unread(config.contract.psi.at_most), Limits().inbox
+    if unread > room:
+        raise ConfigError(
+            f"{config.party.contract}: psi.at_most: a peer may then send {unread:,} bytes of {name} unasked, "
+            f"and {room:,} may wait; lower it"
         )
     return protocol
 

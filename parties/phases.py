@@ -111,7 +111,7 @@ def _after_meeting(
     if len(common) < contract.psi.minimum:
         raise AlignmentError(
             f"{len(common)} users in common, fewer than psi.minimum = {contract.psi.minimum}: does "
-            f"every party's file hold the {contract.ids.type} of the same people?"
+            f"every party's file hold {contract.ids.type} ids of the same people, written the same way?"
         )
     alignment = prepared.data.ids.rows[common]
 
@@ -123,7 +123,7 @@ def _after_meeting(
         raise AlignmentError(str(error)) from error
     pipeline = Pipeline.fit(prepared.data.table, alignment[split.train.numpy()])
     features = features_of(pipeline, prepared.data.table, alignment)
-    seed = private_seed(prepared.secret, meeting.run, "model")
+    seed = private_seed(prepared.secret, meeting.run, f"model of {me}")
     trained: LabelHolderResult | FeatureHolderResult
     if prepared.data.labels is None:
         training = feature_holder(plan, split, features, hub, seed)

@@ -70,9 +70,17 @@ class Bars:
         if time.monotonic() - self._told > EVERY:
             self._tell()
 
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        if self._phase is not None:
+            self._tell()
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     def _leave(self) -> None:
         if self._phase is not None:
             self._tell()
+            done = max(self._display.tasks[-1].completed, 1)
+            self._display.update(self._task, completed=done, total=done)
 
     def _tell(self) -> None:
         self._told = time.monotonic()

@@ -24,15 +24,18 @@ from splitnn.exact import LabelHolderResult
 OnProgress = Callable[[Progress, Traffic], None]
 
 
-def run_party(config: Config, on_progress: OnProgress) -> dict[str, Any]:
+def run_party(config: Config, on_progress: OnProgress, say: Callable[[str], None]) -> dict[str, Any]:
     """Prepare, run with the others over the link, keep what came of it, compare with the baselines.
+
+    say: told what the others will learn from the alignment, before anybody is met; and where the results are.
 
     Returns the content of summary.json, the last file to be written: where it stands, all others are whole.
     """
     torch.set_num_threads(1)  # a sum in another order has other bits
     with locked(config.party.storage, config.name):
         prepared = prepare(config)
-        with _link(config, prepared.identity, on_progress) as link:
+        say(f"{config.contract.psi.protocol}: {prepared.protocol.leakage}")
+        with _link(config, prepared.identity, on_progress, say) as link:
             outcome = link.drive(whole_run(prepared), on_progress=on_progress)
         if isinstance(outcome, PartyError):
             raise outcome
@@ -44,11 +47,14 @@ def run_party(config: Config, on_progress: OnProgress) -> dict[str, Any]:
         summary = summarise(prepared, outcome, metrics)
         write(folder / "report.txt", report(summary).encode())
         write(folder / "summary.json", json.dumps(summary, indent=2).encode() + b"\n")
+        say(f"results in {folder}")
     return summary
 
 
 @contextmanager
-def _link(config: Config, identity: Identity, on_progress: OnProgress) -> Iterator[Link]:
+def _link(
+    config: Config, identity: Identity, on_progress: OnProgress, say: Callable[[str], None]
+) -> Iterator[Link]:
     """The hub with all feature holders there, or the line to it. Raises NetworkError, PeerTimeout."""
     place, contract = config.party.link, config.contract
     if config.role == "label holder":
@@ -67,5 +73,6 @@ def _link(config: Config, identity: Identity, on_progress: OnProgress) -> Iterat
         others = [name for name in contract.feature_holders if name != config.name]
         hub_name, address = contract.label_holder, str(place.hub)
         with Spoke(identity, hub_name, address, others, plaintext=place.plaintext) as spoke:
+            say(f"calling {hub_name} at {address}, for up to {place.wait:g} s")
             spoke.open(place.wait)
             yield spoke

@@ -18,8 +18,8 @@ from pathlib import Path
 from parties.errors import StorageError
 
 
-def write(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write a file whole or not at all. Raises StorageError."""
+def write(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Write a file whole or not at all, its owner's only. Raises StorageError."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def own_secret(storage: Path) -> bytes:
     path = storage / "secret"
     try:
         if not path.exists():
-            write(path, secrets.token_bytes(32), mode=0o600)
+            write(path, secrets.token_bytes(32))
         secret = path.read_bytes()
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}; it must be this user's own") from error

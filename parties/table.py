@@ -97,7 +97,7 @@ def label_values(column: "pd.Series[Any]", positive: Sequence[Any] = ()) -> NDAr
     name = f"label column {str(column.name)!r}"
     codes, classes = pd.factorize(column)
     spelled = [*(_spelling(value) for value in classes), ""]  # factorize gives a missing cell the code -1
-    empty = np.array([not text for text in spelled])[codes]
+    empty = np.array([not text or text in NO_NUMBER for text in spelled])[codes]
     if empty.any():
         first = int(np.argmax(empty)) + 1
         raise DataError(
@@ -116,7 +116,8 @@ def label_values(column: "pd.Series[Any]", positive: Sequence[Any] = ()) -> NDAr
     if values.min() == values.max():
         only = "yes" if values[0] else "no"
         raise DataError(
-            f"{name}: every row is a {only}: nothing to learn; check data.label and data.positive"
+            f"{name}: every row is a {only}: nothing to learn; check data.label and the spelling in "
+            "data.positive"
         )
     return values
 

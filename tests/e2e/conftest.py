@@ -59,6 +59,7 @@ key = "{name}.key"
 {link}
 wait = 60
 """
+SAID = re.compile(r"ecdh-star: the leader learns .*|calling \w+ at [\w.:]+, for up to [\d.]+ s")
 PROGRESS = re.compile(r"[a-z][a-z ,]*: (\d[\d,]* of \d[\d,]*, )?[\d.]+ s, [\d,.]+ MB out, [\d,.]+ MB in")
 
 
@@ -76,10 +77,10 @@ class End:
 
     @property
     def error(self) -> str:
-        """The one line that says what went wrong: last on stderr, after lines of progress only."""
+        """The one line that says what went wrong: last on stderr, after what a run says of itself."""
         *before, last = self.err.splitlines()
         assert last.startswith("party: "), self.err
-        assert all(PROGRESS.fullmatch(line) for line in before), self.err
+        assert all(PROGRESS.fullmatch(line) or SAID.fullmatch(line) for line in before), self.err
         assert self.json["error"]["exit_code"] == self.code
         assert self.json["error"]["message"] == last.removeprefix("party: ")
         return last.removeprefix("party: ")

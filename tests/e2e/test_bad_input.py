@@ -225,7 +225,7 @@ def test_own_certificate_is_not_the_one_agreed(party: Party, made: Any) -> None:
         made,
         "logistics",
         4,
-        rf"/.*/logistics.pem: its pin is {found}, but run.toml says {agreed} for logistics; agree .*",
+        rf"/.*/logistics.pem: its pin is {found}, but run.toml says {agreed} for logistics; correct .*",
     )
 
 

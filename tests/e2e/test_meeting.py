@@ -39,8 +39,8 @@ def test_too_few_in_common(federation: Federate, common: int) -> None:
     ends = made.run()
     lines = all_end(made, 10, ends)
     assert set(lines.values()) == {
-        f"{common} users in common, fewer than psi.minimum = 21: does every party's file hold the email "
-        "of the same people?"
+        f"{common} users in common, fewer than psi.minimum = 21: does every party's file hold email ids "
+        "of the same people, written the same way?"
     }
     assert not trained(made, ends)
 

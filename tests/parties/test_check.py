@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 
+import psi
 from parties.certs import Identity
 from parties.check import check, text
 from parties.config import Config, load
 from parties.contract import Contract
 from parties.errors import ConfigError, DataError, IdentityError, NetworkError
 from parties.hub import Hub
+from parties.own import own_protocol
 from psi.ids import IdError
+from psi.star import EcdhStar
 
 Make = Callable[..., Config]
 
@@ -22,6 +25,13 @@ CSV = {
     ),
     "logistics": "email,parcels\nann@x.org,3\nben@x.org,4\n",
 }
+
+
+class Talkative(EcdhStar):
+    """Its peers may send more unasked than can wait."""
+
+    def unread(self, at_most: int) -> int:
+        return 2 << 30
 
 
 @pytest.fixture
@@ -155,3 +165,9 @@ def test_the_text_shows_every_column_and_no_cell(config_of: Make) -> None:
         assert cell not in page
         assert cell not in str(found.as_json())
     assert max(map(len, page.splitlines())) <= 110
+
+
+def test_a_protocol_that_says_more_than_can_wait(config_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psi, "load", lambda name: Talkative())
+    with pytest.raises(ConfigError, match=r"psi\.at_most"):
+        own_protocol(config_of("platform"))

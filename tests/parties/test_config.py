@@ -244,9 +244,14 @@ def test_all_faults_of_both_files_come_at_once(folder: Path) -> None:
 
 def test_missing_files_are_named(folder: Path) -> None:
     (folder / "run.toml").unlink()
-    with pytest.raises(ConfigError, match=r"run\.toml: no such file; `party init NAME` writes one$"):
+    with pytest.raises(
+        ConfigError, match=r"run\.toml: no such file; name yours with -c, or `party init NAME` writes one$"
+    ):
         load(folder / "party.toml")
-    with pytest.raises(ConfigError, match=r"nowhere\.toml: no such file; `party init NAME` writes one$"):
+    with pytest.raises(
+        ConfigError,
+        match=r"nowhere\.toml: no such file; name yours with -c, or `party init NAME` writes one$",
+    ):
         load(folder / "nowhere.toml")
 
 

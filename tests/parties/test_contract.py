@@ -84,6 +84,12 @@ def test_digest_does_not_depend_on_how_the_file_is_written(data: st.DataObject) 
     assert made(**written).digest == made(training={"learning_rate": 1.0}).digest
 
 
+def test_a_step_fits_into_a_message() -> None:
+    with pytest.raises(AssertionError, match=r"batch times model\.cut"):
+        made(model={"cut": 4096}, training={"batch": 1 << 20})
+    assert made(model={"cut": 64}, training={"batch": 1 << 20}).training.batch == 1 << 20
+
+
 def test_every_field_counts() -> None:
     changes: list[dict[str, Any]] = [
         {"name": "other"},

@@ -270,6 +270,7 @@ def test_labels(cells: list[object], positive: list[object]) -> None:
         ([1, None, 0, None], (), "2 empty cell(s), the first in row 2"),
         (["1", "0", " "], (), "1 empty cell(s), the first in row 3"),
         ([None, None], (), "2 empty cell(s)"),
+        (["yes", "NaN", "no"], ["yes"], "1 empty cell(s), the first in row 2"),
         (["yes", "no"], (), "data.positive"),
         ([0, 1, 2], (), "data.positive"),
         (["1", "1"], (), "every row is a yes"),

@@ -24,7 +24,7 @@ from parties.hub import SERVICE, Hub
 from parties.limits import Limits
 from parties.wire import Wire
 from protos.party_pb2 import Frame
-from protos.rounds import Bind, PeerFailed, Receive, RemoteProtocolError, Rounds, Send
+from protos.rounds import Bind, PeerFailed, PeerTimeout, Receive, RemoteProtocolError, Rounds, Send
 
 EXCHANGE = f"/{SERVICE}/Exchange"
 RUN = bytes(32)
@@ -267,6 +267,9 @@ def test_an_unknown_name_or_key_of_the_right_ca_is_denied(
         pytest.raises(IdentityError, match="permission denied by the hub"),
     ):
         spoke.open(5)
+    if name == "logistics":
+        with pytest.raises(PeerTimeout, match=r"named logistics was refused: run\.toml pins another key"):
+            hub.wait_for_peers(0.1)
 
 
 def test_another_ca_is_refused_by_either_side(

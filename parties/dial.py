@@ -9,8 +9,6 @@ import random
 import threading
 import time
 from collections.abc import Collection
-from types import TracebackType
-from typing import Self
 
 import grpc
 
@@ -84,14 +82,6 @@ class Spoke(Link):
         self._hang_up()
         if self._late is not None:
             raise self._late
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # ---- the stream -----------------------------------------------------------------------------------
 

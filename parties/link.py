@@ -9,7 +9,8 @@ holding it: a reader never waits for a window, so two parties that both send mor
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, NoReturn, TypeAlias, TypeVar
+from types import TracebackType
+from typing import Any, Literal, NoReturn, Self, TypeAlias, TypeVar
 
 from google.protobuf.message import DecodeError
 
@@ -55,6 +56,14 @@ class Link(ABC):
         self._bound = False
         self._late: RemoteProtocolError | None = None  # what came after our end
         self._closing = threading.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     @property
     def traffic(self) -> Traffic:
@@ -263,6 +272,10 @@ class Link(ABC):
             self._mail.failure = error
 
     # ---- where hub and feature holder differ ----------------------------------------------------------
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the streams. Raises RemoteProtocolError if a peer went on talking after the end."""
 
     @abstractmethod
     def _wire_to(self, peer: str) -> Wire:

@@ -24,11 +24,10 @@ from parties.config import Config, load
 from parties.demo_data import DemoData, PartyData, generate, read_real, split_real
 from parties.errors import ConfigError, DemoFailed
 from parties.features import Pipeline
-from parties.own import pin_of
+from parties.own import own_data, pin_of
 from parties.phases import features_of, plan_of
 from parties.results import weights
 from parties.storage import own_secret, private_seed, run_folder
-from parties.table import label_values, read_table
 from psi.ids import normalise
 from splitnn import reference
 from splitnn.schedule import Split, split_rows
@@ -108,14 +107,13 @@ def pooled(configs: dict[str, Config], run: str) -> tuple[dict[str, float], bool
     torch.set_num_threads(1)
     for name in order:
         party, folder = configs[name].party, _folder(configs[name], run)
-        data = party.data
-        columns = read_table(data.file, data.id, data.numeric, data.categorical, data.label, data.exclude)
+        data = own_data(configs[name])
         rows = pd.read_parquet(folder / "alignment.parquet")["row"].to_numpy()
         pipeline = Pipeline.from_json((folder / "pipeline.json").read_text())
-        features[name] = features_of(pipeline, columns, rows)
+        features[name] = features_of(pipeline, data.table, rows)
         seeds[name] = private_seed(own_secret(party.storage), bytes.fromhex(run), f"model of {name}")
-        if columns.label is not None:
-            labels = torch.from_numpy(label_values(columns.label, data.positive)[rows])
+        if data.labels is not None:
+            labels = torch.from_numpy(data.labels[rows])
     evaluation = contract.evaluation
     split = split_rows(len(labels), evaluation.validation, evaluation.test, plan.seed)
     result = reference.train(plan, split, features, Split(*(labels[part] for part in split)), seeds)

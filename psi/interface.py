@@ -47,6 +47,8 @@ class Psi(Protocol):
     leakage: what a party learns beyond the common ids; the run prints it before it starts.
     cost: time and traffic, in the units of the field.
     maturity: how far it has been reviewed.
+    secure: False for a protocol that hides nothing from a peer who guesses ids; the contract must then say
+    `allow_insecure`.
     """
 
     name: ClassVar[str]
@@ -54,6 +56,7 @@ class Psi(Protocol):
     leakage: ClassVar[str]
     cost: ClassVar[str]
     maturity: ClassVar[str]
+    secure: ClassVar[bool]
 
     def align(self, setting: Setting, digests: NDArray[np.uint8]) -> Rounds[NDArray[np.int64]]:
         """Intersect: the rows of `digests` that every party holds, in one order that is the same everywhere.
@@ -64,6 +67,12 @@ class Psi(Protocol):
         Raises IdError for more than `at_most` digests, RemoteProtocolError for what a peer did wrong.
         """
 
+    def traffic(self, counts: Sequence[int], common: int) -> int:
+        """Payload bytes of one alignment on all wires. counts: ids of each party, the leader's first.
+
+        The formula that `cost` tells in words: within 5 % of what is measured, once a party has 2^10 ids.
+        """
+
     def unread(self, at_most: int) -> int:
         """The most bytes that one peer may have sent to a party and that party not yet have asked for."""
 
@@ -71,19 +80,22 @@ class Psi(Protocol):
 class Engine(Protocol):
     """A batched oblivious PRF: the receiver learns F_k(x) for its own x, the sender can compute F_k.
 
-    Each F_k(x) is 32 bytes, indistinguishable from random to whoever holds neither k nor that output.
+    Each F_k(x) is 16 bytes, indistinguishable from random to whoever holds neither k nor that output.
     A call draws a fresh k.
     """
 
     def receiver(
         self, setting: Setting, senders: Sequence[str], digests: NDArray[np.uint8]
     ) -> Rounds[dict[str, NDArray[np.uint8]]]:
-        """F under each sender's own key: [n, 32] for the receiver's [n, 16]."""
+        """F under each sender's own key: [n, 16] for the receiver's [n, 16]."""
 
     def sender(
         self, setting: Setting, receiver: str, count: int, digests: NDArray[np.uint8]
     ) -> Rounds[NDArray[np.uint8]]:
-        """Serve the receiver's `count` inputs; F under our key of our own digests, [n, 16] -> [n, 32]."""
+        """Serve the receiver's `count` inputs; F under our key of our own digests, [n, 16] -> [n, 16]."""
+
+    def traffic(self, count: int, own: int) -> int:
+        """Payload bytes between a receiver of `count` inputs and one sender with `own`, both ways."""
 
     def unread(self, at_most: int) -> int:
         """As `Psi.unread`, for the messages of this engine alone."""

@@ -1,6 +1,6 @@
 """Private set intersection between processes over mutual TLS: seconds, bytes, memory, exactness.
 
-    python benchmarks/psi.py --protocol ecdh-star --parties 3 --log2 16 --json
+    python benchmarks/psi.py --protocol ecdh --parties 3 --log2 16 --json
 
 Half of each party's ids are common to all; the time runs from ids in memory to the alignment everywhere.
 """
@@ -63,7 +63,7 @@ def case(protocol: str, parties: int, ids: int) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--protocol", default="ecdh-star")
+    parser.add_argument("--protocol", default="ecdh")
     parser.add_argument("--parties", type=int, default=3)
     parser.add_argument("--log2", type=int, default=16, help="ids a party: 2 to this power")
     parser.add_argument("--runs", type=int, default=1, help="the median by seconds is printed")

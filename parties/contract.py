@@ -40,7 +40,7 @@ def _pin(key: str) -> str:
 
 def _protocol(name: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}|[A-Za-z_][\w.]{0,127}:[A-Za-z_]\w{0,127}", name):
-        raise ValueError("must be a name such as ecdh-star, or a class such as my_lab.fast_psi:FastPsi")
+        raise ValueError("must be a name such as ecdh, or a class such as my_lab.fast_psi:FastPsi")
     return name
 
 
@@ -67,7 +67,7 @@ class Ids(Section):
 class Psi(Section):
     """Which private set intersection."""
 
-    protocol: Annotated[str, AfterValidator(_protocol)] = "ecdh-star"
+    protocol: Annotated[str, AfterValidator(_protocol)] = "ecdh"
     minimum: int = Field(default=100, ge=1)
     """Fewest common users to train on."""
     at_most: int = Field(default=1_000_000, ge=1, le=1 << 30, validate_default=True)

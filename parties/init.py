@@ -61,7 +61,7 @@ key = "$paste"
 type = "email"                    # string | integer | email | phone
 
 [psi]
-protocol = "ecdh-star"
+protocol = "ecdh"
 minimum = 100                     # fewer common users: no training
 at_most = 1000000                 # most ids that a party may bring
 

@@ -6,48 +6,19 @@ After Kolesnikov, Matania, Pinkas, Rosulek and Trieu 2017 (augmented semi-honest
 
 import hmac
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protos.rounds import LocalProtocolError, Receive, RemoteProtocolError, Rounds, Send
 from psi import kdf, okvs
-from psi.ecdh import Ecdh
 from psi.ids import IdError
 from psi.interface import Engine, Setting
-from psi.registry import protocol
 
 Bytes = NDArray[np.uint8]
 Rows = NDArray[np.int64]
 
 STATISTICAL = 40
-
-
-@protocol("ecdh-star")
-class EcdhStar:
-    """The star over Diffie-Hellman: slow, and the most conservative of assumptions."""
-
-    name: ClassVar[str] = "ecdh-star"
-    parties: ClassVar[range] = range(2, 17)
-    leakage: ClassVar[str] = (
-        "the leader learns how many ids each party holds, the others how many the leader holds and how many "
-        "are common. Nobody learns which ids fewer than all parties share; if the leader pools what it saw "
-        "with some others, they learn which of its ids all the rest hold"
-    )
-    cost: ClassVar[str] = (
-        "3n - 2 scalar multiplications an id for n parties (7 for three parties, some 17 us each on two "
-        "cores) and about 76 bytes an id and client"
-    )
-    maturity: ClassVar[str] = (
-        "unaudited; secure against parties that follow the protocol and pool what they see"
-    )
-
-    def align(self, setting: Setting, digests: Bytes) -> Rounds[Rows]:
-        return star(Ecdh(), setting, digests)
-
-    def unread(self, at_most: int) -> int:
-        return Ecdh().unread(at_most) + _hint_size(at_most) + kdf.KEY
 
 
 def star(engine: Engine, setting: Setting, digests: Bytes) -> Rounds[Rows]:
@@ -63,6 +34,11 @@ def star(engine: Engine, setting: Setting, digests: Bytes) -> Rounds[Rows]:
     if setting.me == setting.leader:
         return (yield from _leader(engine, setting, digests))
     return (yield from _client(engine, setting, digests))
+
+
+def unread(engine: Engine, at_most: int) -> int:
+    """`Psi.unread` of the star over this engine."""
+    return engine.unread(at_most) + _hint_size(at_most) + kdf.KEY
 
 
 def _leader(engine: Engine, setting: Setting, digests: Bytes) -> Rounds[Rows]:

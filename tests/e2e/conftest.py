@@ -59,7 +59,7 @@ key = "{name}.key"
 {link}
 wait = 60
 """
-SAID = re.compile(r"ecdh-star: the leader learns .*|calling \w+ at [\w.:]+, for up to [\d.]+ s")
+SAID = re.compile(r"ecdh: the leader learns .*|calling \w+ at [\w.:]+, for up to [\d.]+ s")
 PROGRESS = re.compile(r"[a-z][a-z ,]*: (\d[\d,]* of \d[\d,]*, )?[\d.]+ s, [\d,.]+ MB out, [\d,.]+ MB in")
 
 

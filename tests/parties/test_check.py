@@ -15,7 +15,7 @@ from parties.errors import ConfigError, DataError, IdentityError, NetworkError
 from parties.hub import Hub
 from parties.own import own_protocol
 from psi.ids import IdError
-from psi.star import EcdhStar
+from psi.protocols import EcdhPsi
 
 Make = Callable[..., Config]
 
@@ -27,7 +27,7 @@ CSV = {
 }
 
 
-class Talkative(EcdhStar):
+class Talkative(EcdhPsi):
     """Its peers may send more unasked than can wait."""
 
     def unread(self, at_most: int) -> int:
@@ -89,7 +89,7 @@ def test_label_holder(config_of: Make, port: int) -> None:
     assert found.data["numeric"] == ["age"]
     assert found.data["categorical"] == ["city"]
     assert found.data["warnings"] == ["fewer usable ids than psi.minimum = 100: no training"]
-    assert found.psi["protocol"] == "ecdh-star"
+    assert found.psi["protocol"] == "ecdh"
     assert any("32 float32 numbers a row and step, the gradients" in line for line in found.leaves)
 
 
@@ -149,11 +149,11 @@ def test_ids_of_another_type(config_of: Make) -> None:
 
 
 def test_a_protocol_for_fewer_parties(config_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    from psi.star import EcdhStar
+    from psi.protocols import EcdhPsi
 
-    monkeypatch.setattr(EcdhStar, "parties", range(2, 3))
+    monkeypatch.setattr(EcdhPsi, "parties", range(2, 3))
     found = check(config_of("platform"))
-    assert "psi.protocol: ecdh-star is for 2 to 2 parties, and the contract has 3" in str(found.faults[0])
+    assert "psi.protocol: ecdh is for 2 to 2 parties, and the contract has 3" in str(found.faults[0])
 
 
 def test_the_text_shows_every_column_and_no_cell(config_of: Make) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import psi
 from psi import DuplicateProtocol, UnknownProtocol, registry
-from psi.star import EcdhStar
+from psi.protocols import EcdhPsi
 
 OUTSIDE = '''
 """A protocol of somebody else's: the first party is told nothing, all align on nothing."""
@@ -65,10 +65,10 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> dict[str, type]:
 
 
 def test_the_star_is_installed() -> None:
-    assert "ecdh-star" in psi.installed()
-    star = psi.load("ecdh-star")
-    assert type(star) is EcdhStar
-    assert star.name == "ecdh-star"
+    assert "ecdh" in psi.installed()
+    star = psi.load("ecdh")
+    assert type(star) is EcdhPsi
+    assert star.name == "ecdh"
     assert 2 in star.parties
     assert 16 in star.parties
     assert 17 not in star.parties
@@ -84,7 +84,7 @@ def test_a_class_outside_the_tree_by_dotted_name(my_lab: str) -> None:
 
 def test_a_class_outside_the_tree_by_entry_point(my_lab: str, more_entry_points: list[EntryPoint]) -> None:
     more_entry_points.append(EntryPoint("nothing", f"{my_lab}:Nothing", registry.GROUP))
-    assert {"nothing", "ecdh-star"} <= set(psi.installed())
+    assert {"nothing", "ecdh"} <= set(psi.installed())
     assert my_lab not in sys.modules  # listed without being imported
     assert type(psi.load("nothing")).__name__ == "Nothing"
 
@@ -94,31 +94,33 @@ def test_by_decorator(my_lab: str) -> None:
     assert type(psi.load("nothing")) is made
     assert psi.protocol("nothing")(made) is made  # the same class again is no conflict
     with pytest.raises(
-        DuplicateProtocol, match=r"'nothing' is my_lab_of_psi:Nothing, so psi.star:EcdhStar cannot"
+        DuplicateProtocol, match=r"'nothing' is my_lab_of_psi:Nothing, so psi.protocols:EcdhPsi cannot"
     ):
-        psi.protocol("nothing")(EcdhStar)
+        psi.protocol("nothing")(EcdhPsi)
 
 
 def test_two_entry_points_of_one_name(my_lab: str, more_entry_points: list[EntryPoint]) -> None:
-    more_entry_points.append(EntryPoint("ecdh-star", f"{my_lab}:Nothing", registry.GROUP))
-    with pytest.raises(DuplicateProtocol, match=r"installed twice: my_lab_of_psi:Nothing, psi.star:EcdhStar"):
-        psi.load("ecdh-star")
+    more_entry_points.append(EntryPoint("ecdh", f"{my_lab}:Nothing", registry.GROUP))
+    with pytest.raises(
+        DuplicateProtocol, match=r"installed twice: my_lab_of_psi:Nothing, psi.protocols:EcdhPsi"
+    ):
+        psi.load("ecdh")
 
 
 def test_an_entry_point_against_a_decorator(
     my_lab: str, more_entry_points: list[EntryPoint], registered: dict[str, type]
 ) -> None:
     more_entry_points.append(EntryPoint("mine", f"{my_lab}:Nothing", registry.GROUP))
-    registered["mine"] = EcdhStar
-    with pytest.raises(DuplicateProtocol, match=r"both my_lab_of_psi:Nothing and psi.star:EcdhStar"):
+    registered["mine"] = EcdhPsi
+    with pytest.raises(DuplicateProtocol, match=r"both my_lab_of_psi:Nothing and psi.protocols:EcdhPsi"):
         psi.load("mine")
 
 
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("ecdh-sta", "no PSI protocol 'ecdh-sta'; installed are .*ecdh-star"),
-        ("", "installed are .*ecdh-star"),
+        ("ecd", "no PSI protocol 'ecd'; installed are .*ecdh"),
+        ("", "installed are .*ecdh"),
         ("my_lab_of_psi:Missing", "cannot be imported: .*Missing"),
         ("no_such_lab:Fast", "cannot be imported: .*no_such_lab"),
         (":", "cannot be imported"),
@@ -136,7 +138,7 @@ def test_importing_psi_is_light_and_pure() -> None:
     """`party --help` imports it; and nothing of psi may reach for a socket or for another room."""
     code = (
         "import sys, psi; heavy = {'numpy', 'pandas', 'torch', 'rbcl', 'Crypto'} & set(sys.modules); "
-        "import psi.star; other = {'torch', 'grpc', 'parties', 'splitnn'} & set(sys.modules); "
+        "import psi.protocols; other = {'torch', 'grpc', 'parties', 'splitnn'} & set(sys.modules); "
         "print(heavy, other)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

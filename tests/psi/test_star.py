@@ -55,7 +55,7 @@ def populations(draw: st.DrawFn) -> list[list[int]]:
 
 @settings(deadline=None, max_examples=25)
 @given(populations())
-def test_ecdh_star_is_set_intersection(make_digests: Digests, population: list[list[int]]) -> None:
+def test_ecdh_is_set_intersection(make_digests: Digests, population: list[list[int]]) -> None:
     sets = [make_digests(ids) for ids in population]
     assert set(common(sets, align(Ecdh(), sets))) == plain_intersection(sets)
 
@@ -72,7 +72,7 @@ def test_the_topology_is_set_intersection(
 def test_three_parties_of_four_thousand(make_digests: Digests) -> None:
     rng = stdlib_random.Random(1)
     sets = [make_digests(rng.sample(range(8192), 4096)) for _ in range(3)]
-    psi, seen = load("ecdh-star"), []
+    psi, seen = load("ecdh"), []
     names = NAMES[:3]
 
     def on_round(party: str, word: Round) -> None:
@@ -211,7 +211,7 @@ def test_tags_have_the_length_that_the_sets_call_for() -> None:
 
 
 def test_own_mistakes_are_found_before_anything_is_sent(make_digests: Digests) -> None:
-    psi = load("ecdh-star")
+    psi = load("ecdh")
     setting = Setting("b", ("lead", "b"), b"run", 10)
     with pytest.raises(IdError, match="11 ids here, and the contract allows 10"):
         next(psi.align(setting, make_digests(range(11))))

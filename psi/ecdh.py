@@ -1,7 +1,7 @@
 """The engine `ecdh`: the oblivious PRF 2HashDH over ristretto255, F_k(x) = H2(x, k * H1(x)).
 
 Jarecki, Kiayias and Krawczyk 2014; in the form of RFC 9497, mode OPRF, suite ristretto255-SHA512, whose
-test vectors `tests/psi/test_ecdh.py` runs. The output is the RFC's, truncated to 32 bytes.
+test vectors `tests/psi/test_ecdh.py` runs. The output is the RFC's, truncated to 16 bytes.
 """
 
 from collections import deque
@@ -27,7 +27,8 @@ WINDOW: Final = 16
 """Messages that the receiver has sent and not yet had answered, at most: memory stays bounded, and a
 second of round trip stays hidden."""
 
-OUTPUT: Final = 32
+OUTPUT: Final = 16
+"""Bytes kept of each F_k(x), after hashing."""
 
 Bytes = NDArray[np.uint8]
 
@@ -48,7 +49,7 @@ def finalize(inputs: list[bytes], elements: bytes) -> list[bytes]:
 
 
 def evaluate(key: bytes, inputs: list[bytes]) -> bytes:
-    """RFC 9497 section 3.3.1, Evaluate: [n * 32], F_k of each input, by whoever holds the key."""
+    """RFC 9497 section 3.3.1, Evaluate: [n * 16], F_k of each input, by whoever holds the key."""
     return _outputs(inputs, ristretto.multiply(key, _hashed(inputs), "this party"))
 
 
@@ -56,7 +57,7 @@ class Ecdh:
     """The engine. One multiplication to blind, one a sender to evaluate, one a sender to unblind."""
 
     def receiver(self, setting: Setting, senders: Sequence[str], digests: Bytes) -> Rounds[dict[str, Bytes]]:
-        """F under each sender's key, [n, 32] each. All senders get the same blinded elements."""
+        """F under each sender's key, [n, 16] each. All senders get the same blinded elements."""
         outputs = {sender: bytearray() for sender in senders}
         chunks = _chunks(digests)
         unblinds: deque[bytes] = deque()
@@ -77,7 +78,7 @@ class Ecdh:
         return {sender: _rows(hashed) for sender, hashed in outputs.items()}
 
     def sender(self, setting: Setting, receiver: str, count: int, digests: Bytes) -> Rounds[Bytes]:
-        """Evaluate the receiver's elements under a fresh key; meanwhile, F of our own digests, [n, 32]."""
+        """Evaluate the receiver's elements under a fresh key; meanwhile, F of our own digests, [n, 16]."""
         key = ristretto.scalars(1, setting.random)
         outputs = bytearray()
         theirs = [min(CHUNK, count - start) for start in range(0, count, CHUNK)]
@@ -91,6 +92,10 @@ class Ecdh:
             done += (size or 0) + len(own or ())
             yield Progress("psi", done, total)
         return _rows(outputs)
+
+    def traffic(self, count: int, own: int) -> int:
+        """Each of the receiver's elements goes out and comes back."""
+        return 2 * ristretto.SIZE * count
 
     def unread(self, at_most: int) -> int:
         """A full window of messages, and the one that overlaps it."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from protos.memory import Together, together
 from protos.rounds import LocalProtocolError, Progress, Round, RoundsError, Save
 from protos.simulator import Faults, Simulation
-from psi import IdError, Setting, load, okvs, star
+from psi import IdError, Setting, load, okvs, star, tags
 from psi.ecdh import Ecdh
 from psi.interface import Engine
 
@@ -206,7 +206,7 @@ def test_with_four_parties_no_two_clients_shares_cancel(
 
 
 def test_tags_have_the_length_that_the_sets_call_for() -> None:
-    sizes = {n: star._tag_size(n, n) for n in (1, 10**6, 10**7, 10**8, 10**9)}
+    sizes = {n: tags.size(n, n) for n in (1, 10**6, 10**7, 10**8, 10**9)}
     assert sizes == {1: 5, 10**6: 10, 10**7: 11, 10**8: 12, 10**9: 13}
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from protos.memory import together
 from protos.rounds import Receive, RemoteProtocolError, Send
-from psi import ecdh, star
+from psi import ecdh, star, tags
 from psi.ecdh import Ecdh
 from psi.interface import Engine, Setting
 
@@ -96,7 +96,7 @@ def test_bad_messages(
 def test_a_leader_that_tells_clients_different_stories_is_caught(
     against: Any, plain: Engine, change: Change
 ) -> None:
-    assert star._tag_size(40, 40) == 7
+    assert tags.size(40, 40) == 7
     with pytest.raises(RemoteProtocolError, match=r"lead told . and . different results"):
         against(plain, "lead", {("b", "tags"): change})
 

@@ -54,8 +54,8 @@ def _leader(engine: Engine, setting: Setting, digests: Bytes) -> Rounds[Rows]:
     total = np.zeros(len(digests), np.uint64)
     for client in clients:
         hint = yield from sizes.receive(client, "hint", _hint_size(counts[client]))
-        slots = np.frombuffer(hint, "<u8", offset=okvs.SEED)
-        total ^= okvs.decode(hint[: okvs.SEED], slots, counts[client], digests)
+        slots = np.frombuffer(hint, "<u8", offset=okvs.SEED).reshape(-1, 1)
+        total ^= okvs.decode(hint[: okvs.SEED], slots, counts[client], digests)[:, 0]
         total ^= _mask(setting, client, outputs[client])
     common = np.flatnonzero(total == 0)
     # 5. The result, as tags that only the holder of x can recognise, in an order that tells nothing of ours.
@@ -78,7 +78,7 @@ def _client(engine: Engine, setting: Setting, digests: Bytes) -> Rounds[Rows]:
     values = _mask(setting, me, outputs)
     for pair_key in pair_keys.values():
         values = values ^ kdf.prf64(kdf.key(pair_key, "share", setting.run), digests)
-    seed, slots = okvs.encode(digests, values, setting.random)
+    seed, slots = okvs.encode(digests, values.reshape(-1, 1), setting.random)
     yield Send(leader, "hint", seed + slots.astype("<u8").tobytes())
     # 5. The result: the leader's order of our own rows.
     own = _tags(setting, me, outputs, tags.size(leads, len(digests)))
@@ -113,7 +113,7 @@ def _tags(setting: Setting, client: str, outputs: Bytes, size: int) -> Bytes:
 
 
 def _hint_size(count: int) -> int:
-    return okvs.SEED + 8 * sum(okvs.shape(count))
+    return okvs.SEED + 8 * okvs.slots(count)
 
 
 def _compare(setting: Setting, pair_keys: dict[str, bytes], common: Bytes) -> Rounds[None]:

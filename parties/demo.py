@@ -28,7 +28,7 @@ from parties.own import own_data, pin_of
 from parties.phases import features_of, plan_of
 from parties.results import weights
 from parties.storage import own_secret, private_seed, run_folder
-from psi.ids import normalise
+from psi.canonical import canonical
 from splitnn import reference
 from splitnn.schedule import Split, split_rows
 
@@ -134,10 +134,10 @@ def _folder(config: Config, run: str) -> Path:
     return run_folder(config.party.storage, config.contract.name, bytes.fromhex(run), config.name)
 
 
-def _aligned(config: Config, run: str) -> set[str]:
+def _aligned(config: Config, run: str) -> set[str | None]:
     """The canonical ids of a party's alignment."""
     ids = pd.read_parquet(_folder(config, run) / "alignment.parquet")["id"]
-    return set(normalise(ids, config.contract.ids.type, "refuse", "refuse").canonical)
+    return {canonical(cell, "email") for cell in ids}
 
 
 def _clear(folder: Path) -> None:

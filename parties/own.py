@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
 
 class OwnData(NamedTuple):
-    """`labels` (label holder only, float32) and `table` have the file's rows, `ids.rows` the usable ones."""
+    """`labels` (label holder only, float32) and `table` have the file's rows.
+
+    ids: by kind, in the contract's order of preference; the `rows` of each are the usable ones.
+    """
 
     table: "Table"
-    ids: "Ids"
+    ids: "dict[str, Ids]"
     labels: "NDArray[np.float32] | None"
 
 
@@ -49,25 +52,49 @@ def own_identity(config: Config) -> certs.Identity:
     return identity
 
 
-def own_protocol(config: Config) -> "Psi":
-    """The PSI protocol that run.toml names. Raises ConfigError."""
+def own_protocols(config: Config) -> "dict[str, Psi]":
+    """The PSI protocols by which this party can align under the contract, by name.
+
+    The one that run.toml names; with "auto" all that are installed and fit. Raises ConfigError where none is,
+    and NotInstalled where it is only this party, perhaps, that lacks it.
+    """
     import psi
 
-    name, count = config.contract.psi.protocol, len(config.contract.parties)
+    name = config.contract.psi.protocol
+    if name != AUTO:
+        return {name: _fitting(config, name)}
+    fitting = {}
+    for one in psi.installed():
+        with suppress(ConfigError):
+            protocol = _fitting(config, one)
+            if protocol.secure:
+                fitting[one] = protocol
+    return fitting
+
+
+def _fitting(config: Config, name: str) -> "Psi":
+    import psi
+
+    contract, where = config.contract, f"{config.party.contract}: psi"
     try:
         protocol = psi.load(name)
     except (psi.UnknownProtocol, psi.DuplicateProtocol) as error:
-        raise ConfigError(f"{config.party.contract}: psi.protocol: {error}") from error
-    if count not in protocol.parties:
+        raise NotInstalled(f"{where}.protocol: {error}") from error
+    if not (protocol.secure or contract.psi.allow_insecure):
         raise ConfigError(
-            f"{config.party.contract}: psi.protocol: {name} is for {protocol.parties.start} to "
-            f"{protocol.parties.stop - 1} parties, and the contract has {count}"
+            f"{where}.allow_insecure: {name} hides nothing from a party that guesses ids; choose another "
+            "psi.protocol, or set this to true where that is wanted"
         )
-    unread, room = protocol.unread(config.contract.psi.at_most), Limits().inbox
+    if len(contract.parties) not in protocol.parties:
+        raise ConfigError(
+            f"{where}.protocol: {name} is for {protocol.parties.start} to {protocol.parties.stop - 1} "
+            f"parties, and the contract has {len(contract.parties)}"
+        )
+    unread, room = protocol.unread(contract.psi.at_most), Limits().inbox
     if unread > room:
         raise ConfigError(
-            f"{config.party.contract}: psi.at_most: a peer may then send {unread:,} bytes of {name} unasked, "
-            f"and {room:,} may wait; lower it"
+            f"{where}.at_most: a peer may then send {unread:,} bytes of {name} unasked, and {room:,} may "
+            "wait; lower it"
         )
     return protocol
 
@@ -77,16 +104,23 @@ def own_data(config: Config) -> OwnData:
     import psi
     from parties.table import label_values, read_table
 
-    data = config.party.data
-    table = read_table(data.file, data.id, data.numeric, data.categorical, data.label, data.exclude)
+    data, columns = config.party.data, config.id_columns
+    named = list(dict.fromkeys(name for of_kind in columns.values() for name in of_kind))
+    table = read_table(data.file, named, data.numeric, data.categorical, data.label, data.exclude)
+    kinds = {kind.name: kind for kind in config.contract.ids}
     try:
-        ids = psi.normalise(table.ids, config.contract.ids.type, data.nulls, data.duplicates)
+        ids = {
+            kind: psi.normalise(
+                [[table.ids[name] for name in names]],
+                names,
+                kinds[kind].columns,
+                digest_key(config.contract.digest, kind),
+                data.nulls,
+                data.duplicates,
+            )
+            for kind, names in columns.items()
+        }
         labels = None if table.label is None else label_values(table.label, data.positive)
     except (psi.IdError, DataError) as error:
         raise type(error)(f"{data.file}: {error}") from error
-    if len(ids.rows) > config.contract.psi.at_most:
-        raise DataError(
-            f"{data.file}: {len(ids.rows):,} usable ids, and the contract allows psi.at_most = "
-            f"{config.contract.psi.at_most:,}; agree on a larger one, or bring fewer"
-        )
     return OwnData(table, ids, labels)

@@ -106,7 +106,7 @@ def _after_meeting(
     hub, feature_holders = contract.label_holder, contract.feature_holders
 
     setting = psi.Setting(me, (hub, *feature_holders), meeting.run, contract.psi.at_most, random)
-    digests = psi.digests(prepared.data.ids, meeting.run)
+    digests = prepared.data.ids.digests
     common, psi_cost = yield from _measured("psi", prepared.protocol.align(setting, digests), clock)
     if len(common) < contract.psi.minimum:
         raise AlignmentError(

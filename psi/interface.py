@@ -61,7 +61,7 @@ class Psi(Protocol):
     def align(self, setting: Setting, digests: NDArray[np.uint8]) -> Rounds[NDArray[np.int64]]:
         """Intersect: the rows of `digests` that every party holds, in one order that is the same everywhere.
 
-        digests: [n, 16], distinct rows, made by `psi.ids.digests` with one key at all parties.
+        digests: [n, 16], distinct rows, made by `psi.normalise` with one key at all parties.
         Messages between two clients REQUIRE a channel that no third party, the leader included, can read:
         the driver seals them. An attempt that fails is started afresh; it yields no `Save`.
         Raises IdError for more than `at_most` digests, RemoteProtocolError for what a peer did wrong.

@@ -16,6 +16,7 @@ from parties.demo_data import LABEL, DemoData, bayes_auc, generate, split_real
 from parties.demo_population import PARTIES, POSITIVE_RATE, SHARE, population
 from parties.errors import DataError
 from parties.table import label_values, read_table
+from psi.canonical import canonical
 from psi.ids import Ids, normalise
 
 PEOPLE = 20_000
@@ -27,11 +28,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> DemoData:
     return generate(tmp_path_factory.mktemp("made"), seed=3, people=PEOPLE)
 
 
-def ids_of(made: DemoData) -> dict[str, Ids]:
-    return {
-        party.name: normalise(read_table(party.file, party.id_column).ids, "email", "drop", "drop")
-        for party in made.parties
-    }
+def normalised(column: "pd.Series[str]") -> tuple[Ids, list[str | None]]:
+    """The ids of a column of e-mail addresses, and the canonical text of each."""
+    ids = normalise([[column]], ["email"], ["email"], b"")
+    return ids, [canonical(cell, "email") for cell in column.iloc[ids.rows]]
+
+
+def ids_of(made: DemoData) -> dict[str, tuple[Ids, list[str | None]]]:
+    return {party.name: normalised(read_table(party.file, party.id_column).ids) for party in made.parties}
 
 
 def truth_of(made: DemoData) -> pd.DataFrame:
@@ -39,14 +43,14 @@ def truth_of(made: DemoData) -> pd.DataFrame:
 
 
 def test_the_true_intersection_is_what_normalised_ids_give(made: DemoData) -> None:
-    common = set.intersection(*(set(ids.canonical) for ids in ids_of(made).values()))
+    common = set.intersection(*(set(texts) for _, texts in ids_of(made).values()))
     assert common == set(truth_of(made)["id"])
     assert json.loads(made.truth.read_text())["aligned"] == len(common)
 
 
 def test_membership_ids_and_rates(made: DemoData) -> None:
-    for name, ids in ids_of(made).items():
-        assert abs(len(ids.canonical) / PEOPLE - SHARE[name]) < 0.01
+    for name, (ids, _) in ids_of(made).items():
+        assert abs(len(ids.rows) / PEOPLE - SHARE[name]) < 0.01
         assert abs(ids.duplicate / ids.total - 0.01) < 0.002
         assert 0 < ids.null < 0.006 * ids.total
         assert 0 < ids.blank < 0.006 * ids.total
@@ -93,8 +97,8 @@ def test_any_party_can_hold_the_label(tmp_path: Path, holder: str) -> None:
     mine = next(party for party in made.parties if party.name == holder)
     table = read_table(mine.file, "email", mine.numeric, mine.categorical, mine.label)
     assert table.label is not None
-    ids = normalise(table.ids, "email", "drop", "drop")
-    values = pd.Series(label_values(table.label, mine.positive or ())[ids.rows], index=ids.canonical)
+    ids, texts = normalised(table.ids)
+    values = pd.Series(label_values(table.label, mine.positive or ())[ids.rows], index=texts)
     truth = truth_of(made)
     assert (values[truth["id"]].to_numpy() == truth["label"].to_numpy()).all()
 
@@ -177,25 +181,25 @@ def test_a_set_is_cut_by_its_split(tmp_path: Path) -> None:
         assert sorted(frame) == sorted(["email", *party.numeric, *party.categorical, *label])
         assert 900 <= len(frame) <= 910
     assert (pd.read_csv(made.parties[1].file, dtype=str)["c"] == "007").all(), "values are copied as written"
-    common = set.intersection(*(set(ids.canonical) for ids in ids_of_real(made).values()))
+    common = set.intersection(*(set(texts) for _, texts in ids_of_real(made).values()))
     assert common == set(truth_of(made)["id"])
     assert 600 < len(common) < 700
 
 
-def ids_of_real(made: DemoData) -> dict[str, Ids]:
+def ids_of_real(made: DemoData) -> dict[str, tuple[Ids, list[str | None]]]:
     found = {}
     for party in made.parties:
         column = pd.read_csv(party.file, dtype=str, keep_default_na=False)["email"]
-        found[party.name] = normalise(column, "email", "drop", "drop")
+        found[party.name] = normalised(column)
     return found
 
 
 def test_a_person_is_the_same_row_at_every_party(tmp_path: Path) -> None:
     made = split_real(small_set(tmp_path), tmp_path / "out", seed=1)
     columns = {}
-    for party, ids in zip(made.parties, ids_of_real(made).values(), strict=True):
+    for party, (ids, texts) in zip(made.parties, ids_of_real(made).values(), strict=True):
         frame = pd.read_csv(party.file, dtype=str).iloc[ids.rows]
-        columns[party.name] = frame.set_index(pd.Index(ids.canonical))
+        columns[party.name] = frame.set_index(pd.Index(texts))
     common = truth_of(made)["id"]
     a = columns["shop"].loc[common, "a"].astype(int).to_numpy()
     assert (columns["mill"].loc[common, "d"].astype(float).to_numpy() == a / 4).all()

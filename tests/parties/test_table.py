@@ -129,7 +129,7 @@ def test_a_strange_parquet_column_is_used_or_named(tmp_path: Path, column: pa.Ar
         lambda: read_table(file, "id", [], ["c"]),
         lambda: read_table(file, "id"),
         lambda: label_values(read_table(file, "id", ["x"], label="c").label),
-        lambda: normalise(read_table(file, "c", ["x"]).ids, "string", "drop", "drop"),
+        lambda: normalise([[read_table(file, "c", ["x"]).ids]], ["c"], ["string"], b""),
     ):
         try:
             attempt()

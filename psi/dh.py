@@ -23,10 +23,7 @@ Rows = NDArray[np.int64]
 GROUP_TAG: Final = b"vertical-parties-dh-ristretto255_XMD:SHA-512_R255MAP_RO_"
 
 CHUNK: Final = 2048
-"""Elements a message."""
-
-WINDOW: Final = 16
-"""Messages sent and not yet answered, at most."""
+"""Elements a message, so that the peer is fed early. All may come before one is read: see `unread`."""
 
 
 def dh(setting: Setting, digests: Bytes) -> Rounds[Rows]:
@@ -37,27 +34,26 @@ def dh(setting: Setting, digests: Bytes) -> Rounds[Rows]:
     # 1. How many ids there are, and so how long a tag is.
     count = (yield from sizes.exchange(setting, [peer], len(digests)))[peer]
     size = tags.size(len(digests), count)
-    # 2. Our elements H(x)^a, in a fresh secret order.
+    # 2. Our elements H(x)^a, in a fresh secret order under a fresh key.
     order = permutation(len(digests), setting.random)
     key = ristretto.scalars(1, setting.random)
-    inputs = [row.tobytes() for row in digests[order]]
-    # 3. What the peer makes of ours, in our order; and what we make of the peer's, in the peer's.
-    ours, theirs = bytearray(), bytearray()
-    for step in range(-(-max(len(inputs), count) // CHUNK) + WINDOW):
-        if chunk := inputs[step * CHUNK : (step + 1) * CHUNK]:
-            hashed = ristretto.hash_to_group(chunk, GROUP_TAG)
-            yield Send(peer, "masked", ristretto.multiply(key, hashed, me))
-        answered = (step - WINDOW) * CHUNK
-        if 0 <= answered < count:
-            due = min(CHUNK, count - answered)
-            masked = yield from sizes.receive(peer, "masked", due * ristretto.SIZE)
-            twice = _tags(setting, ristretto.multiply(key, masked, peer), size)
-            theirs += twice
-            yield Send(peer, "masked twice", twice)
-        if 0 <= answered < len(inputs):
-            due = min(CHUNK, len(inputs) - answered)
-            ours += yield from sizes.receive(peer, "masked twice", due * size)
-        yield Progress("psi", min(len(inputs), len(ours) // size), len(inputs))
+    # 3. The peer's, raised to our power as well: tags in the peer's order. And ours back, in our order.
+    theirs, ours, total = bytearray(), bytearray(), len(digests) + count
+    for start in range(0, len(digests), CHUNK):
+        chunk = [row.tobytes() for row in digests[order[start : start + CHUNK]]]
+        hashed = ristretto.hash_to_group(chunk, GROUP_TAG)
+        yield Send(peer, "masked", ristretto.multiply(key, hashed, me))
+        yield Progress("psi", start + len(chunk), total)
+    for start in range(0, count, CHUNK):
+        due = min(CHUNK, count - start)
+        masked = yield from sizes.receive(peer, "masked", due * ristretto.SIZE)
+        twice = _tags(setting, ristretto.multiply(key, masked, peer), size)
+        theirs += twice
+        yield Send(peer, "masked twice", twice)
+        yield Progress("psi", len(digests) + start + due, total)
+    for start in range(0, len(digests), CHUNK):
+        due = min(CHUNK, len(digests) - start)
+        ours += yield from sizes.receive(peer, "masked twice", due * size)
     # 4. Equal tags are common ids, at both parties.
     return order[_common(_rows(ours, size), _rows(theirs, size), me == setting.leader, peer)]
 
@@ -68,9 +64,8 @@ def traffic(count: int, other: int) -> int:
 
 
 def unread(at_most: int) -> int:
-    """`Psi.unread`: a full window of elements and of tags, and what overlaps it."""
-    size = ristretto.SIZE + tags.size(at_most, at_most)
-    return sizes.COUNT + min((WINDOW + 1) * CHUNK, at_most) * size
+    """`Psi.unread`: all elements and all tags."""
+    return sizes.COUNT + at_most * (ristretto.SIZE + tags.size(at_most, at_most))
 
 
 def _common(ours: Bytes, theirs: Bytes, leads: bool, peer: str) -> Rows:

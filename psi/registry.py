@@ -16,7 +16,10 @@ from psi.interface import Psi
 P = TypeVar("P", bound=Psi)
 
 GROUP: Final = "psi.protocols"
-REQUIRED: Final = ("name", "parties", "leakage", "cost", "maturity", "align", "unread")
+REQUIRED: Final = (
+    *("name", "parties", "leakage", "cost", "maturity", "secure"),
+    *("align", "traffic", "unread"),
+)
 
 _registered: dict[str, type[Psi]] = {}
 
@@ -80,9 +83,7 @@ def _check(name: str, made: object) -> Psi:
     if not isinstance(made, type):
         raise UnknownProtocol(f"{name!r} is no class, so no PSI protocol")
     if missing:
-        raise UnknownProtocol(
-            f"{name!r} is no PSI protocol class: it lacks {', '.join(missing) or 'a class'}"
-        )
+        raise UnknownProtocol(f"{name!r} is no PSI protocol class: it lacks {', '.join(missing)}")
     instance: Psi = made()
     return instance
 

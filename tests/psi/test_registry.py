@@ -23,10 +23,14 @@ class Nothing:
     leakage = "nothing"
     cost = "nothing"
     maturity = "a joke"
+    secure = True
 
     def align(self, setting, digests):
         yield from ()
         return np.zeros(0, np.int64)
+
+    def traffic(self, counts, common):
+        return 0
 
     def unread(self, at_most):
         return 0
@@ -64,14 +68,13 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> dict[str, type]:
     return mine
 
 
-def test_the_star_is_installed() -> None:
-    assert "ecdh" in psi.installed()
-    star = psi.load("ecdh")
-    assert type(star) is EcdhPsi
-    assert star.name == "ecdh"
-    assert 2 in star.parties
-    assert 16 in star.parties
-    assert 17 not in star.parties
+def test_what_comes_with_the_program() -> None:
+    assert {"ecdh", "rr22", "dh", "insecure-hash"} <= set(psi.installed())
+    ecdh = psi.load("ecdh")
+    assert type(ecdh) is EcdhPsi
+    assert 2 in ecdh.parties
+    assert 16 in ecdh.parties
+    assert 17 not in ecdh.parties
 
 
 def test_a_class_outside_the_tree_by_dotted_name(my_lab: str) -> None:
@@ -124,7 +127,7 @@ def test_an_entry_point_against_a_decorator(
         ("my_lab_of_psi:Missing", "cannot be imported: .*Missing"),
         ("no_such_lab:Fast", "cannot be imported: .*no_such_lab"),
         (":", "cannot be imported"),
-        ("my_lab_of_psi:Half", "lacks parties, leakage, cost, maturity, align, unread"),
+        ("my_lab_of_psi:Half", "lacks parties, leakage, cost, maturity, secure, align, traffic, unread"),
         ("my_lab_of_psi:not_a_class", "no class"),
     ],
 )

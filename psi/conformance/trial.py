@@ -1,0 +1,132 @@
+"""A protocol under test, the sets that it is given, and its randomness: everything follows from a seed."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protos.rounds import Rounds
+from psi.conformance.play import Ends, Message, Post, as_sent, play
+from psi.conformance.report import DoesNotApply
+from psi.interface import Psi, Setting
+
+Bytes = NDArray[np.uint8]
+
+NAMES: Final = ("lead", "b", "c", "d", "e")
+
+
+class Case(NamedTuple):
+    """Sets, the seed they and all randomness come from, and how the alignment of them ended."""
+
+    seed: int
+    sets: list[Bytes]
+    ends: Ends
+
+
+@dataclass(frozen=True)
+class Trial:
+    """psi: the protocol. seed: of everything drawn. largest: ids of a party in the largest case."""
+
+    psi: Psi
+    seed: int
+    largest: int
+
+    def parties(self, *wanted: int) -> list[int]:
+        """Which of these numbers of parties it supports. Raises DoesNotApply where none."""
+        fit = [n for n in wanted if n in self.psi.parties]
+        if not fit:
+            raise DoesNotApply(f"the protocol does not take {' or '.join(map(str, wanted))} parties")
+        return fit
+
+    def rounds(
+        self, sets: Sequence[Bytes], seed: int, streams: Mapping[str, int] | None = None, run: bytes = b""
+    ) -> dict[str, Rounds[NDArray[np.int64]]]:
+        """Every party's generator. streams: parties whose randomness comes from another seed."""
+        names = NAMES[: len(sets)]
+        at_most = max(1, *map(len, sets))
+        made = {}
+        for me, own in zip(names, sets, strict=True):
+            drawn = stream((streams or {}).get(me, seed), me)
+            made[me] = self.psi.align(
+                Setting(me, names, run or b"conformance".ljust(32), at_most, drawn), own
+            )
+        return made
+
+    def play(
+        self,
+        sets: Sequence[Bytes],
+        seed: int,
+        post: Post = as_sent,
+        slowest: str | None = None,
+        streams: Mapping[str, int] | None = None,
+        run: bytes = b"",
+    ) -> Ends:
+        return play(self.rounds(sets, seed, streams, run), post, slowest=slowest)
+
+    def replay(self, sets: Sequence[Bytes], seed: int, me: str, transcript: Sequence[Message]) -> Ends:
+        """One party alone, with the randomness of a recorded run, and what it received in it."""
+        mail = [message for message in transcript if message.receiver == me]
+        return play({me: self.rounds(sets, seed)[me]}, mail=mail)
+
+    @cached_property
+    def cases(self) -> list[Case]:
+        """Honest alignments of sets of all overlaps and sizes, for 2 to 5 parties."""
+        seeds = itertools.count(self.seed * 1000)
+        return [
+            Case(seed, sets, self.play(sets, seed))
+            for parties in self.parties(2, 3, 4, 5)
+            for seed, sets in zip(seeds, self._populations(parties, random.Random(self.seed)), strict=False)
+        ]
+
+    def _populations(self, parties: int, draw: random.Random) -> Iterator[list[Bytes]]:
+        everybody = 2**parties - 1
+        one_each = [1 << party for party in range(parties)]
+        yield populate([everybody] * draw.randint(1, 40), parties, draw)
+        yield populate(one_each * draw.randint(1, 20), parties, draw)
+        yield populate([everybody - 1] * draw.randint(1, 20), parties, draw)  # the leader brings nothing
+        yield populate([1] * draw.randint(1, 20), parties, draw)  # only the leader brings something
+        yield populate([everybody, everybody ^ 2], parties, draw)
+        for ids in (7, 60, 300):
+            yield populate([draw.randrange(everybody + 1) for _ in range(ids)], parties, draw)
+        yield populate([everybody] * 5 + [everybody ^ 1] * 200 + [1] * 3, parties, draw)  # unbalanced
+        if parties in (2, 3):
+            half = self.largest // 2
+            yield populate([everybody] * half + one_each * (self.largest - half), parties, draw)
+
+
+def populate(holders: Sequence[int], parties: int, draw: random.Random) -> list[Bytes]:
+    """Sets of fresh ids, each in an order of its own: bit p of holders[i] says if party p holds id i."""
+    every = ids(len(holders), draw)
+    sets = []
+    for party in range(parties):
+        rows = [row for row, held in enumerate(holders) if held >> party & 1]
+        draw.shuffle(rows)
+        sets.append(every[rows])
+    return sets
+
+
+def ids(count: int, draw: random.Random) -> Bytes:
+    """[count, 16] digests; two are equal with probability 2^-128."""
+    return np.frombuffer(draw.randbytes(16 * count), np.uint8).reshape(-1, 16)
+
+
+def named(own: Bytes, rows: NDArray[np.int64]) -> list[bytes]:
+    return [row.tobytes() for row in own[rows]]
+
+
+def intersection(sets: Sequence[Bytes]) -> set[bytes]:
+    return set.intersection(*({row.tobytes() for row in own} for own in sets))
+
+
+def stream(seed: int, name: str) -> Callable[[int], bytes]:
+    """Randomness for one party: SHAKE-128 of seed, name and the number of the call."""
+    calls = itertools.count()
+    return lambda size: hashlib.shake_128(f"{seed} {name} {next(calls)}".encode()).digest(size)

@@ -36,8 +36,8 @@ def damaged_messages(trial: Trial) -> str:
         draw = random.Random(trial.seed)
         holders = [2**parties - 1] * 20 + [1 << party for party in range(parties)] * 12
         sets = populate(holders, parties, draw)
-        honest = trial.play(sets, trial.seed).transcript
-        old = trial.play(sets, trial.seed + 1).transcript
+        honest = trial.play(sets, trial.seed, room=2).transcript
+        old = trial.play(sets, trial.seed + 1, room=2).transcript
         seen: set[tuple[bool, bool, str]] = set()
         for index, message in enumerate(honest):
             role = message.sender == NAMES[0], message.receiver == NAMES[0], message.kind
@@ -45,7 +45,7 @@ def damaged_messages(trial: Trial) -> str:
                 continue
             seen.add(role)
             for damage in _damages(index, message, old, draw):
-                ends = trial.play(sets, trial.seed, damage.post)
+                ends = trial.play(sets, trial.seed, damage.post, room=2)
                 said = f"{message.kind!r} of {message.sender} to {message.receiver}, {damage.name}"
                 try:
                     _judge(ends, sets, message.sender, damage.noticed)

@@ -47,11 +47,20 @@ class Trial:
         return fit
 
     def rounds(
-        self, sets: Sequence[Bytes], seed: int, streams: Mapping[str, int] | None = None, run: bytes = b""
+        self,
+        sets: Sequence[Bytes],
+        seed: int,
+        streams: Mapping[str, int] | None = None,
+        run: bytes = b"",
+        room: int = 1,
     ) -> dict[str, Rounds[NDArray[np.int64]]]:
-        """Every party's generator. streams: parties whose randomness comes from another seed."""
+        """Every party's generator.
+
+        streams: parties whose randomness comes from another seed. room: `at_most` is so many times the ids of
+        the largest set.
+        """
         names = NAMES[: len(sets)]
-        at_most = max(1, *map(len, sets))
+        at_most = room * max(1, *map(len, sets))
         made = {}
         for me, own in zip(names, sets, strict=True):
             drawn = stream((streams or {}).get(me, seed), me)
@@ -68,8 +77,9 @@ class Trial:
         slowest: str | None = None,
         streams: Mapping[str, int] | None = None,
         run: bytes = b"",
+        room: int = 1,
     ) -> Ends:
-        return play(self.rounds(sets, seed, streams, run), post, slowest=slowest)
+        return play(self.rounds(sets, seed, streams, run, room), post, slowest=slowest)
 
     def replay(self, sets: Sequence[Bytes], seed: int, me: str, transcript: Sequence[Message]) -> Ends:
         """One party alone, with the randomness of a recorded run, and what it received in it."""

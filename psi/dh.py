@@ -5,6 +5,7 @@ Here over ristretto255 with a hash to the group of RFC 9380; each party's elemen
 comes back is hashed and truncated. `docs/psi.md` numbers the steps.
 """
 
+import hmac
 from hashlib import blake2b
 from typing import Final
 
@@ -21,6 +22,11 @@ Bytes = NDArray[np.uint8]
 Rows = NDArray[np.int64]
 
 GROUP_TAG: Final = b"vertical-parties-dh-ristretto255_XMD:SHA-512_R255MAP_RO_"
+
+RESULT_TAG: Final = b"vertical-parties-dh-result-ristretto255_XMD:SHA-512_R255MAP_RO_"
+
+PROOF: Final = 32
+"""Bytes by which each party shows that it has the same result."""
 
 CHUNK: Final = 2048
 """Elements a message, so that the peer is fed early. All may come before one is read: see `unread`."""
@@ -55,17 +61,21 @@ def dh(setting: Setting, digests: Bytes) -> Rounds[Rows]:
         due = min(CHUNK, len(digests) - start)
         ours += yield from sizes.receive(peer, "masked twice", due * size)
     # 4. Equal tags are common ids, at both parties.
-    return order[_common(_rows(ours, size), _rows(theirs, size), me == setting.leader, peer)]
+    common = order[_common(_rows(ours, size), _rows(theirs, size), me == setting.leader, peer)]
+    # 5. Has the peer the same? One that swaps the tags it sends would make us take other ids for common.
+    yield from _compare(setting, peer, key, digests[common])
+    return common
 
 
 def traffic(count: int, other: int) -> int:
     """`Psi.traffic`: every element goes out, and its tag comes back."""
-    return 2 * sizes.COUNT + (count + other) * (ristretto.SIZE + tags.size(count, other))
+    each = (count + other) * (ristretto.SIZE + tags.size(count, other))
+    return 2 * (sizes.COUNT + ristretto.SIZE + PROOF) + each
 
 
 def unread(at_most: int) -> int:
-    """`Psi.unread`: all elements and all tags."""
-    return sizes.COUNT + at_most * (ristretto.SIZE + tags.size(at_most, at_most))
+    """`Psi.unread`: everything."""
+    return sizes.COUNT + (at_most + 1) * ristretto.SIZE + at_most * tags.size(at_most, at_most) + PROOF
 
 
 def _common(ours: Bytes, theirs: Bytes, leads: bool, peer: str) -> Rows:
@@ -77,6 +87,27 @@ def _common(ours: Bytes, theirs: Bytes, leads: bool, peer: str) -> Rows:
         raise RemoteProtocolError(f"{peer} sent the same tag twice")
     common = np.flatnonzero(places >= 0)
     return common if leads else common[np.argsort(places[common])]
+
+
+def _compare(setting: Setting, peer: str, key: bytes, common: Bytes) -> Rounds[None]:
+    """Raises RemoteProtocolError unless the peer has the same ids in the same order; tells it no more.
+
+    The same protocol once again, over one hash of all common ids. A proof names its author, so one that is
+    sent back to its author does not pass.
+    """
+    hashed = ristretto.hash_to_group([common.tobytes()], RESULT_TAG)
+    yield Send(peer, "result", ristretto.multiply(key, hashed, setting.me))
+    masked = yield from sizes.receive(peer, "result", ristretto.SIZE)
+    twice = ristretto.multiply(key, masked, peer)
+
+    def proof(author: str) -> bytes:
+        label = kdf.key(b"", "dh result", setting.run, *setting.parties, author)
+        return blake2b(twice, key=label, digest_size=PROOF).digest()
+
+    yield Send(peer, "result twice", proof(setting.me))
+    told = yield from sizes.receive(peer, "result twice", PROOF)
+    if not hmac.compare_digest(told, proof(peer)):
+        raise RemoteProtocolError(f"{peer} has another result; the alignment is void, compare versions")
 
 
 def _tags(setting: Setting, elements: bytes, size: int) -> bytes:

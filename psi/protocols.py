@@ -105,8 +105,8 @@ class DhPsi:
     leakage: ClassVar[str] = "each party learns how many ids the other holds"
     cost: ClassVar[str] = "4 scalar multiplications and some 84 bytes an id"
     maturity: ClassVar[str] = (
-        "unaudited baseline of 1986; secure against parties that follow the protocol; one that does not can "
-        "make the other take wrong ids for common"
+        "unaudited baseline of 1986, with a comparison of the results at its end; secure against parties "
+        "that follow the protocol"
     )
     secure: ClassVar[bool] = True
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protos.memory import Together, together
-from protos.rounds import RemoteProtocolError
+from protos.rounds import Receive, RemoteProtocolError, Send
 from psi import Setting, dh, tags
 
 NAMES = ("lead", "b")
@@ -80,7 +80,37 @@ def test_garbage_is_refused(against: Any, liar: str, kind: str, garbage: bytes) 
         against(liar, kind, lambda _: garbage)
 
 
-def test_a_key_serves_one_alignment(against: Any) -> None:
-    """An old answer played again names nothing common."""
-    (old,) = [s.payload for s in against().transcript if (s.sender, s.kind) == ("b", "masked twice")]
-    assert len(against("b", "masked twice", lambda _: old).results["lead"]) == 0
+@pytest.mark.parametrize("kind", ["masked twice", "result", "result twice"])
+def test_a_key_serves_one_alignment(against: Any, kind: str) -> None:
+    """An old message played again fits nothing."""
+    (old,) = [s.payload for s in against().transcript if (s.sender, s.kind) == ("b", kind)]
+    with pytest.raises(RemoteProtocolError, match="another result"):
+        against("b", kind, lambda _: old)
+
+
+def test_old_elements_name_nothing_common(against: Any) -> None:
+    (old,) = [s.payload for s in against().transcript if (s.sender, s.kind) == ("b", "masked")]
+    results = against("b", "masked", lambda _: old).results
+    assert [len(results[me]) for me in NAMES] == [0, 0]
+
+
+@pytest.mark.parametrize("liar", NAMES)
+def test_swapped_tags_do_not_make_other_ids_common(against: Any, liar: str) -> None:
+    def swap(payload: bytes) -> bytes:
+        return payload[TAG:] + payload[:TAG]
+
+    with pytest.raises(RemoteProtocolError, match="another result"):
+        against(liar, "masked twice", swap)
+
+
+def test_a_proof_sent_back_to_its_author_does_not_pass(make_digests: Digests) -> None:
+    setting = Setting("b", NAMES, b"run", 40)
+    comparing = dh._compare(setting, "lead", b"\1" + bytes(31), make_digests(range(9)))
+    element = next(comparing)
+    assert isinstance(element, Send)
+    assert isinstance(comparing.send(None), Receive)
+    proof = comparing.send(element.payload)
+    assert isinstance(proof, Send)
+    assert isinstance(comparing.send(None), Receive)
+    with pytest.raises(RemoteProtocolError, match="another result"):
+        comparing.send(proof.payload)

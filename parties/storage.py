@@ -3,6 +3,7 @@
 storage/secret                     32 random bytes, made once, readable by the owner only
 storage/<party>.lock               held while `party run` runs
 storage/<name>-<run id>/<party>/   one run: alignment, model, summary.json, report.txt, ...
+storage/<name>-<contract>-unfinished/<party>/  the finished buckets of an alignment that is not (`parties.kept`)
 
 Files appear whole or not at all: written beside their place, synced, renamed.
 """
@@ -14,17 +15,25 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from parties.errors import StorageError
 
 
 def write(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Write a file whole or not at all, its owner's only. Raises StorageError."""
+    with writing(path, mode) as file:
+        file.write(content)
+
+
+@contextmanager
+def writing(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
+    """The same, piece by piece: the file appears where the block ends without an error."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

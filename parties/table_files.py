@@ -13,51 +13,89 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from parties.errors import DataError
 
 Columns = dict[str, Any]
-"""Name to pyarrow.ChunkedArray, all of one length; pyarrow has no types to check."""
+"""Name to pyarrow.Array or ChunkedArray, all of one length; pyarrow has no types to check."""
 
 BLOCK: Final = 1 << 16
-"""CSV rows held as Python objects at a time; those before are in Arrow arrays, about as large as the file."""
+"""Rows of a batch."""
+GATHERED: Final = 1 << 23
+"""Rows of a file that are put into another order at a time."""
 LISTED: Final = 8
 
 
 def read_columns(file: Path, named: Sequence[str], others: bool) -> Columns:
     """The `named` columns, and all `others` if asked. CSV cells are text as written, null where empty."""
+    batches = list(read_batches(file, named, others))
+    return {name: pa.chunked_array([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def read_batches(file: Path, named: Sequence[str], others: bool = False) -> Iterator[Columns]:
+    """The same, some rows at a time and in their order, so that a file may be larger than memory."""
+    batches = _parquet(file, named, others) if _is_parquet(file) else _csv(file, named, others)
+    rows = 0
     try:
-        columns = _parquet(file, named, others) if _is_parquet(file) else _csv(file, named, others)
+        for batch in batches:
+            rows += len(next(iter(batch.values())))
+            yield batch
     except FileNotFoundError:
         raise DataError(f"{file}: no such file; mend data.file") from None
     except OSError as fault:
         raise DataError(f"{file}: cannot be read: {fault.strerror or 'not a file'}") from None
-    if not columns or not len(next(iter(columns.values()))):
+    if not rows:
         raise DataError(f"{file}: a header, but no rows")
-    return columns
+
+
+def read_rows(file: Path, named: Sequence[str], rows: NDArray[np.int64]) -> Iterator[Columns]:
+    """The cells of these distinct rows, in their order, at most `GATHERED` at a time.
+
+    The file is read once for each: memory holds what is gathered, and not the file.
+    """
+    for start in range(0, len(rows), GATHERED):
+        order = np.argsort(rows[start : start + GATHERED])
+        wanted = rows[start : start + GATHERED][order]
+        found: list[Columns] = []
+        first = 0
+        for batch in read_batches(file, named):
+            size = len(next(iter(batch.values())))
+            low, high = np.searchsorted(wanted, (first, first + size))
+            if high > low:
+                places = pa.array(wanted[low:high] - first)
+                found.append({name: column.take(places) for name, column in batch.items()})
+            first += size
+        if not len(wanted) or wanted[-1] >= first:
+            raise DataError(f"{file}: has fewer rows than before; do not change it while it is used")
+        back = np.empty(len(order), np.int64)
+        back[order] = np.arange(len(order))
+        yield {name: pa.concat_arrays([one[name] for one in found]).take(pa.array(back)) for name in named}
 
 
 def _is_parquet(file: Path) -> bool:
     return file.suffix.lower() in (".parquet", ".pq")
 
 
-def _parquet(file: Path, named: Sequence[str], others: bool) -> Columns:
+def _parquet(file: Path, named: Sequence[str], others: bool) -> Iterator[Columns]:
     try:
         with pq.ParquetFile(file) as parquet:
             names = parquet.schema_arrow.names
             _check_header(file, names, named)
-            table = parquet.read(columns=[name for name in names if others or name in named])
+            kept = [name for name in names if others or name in named]
+            for batch in parquet.iter_batches(BLOCK, columns=kept):
+                yield {name: _plain(file, name, batch.column(name)) for name in kept}
     except pa.ArrowException:
         raise DataError(f"{file}: not a whole Parquet file; write or copy it again") from None
-    return {name: _plain(file, name, table.column(name)) for name in table.column_names}
 
 
 def _plain(file: Path, name: str, column: Any) -> Any:
     """Without dictionary, extension and view, and whole: Parquet itself does not check that text is UTF-8."""
     if isinstance(column.type, pa.BaseExtensionType):
-        column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
+        column = column.storage
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     try:
@@ -69,7 +107,7 @@ def _plain(file: Path, name: str, column: Any) -> Any:
     return column.cast(pa.large_string()) if pa.types.is_string_view(column.type) else column
 
 
-def _csv(file: Path, named: Sequence[str], others: bool) -> Columns:
+def _csv(file: Path, named: Sequence[str], others: bool) -> Iterator[Columns]:
     try:
         with _opened(file) as text:
             records = _records(file, text)
@@ -77,20 +115,16 @@ def _csv(file: Path, named: Sequence[str], others: bool) -> Columns:
             if not header:
                 raise DataError(f"{file}: the file is empty")
             _check_header(file, header, named)
-            kept = [place for place, name in enumerate(header) if others or name in named]
-            blocks: list[list[Any]] = [[] for _ in kept]
+            kept = {name: place for place, name in enumerate(header) if others or name in named}
             while block := list(itertools.islice(records, BLOCK)):
-                cells = list(zip(*block, strict=True))
-                for arrays, place in zip(blocks, kept, strict=True):
-                    arrays.append(pa.array([cell or None for cell in cells[place]], pa.large_string()))
+                yield {
+                    name: pa.array([record[place] or None for record in block], pa.large_string())
+                    for name, place in kept.items()
+                }
     except UnicodeDecodeError:
         raise DataError(f"{file}: {_undecodable(file)}: not UTF-8 text; save the file as UTF-8") from None
     except (gzip.BadGzipFile, EOFError, zlib.error):
         raise DataError(f"{file}: not a whole gzip file; write or copy it again") from None
-    names = [header[place] for place in kept]
-    return {
-        name: pa.chunked_array(arrays, pa.large_string()) for name, arrays in zip(names, blocks, strict=True)
-    }
 
 
 def _opened(file: Path) -> IO[str]:

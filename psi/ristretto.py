@@ -63,6 +63,40 @@ def multiply(scalars: bytes, elements: bytes, source: str) -> bytes:
         raise RemoteProtocolError(f"{source} sent an invalid group element") from None
 
 
+def multiply_base(scalars: bytes) -> bytes:
+    """[n * 32]: the generator by each scalar."""
+    by = rbcl.crypto_scalarmult_ristretto255_base
+    return b"".join([by(scalars[i : i + SIZE]) for i in range(0, len(scalars), SIZE)])
+
+
+def check(elements: bytes, source: str) -> None:
+    """Raises RemoteProtocolError, naming `source`, unless all are canonical elements other than the identity.
+
+    For elements that enter `add` or `subtract`, which take an invalid one for the identity without a word.
+    """
+    valid = rbcl.crypto_core_ristretto255_is_valid_point
+    for i in range(0, len(elements), SIZE):
+        if elements[i : i + SIZE] == bytes(SIZE) or not valid(elements[i : i + SIZE]):
+            raise RemoteProtocolError(f"{source} sent an invalid group element")
+
+
+def add(ones: bytes, others: bytes) -> bytes:
+    """[n * 32]: sums of valid elements, row by row."""
+    return _each(rbcl.crypto_core_ristretto255_add, ones, others)
+
+
+def subtract(ones: bytes, others: bytes) -> bytes:
+    """[n * 32]: differences of valid elements, row by row."""
+    return _each(rbcl.crypto_core_ristretto255_sub, ones, others)
+
+
+def uniform(count: int, random: Callable[[int], bytes]) -> bytes:
+    """[count * 32] uniform elements of which nobody knows a discrete logarithm."""
+    wide = random(2 * SIZE * count)
+    to_group = rbcl.crypto_core_ristretto255_from_hash
+    return b"".join([to_group(wide[i : i + 2 * SIZE]) for i in range(0, len(wide), 2 * SIZE)])
+
+
 def scalars(count: int, random: Callable[[int], bytes]) -> bytes:
     """[count * 32] uniform scalars, from 64 random bytes each so that reduction leaves no bias."""
     wide = random(2 * SIZE * count)
@@ -84,6 +118,11 @@ def inverses(batch: bytes) -> bytes:
         rest = product(rest, each[i])
     inverted[0] = rest
     return b"".join(inverted)
+
+
+def _each(operation: Callable[[bytes, bytes], bytes], ones: bytes, others: bytes) -> bytes:
+    rows = range(0, len(ones), SIZE)
+    return b"".join([operation(ones[i : i + SIZE], others[i : i + SIZE]) for i in rows])
 
 
 def _products(each: list[bytes]) -> Iterator[bytes]:

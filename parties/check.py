@@ -7,8 +7,8 @@ from textwrap import fill
 from typing import Any, TypeVar
 
 from parties.config import Config
-from parties.errors import PartyError, exit_code
-from parties.own import OwnData, own_data, own_identity, own_protocol
+from parties.errors import DataError, PartyError, exit_code
+from parties.own import OwnData, own_data, own_identity, own_protocols
 from parties.probe import look_at_hub, look_at_port
 from psi import Psi
 from psi.ids import IdError
@@ -67,20 +67,16 @@ def check(config: Config) -> Findings:
     data = attempt(own_data)
     if data is not None:
         found.data = _data(config, data)
-    protocol = attempt(own_protocol)
-    if protocol is not None:
-        found.psi = {
-            "protocol": config.contract.psi.protocol,
-            "leakage": protocol.leakage,
-            "cost": protocol.cost,
-            "maturity": protocol.maturity,
-        }
+        found.faults += _too_many(config, data)
+    protocols = attempt(own_protocols)
+    if protocols is not None:
+        found.psi = _psi(config, protocols, data)
     # Last: a hub that is not there yet must not hide a fault of our own.
     if config.role == "label holder":
         found.link = {"listen": str(config.party.link.listen), "free": attempt(_port_is_free) is True}
     elif identity is not None:
         found.link = {"hub": str(config.party.link.hub), "reachable": attempt(_hub_answers) is True}
-    found.leaves = _leaves(config, data, protocol)
+    found.leaves = _leaves(config, data, protocols)
     return found
 
 
@@ -99,22 +95,26 @@ def _hub_answers(config: Config) -> bool:
 
 
 def _data(config: Config, data: OwnData) -> dict[str, Any]:
-    ids = data.ids
+    usable = max(len(ids.rows) for ids in data.ids.values())
+    types = {kind.name: kind.columns for kind in config.contract.ids}
     return {
         "file": str(config.party.data.file),
         "rows": data.table.rows,
-        "id": config.party.data.id,
         "ids": {
-            "type": config.contract.ids.type,
-            "usable": len(ids.rows),
-            "null": ids.null,
-            "blank": ids.blank,
-            "duplicate": ids.duplicate,
+            kind: {
+                "columns": [*config.id_columns[kind]],
+                "types": [*types[kind]],
+                "usable": len(ids.rows),
+                "null": ids.null,
+                "blank": ids.blank,
+                "duplicate": ids.duplicate,
+            }
+            for kind, ids in data.ids.items()
         },
         "label": config.party.data.label,
         "numeric": [str(name) for name in data.table.numeric.columns],
         "categorical": [str(name) for name in data.table.categorical.columns],
-        "warnings": [*data.table.warnings, *_too_few(config, len(ids.rows))],
+        "warnings": [*data.table.warnings, *_too_few(config, usable)],
     }
 
 
@@ -123,16 +123,64 @@ def _too_few(config: Config, usable: int) -> list[str]:
     return [f"fewer usable ids than psi.minimum = {minimum}: no training"] if usable < minimum else []
 
 
-def _leaves(config: Config, data: OwnData | None, protocol: Psi | None) -> list[str]:
+def _too_many(config: Config, data: OwnData) -> list[DataError]:
+    at_most = config.contract.psi.at_most
+    return [
+        DataError(
+            f"{config.party.data.file}: {len(ids.rows):,} usable {kind} ids, and the contract allows "
+            f"psi.at_most = {at_most:,}; agree on a larger one, or bring fewer"
+        )
+        for kind, ids in data.ids.items()
+        if len(ids.rows) > at_most
+    ]
+
+
+def _psi(config: Config, protocols: dict[str, Psi], data: OwnData | None) -> dict[str, Any]:
+    """The caps, and what each protocol says of itself.
+
+    bytes: on all wires, had every party as many ids as this one, half of them common; bytes_hidden: the same
+    with every set filled up to `at_most`.
+    """
+    agreed, parties = config.contract.psi, len(config.contract.parties)
+    own = min(len(next(iter(data.ids.values())).rows) if data else 0, agreed.at_most)
+    return {
+        "protocol": agreed.protocol,
+        "at_most": agreed.at_most,
+        "largest_ratio": agreed.largest_ratio,
+        "hide_sizes": agreed.hide_sizes,
+        "protocols": {
+            name: {
+                "leakage": protocol.leakage,
+                "cost": protocol.cost,
+                "maturity": protocol.maturity,
+                "bytes": protocol.traffic([own] * parties, own // 2),
+                "bytes_hidden": protocol.traffic([agreed.at_most] * parties, own // 2),
+            }
+            for name, protocol in protocols.items()
+        },
+    }
+
+
+def _leaves(config: Config, data: OwnData | None, protocols: dict[str, Psi] | None) -> list[str]:
     """In words, everything that a run sends from this machine."""
     contract, hub = config.contract, config.contract.label_holder
-    ids = f"{len(data.ids.rows):,} ids" if data is not None else "ids"
+    own = " or ".join(f"{len(ids.rows):,} {kind} ids" for kind, ids in data.ids.items()) if data else "ids"
+    size = (
+        "psi.at_most, in place of how many ids you bring"
+        if contract.psi.hide_sizes
+        else "how many ids you bring"
+    )
     all_others = ", ".join(name for name in contract.names if name != config.name)
-    sent = [f"to {all_others}: run.toml, your certificate, a signature and fresh keys (handshake)"]
-    if protocol is not None:
+    to = all_others if config.role == "label holder" else hub
+    sent = [
+        f"to {all_others}: run.toml, your certificate, which kinds of id you have, which psi protocols are "
+        "installed, a signature and fresh keys (handshake)",
+        f"to {to}: {size}",
+    ]
+    for name in protocols or ():
         sent.append(
-            f"to {all_others}: the messages of {contract.psi.protocol}, made from your {ids}, never an id "
-            "or a digest of one (its leakage, said under psi, is what they tell)"
+            f"to {all_others}: the messages of {name}, made from your {own}, never an id or a digest of one "
+            "(its leakage, said under psi, is what they tell)"
         )
     each = f"{contract.model.cut} float32 numbers a row and step"
     if config.role == "label holder":
@@ -161,11 +209,7 @@ def text(found: Findings) -> str:
     if found.data:
         facts += _facts_of_data(found.data)
     if found.psi:
-        facts += [
-            ("psi", f"{found.psi['protocol']}: {found.psi['maturity']}"),
-            ("", f"leakage: {found.psi['leakage']}"),
-            ("", f"cost: {found.psi['cost']}"),
-        ]
+        facts += _facts_of_psi(found.psi)
     facts += [("warning", one) for one in found.identity.get("warnings", [])]
     facts += [("warning", one) for one in found.data.get("warnings", [])]
     lines = [_wrapped(f"{label:<13}", fact) for label, fact in facts]
@@ -175,17 +219,38 @@ def text(found: Findings) -> str:
 
 
 def _facts_of_data(data: dict[str, Any]) -> list[tuple[str, str]]:
-    ids, kinds = data["ids"], ("numeric", "categorical")
+    kinds = ("numeric", "categorical")
     return [
         ("data", f"{data['file']}: {data['rows']:,} rows"),
-        (
-            "id",
-            f"{data['id']} ({ids['type']}): {ids['usable']:,} usable; dropped: {ids['null']:,} null, "
-            f"{ids['blank']:,} blank, {ids['duplicate']:,} duplicate",
+        *(
+            (
+                "id",
+                f"{kind}: {', '.join(ids['columns'])} ({', '.join(ids['types'])}): {ids['usable']:,} usable; "
+                f"dropped: {ids['null']:,} null, {ids['blank']:,} blank, {ids['duplicate']:,} duplicate",
+            )
+            for kind, ids in data["ids"].items()
         ),
         *([("label", data["label"])] if data["label"] else []),
         *((kind, f"{len(data[kind])}: {', '.join(data[kind])}") for kind in kinds if data[kind]),
     ]
+
+
+def _facts_of_psi(psi: dict[str, Any]) -> list[tuple[str, str]]:
+    facts = [] if psi["protocol"] in psi["protocols"] else [("psi", f"{psi['protocol']}: of these")]
+    for name, one in psi["protocols"].items():
+        plain, hidden = one["bytes"] / 1e6, one["bytes_hidden"] / 1e6
+        facts += [
+            ("psi", f"{name}: {one['maturity']}"),
+            ("", f"leakage: {one['leakage']}"),
+            (
+                "",
+                f"cost: {one['cost']}: {plain:,.1f} MB on all wires if all have as many ids as you, "
+                f"{hidden:,.1f} MB if all sets are filled up to psi.at_most (hide_sizes)",
+            ),
+        ]
+    ratio = f", at most {psi['largest_ratio']:g} times the smallest set" if psi["largest_ratio"] else ""
+    hidden = "hidden" if psi["hide_sizes"] else "told"
+    return [*facts, ("caps", f"at most {psi['at_most']:,} ids a party{ratio}; sizes are {hidden}")]
 
 
 def _wrapped(label: str, fact: str) -> str:

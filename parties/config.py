@@ -11,6 +11,7 @@ from parties.address import Address
 from parties.contract import Contract, PartyName
 from parties.document import Section, check, dotted, read
 from parties.errors import ConfigError
+from parties.id_kinds import IdColumns, by_kind, faults_of_columns
 
 Role = Literal["label holder", "feature holder"]
 Scalar = str | int | float | bool
@@ -68,7 +69,7 @@ class Data(Section):
     """The party's own table and which of its columns take part."""
 
     file: File
-    id: Column
+    id: IdColumns
     label: Column | None = None
     positive: Positive = ()
     """The values of the label that count as a yes; not needed where it is true / false or 1 / 0."""
@@ -88,12 +89,15 @@ class Data(Section):
             if column in columns[:position]:
                 raise ValueError(f"column {column!r} stands here twice")
             for key in ("id", "label", "numeric", "categorical"):
-                if key != info.field_name and column in _as_tuple(info.data.get(key)):
+                if key != info.field_name and column in _named(info.data.get(key)):
                     raise ValueError(f"column {column!r} is already named by data.{key}")
         return value
 
 
-def _as_tuple(value: Any) -> tuple[str, ...]:
+def _named(value: Any) -> tuple[str, ...]:
+    """The columns that a key names."""
+    if isinstance(value, dict):
+        return tuple(column for columns in value.values() for column in columns)
     return value if isinstance(value, tuple) else (value,)
 
 
@@ -147,6 +151,11 @@ class Config:
     def feature_holders(self) -> list[str]:
         return self.contract.feature_holders
 
+    @property
+    def id_columns(self) -> dict[str, tuple[str, ...]]:
+        """The columns of each kind of id that this party has, in the contract's order of preference."""
+        return by_kind(self.party.data.id, self.contract.ids)
+
 
 def load(path: Path | str) -> Config:
     """Read party.toml at `path` and the run.toml that it names.
@@ -196,6 +205,7 @@ def _faults_of_role(private: dict[str, Any], shared: dict[str, Any]) -> Iterator
             yield from _faults_of_label_holder(data, link)
         else:
             yield from _faults_of_feature_holder(data, link, label_holder)
+    yield from faults_of_columns(data.get("id"), shared.get("ids"))
     if link.get("plaintext") is True:
         for key in ("listen", "hub"):
             if isinstance(link.get(key), str) and not _on_loopback(link[key]):

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from parties.certs import PARTY_NAME
 from parties.document import Section, dotted
+from parties.id_kinds import IdKinds
 from protos.rounds import RemoteProtocolError
 
 CANONICAL_AT_MOST = 64 << 10
@@ -18,6 +19,12 @@ CANONICAL_AT_MOST = 64 << 10
 
 STEP_AT_MOST = 1 << 26
 """Numbers that cross the cut in one message: 256 MiB, well below what the link lets wait unread."""
+
+PROTOCOL = re.compile(r"[a-z0-9][a-z0-9-]{0,63}|[A-Za-z_][\w.]{0,127}:[A-Za-z_]\w{0,127}", re.ASCII)
+"""The name of a PSI protocol: registered, or `module:Class`."""
+
+AUTO = "auto"
+"""As `psi.protocol`: of the protocols installed at all parties, the one that costs least."""
 
 
 def _party_name(name: str) -> str:
@@ -39,7 +46,7 @@ def _pin(key: str) -> str:
 
 
 def _protocol(name: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}|[A-Za-z_][\w.]{0,127}:[A-Za-z_]\w{0,127}", name):
+    if not PROTOCOL.fullmatch(name):
         raise ValueError("must be a name such as ecdh, or a class such as my_lab.fast_psi:FastPsi")
     return name
 
@@ -58,20 +65,20 @@ class Member(Section):
     """SHA-256 of its certificate's public key (SubjectPublicKeyInfo, DER), `sha256:<64 hex>`."""
 
 
-class Ids(Section):
-    """How the ids that the parties match are written; psi.ids has the rules of each type."""
-
-    type: Literal["string", "integer", "email", "phone"]
-
-
 class Psi(Section):
-    """Which private set intersection."""
+    """Which private set intersection, and which sets it is for."""
 
     protocol: Annotated[str, AfterValidator(_protocol)] = "ecdh"
+    allow_insecure: bool = False
+    """Allow a protocol that hides nothing from a party which guesses ids."""
     minimum: int = Field(default=100, ge=1)
     """Fewest common users to train on."""
     at_most: int = Field(default=1_000_000, ge=1, le=1 << 30, validate_default=True)
     """Most ids that a party may bring."""
+    largest_ratio: float | None = Field(default=None, ge=1, le=1e9)
+    """No party may bring more than so many times the ids of the smallest set."""
+    hide_sizes: bool = False
+    """Every party fills its set up to `at_most`, and no party learns another's true size."""
 
     @field_validator("at_most")
     @classmethod
@@ -79,6 +86,13 @@ class Psi(Section):
         if at_most < info.data.get("minimum", 1):
             raise ValueError("must be at least psi.minimum")
         return at_most
+
+    @field_validator("hide_sizes")
+    @classmethod
+    def _hidden_sizes_cannot_be_compared(cls, hide_sizes: bool, info: ValidationInfo) -> bool:
+        if hide_sizes and info.data.get("largest_ratio") is not None:
+            raise ValueError("nobody can check psi.largest_ratio of hidden sizes; remove one of them")
+        return hide_sizes
 
 
 class Model(Section):
@@ -126,7 +140,8 @@ class Contract(Section):
     """Public: row order and split."""
     parties: dict[PartyName, Member] = Field(min_length=2, max_length=16)
     label_holder: PartyName
-    ids: Ids
+    ids: IdKinds
+    """In order of preference: the first that all parties have is used."""
     psi: Psi = Psi()
     model: Model = Model()
     training: Training = Training()

@@ -5,7 +5,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -66,7 +66,7 @@ def check(
         return model.model_validate(tables, context=context)
     except ValidationError as error:
         faults += [
-            f"{file}: {dotted(_key(fault['loc']))}: {_reason(model, fault)}"
+            f"{file}: {dotted(_key(fault['loc'], tables))}: {_reason(model, fault, tables)}"
             for fault in error.errors(include_url=False)
         ]
         return None
@@ -82,14 +82,25 @@ def _quoted(part: str) -> str:
     return part if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", part) else ascii(part[:64])
 
 
-def _key(loc: Key) -> Key:
+def _key(loc: Key, tables: dict[str, Any]) -> Key:
+    """The place as the file writes it."""
+    here: Any = tables
+    key: list[str | int] = []
     # pydantic ends the place of a bad name of a table with this word
-    return loc[:-1] if loc and loc[-1] == "[key]" else loc
+    for part in loc[:-1] if loc and loc[-1] == "[key]" else loc:
+        if isinstance(part, int) and isinstance(here, dict):
+            continue  # one table, where several may stand
+        key.append(part)
+        if isinstance(here, list) and isinstance(part, int):
+            here = here[part]
+        else:
+            here = here.get(part) if isinstance(here, dict) else None
+    return tuple(key)
 
 
-def _reason(model: type[Section], fault: Any) -> str:
+def _reason(model: type[Section], fault: Any, tables: dict[str, Any]) -> str:
     if fault["type"] == "extra_forbidden":
-        return f"unknown key; {_nearest(model, fault['loc'])}"
+        return f"unknown key; {_nearest(model, fault['loc'], tables)}"
     if fault["type"] == "missing":
         return "missing; please add it"
     text = fault["msg"].removeprefix("Value error, ").replace("Input should be ", "must be ")
@@ -100,7 +111,7 @@ def _reason(model: type[Section], fault: Any) -> str:
     return text
 
 
-def _nearest(model: type[Section], loc: Key) -> str:
+def _nearest(model: type[Section], loc: Key, tables: dict[str, Any]) -> str:
     path = tuple(str(part) for part in loc)
     keys = list(_keys(model))
     beside = [key for key in keys if len(key) == len(path) and _same_table(key, path)]
@@ -108,7 +119,7 @@ def _nearest(model: type[Section], loc: Key) -> str:
     if path[-1] in elsewhere:
         return f"did you mean {dotted(elsewhere[path[-1]])}?"
     for word in difflib.get_close_matches(path[-1], [key[-1] for key in beside], n=1):
-        return f"did you mean {dotted((*path[:-1], word))}?"
+        return f"did you mean {dotted(_key((*loc[:-1], word), tables))}?"
     for word in difflib.get_close_matches(path[-1], list(elsewhere), n=1, cutoff=0.75):
         return f"did you mean {dotted(elsewhere[word])}?"
     return f"the keys here are {', '.join(sorted(key[-1] for key in beside))}"
@@ -119,14 +130,14 @@ def _same_table(key: tuple[str, ...], path: tuple[str, ...]) -> bool:
 
 
 def _keys(model: type[Section]) -> Iterator[tuple[str, ...]]:
-    """Every key that the model knows; `*` stands for a name that the user chooses."""
+    """Every key that the model knows; `*` stands for a name that the user chooses, or a place in a list."""
     for name, field in model.model_fields.items():
         yield (name,)
         kind: Any = field.annotation
-        named = get_args(kind)[1:] if getattr(kind, "__origin__", None) is dict else ()
-        for section in (kind, *named):
+        several = get_origin(kind) in (dict, tuple)
+        for section in get_args(kind) if several else (kind,):
             if isinstance(section, type) and issubclass(section, Section):
-                yield from ((name, *("*" for _ in named), *rest) for rest in _keys(section))
+                yield from ((name, *("*" for _ in range(several)), *rest) for rest in _keys(section))
 
 
 def _position(message: str) -> tuple[str, str]:

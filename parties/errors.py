@@ -17,6 +17,10 @@ class ConfigError(PartyError):
     """party.toml or run.toml is wrong. All faults found are listed, one a line; mend them and run again."""
 
 
+class NotInstalled(ConfigError):
+    """run.toml names a PSI protocol that is not installed here. In a run all parties are told."""
+
+
 class DataError(PartyError):
     """Your own table cannot be used as configured. The line names the file, and the column or line."""
 
@@ -26,7 +30,7 @@ class IdentityError(PartyError):
 
 
 class ContractError(PartyError):
-    """The parties hold different run.toml files. The first field that differs is named at every party."""
+    """The parties do not agree, or one lacks what run.toml asks for. Every party is told which and where."""
 
 
 class NetworkError(PartyError):
@@ -34,7 +38,7 @@ class NetworkError(PartyError):
 
 
 class AlignmentError(PartyError):
-    """Too few common users to train on. Check that all parties use the same id type and the right file."""
+    """A set that the contract does not allow, or too few common users. Check that all use the right file."""
 
 
 class StorageError(PartyError):
@@ -50,12 +54,12 @@ EXIT_CODES: list[tuple[type[BaseException], int, str]] = [
     (DataError, 3, "data"),
     (IdError, 3, "data"),
     (IdentityError, 4, "identity"),
-    (ContractError, 5, "contracts differ"),
+    (ContractError, 5, "contract"),
     (NetworkError, 6, "network"),
     (PeerTimeout, 7, "a peer was waited for in vain"),
     (PeerFailed, 8, "a peer failed"),
     (RemoteProtocolError, 9, "a peer broke the protocol"),
-    (AlignmentError, 10, "too few common users"),
+    (AlignmentError, 10, "alignment"),
     (StorageError, 11, "storage"),
     (TrainingError, 12, "training"),
     (DemoFailed, 13, "a party of the demo stopped"),

@@ -21,6 +21,7 @@ storage = "runs"                  # each run leaves a folder here
 [data]
 file = "$name.csv"                # CSV or Parquet, one row a user
 id = "email"                      # the column with the ids; [ids] in run.toml says of which type
+# id = { email = "e-mail", person = ["surname", "born"] }  # where run.toml has several kinds of id
 $label# numeric = ["age"]               # with neither of these two, every column takes part
 # categorical = ["city"]
 # exclude = ["name"]              # but these
@@ -59,11 +60,20 @@ key = "$paste"
 
 [ids]
 type = "email"                    # string | integer | email | phone
+# Or several kinds, the preferred one first: the first that all parties have is used.
+# [[ids]]
+# type = "email"
+# [[ids]]
+# name = "person"
+# types = ["string", "integer"]   # of several columns
 
 [psi]
-protocol = "ecdh"
+protocol = "ecdh"                 # `party psi list` says what each costs and tells; auto: the cheapest
 minimum = 100                     # fewer common users: no training
-at_most = 1000000                 # most ids that a party may bring
+at_most = 1000000                 # most ids that a party may bring: close to what you expect
+# largest_ratio = 100             # no set larger than so many times the smallest
+hide_sizes = false                # true: all sets are filled up to at_most, at that cost
+allow_insecure = false            # true: also protocols for measurements, which hide nothing
 
 [model]
 task = "binary"

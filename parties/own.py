@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from parties import certs
 from parties.config import Config
-from parties.errors import ConfigError, DataError, IdentityError
+from parties.contract import AUTO
+from parties.errors import ConfigError, DataError, IdentityError, NotInstalled
+from parties.id_kinds import digest_key
 from parties.limits import Limits
 
 if TYPE_CHECKING:
@@ -55,25 +57,29 @@ def own_identity(config: Config) -> certs.Identity:
 def own_protocols(config: Config) -> "dict[str, Psi]":
     """The PSI protocols by which this party can align under the contract, by name.
 
-    The one that run.toml names; with "auto" all that are installed and fit. Raises ConfigError where none is,
-    and NotInstalled where it is only this party, perhaps, that lacks it.
+    The one that run.toml names, or with "auto" all that are installed here and fit. Raises ConfigError where
+    none does; NotInstalled where that may be so at this party alone.
     """
     import psi
 
     name = config.contract.psi.protocol
     if name != AUTO:
         return {name: _fitting(config, name)}
-    fitting = {}
+    fitting, faults = {}, []
     for one in psi.installed():
-        with suppress(ConfigError):
-            protocol = _fitting(config, one)
-            if protocol.secure:
-                fitting[one] = protocol
-    return fitting
+        try:
+            fitting[one] = _fitting(config, one)
+        except ConfigError as fault:
+            faults.append(str(fault))
+    secure = {one: protocol for one, protocol in fitting.items() if protocol.secure}
+    if not secure:
+        raise ConfigError("\n".join(faults))
+    return secure
 
 
 def _fitting(config: Config, name: str) -> "Psi":
     import psi
+    from psi.buckets import LARGEST
 
     contract, where = config.contract, f"{config.party.contract}: psi"
     try:
@@ -90,7 +96,7 @@ def _fitting(config: Config, name: str) -> "Psi":
             f"{where}.protocol: {name} is for {protocol.parties.start} to {protocol.parties.stop - 1} "
             f"parties, and the contract has {len(contract.parties)}"
         )
-    unread, room = protocol.unread(contract.psi.at_most), Limits().inbox
+    unread, room = protocol.unread(min(contract.psi.at_most, LARGEST)), Limits().inbox
     if unread > room:
         raise ConfigError(
             f"{where}.at_most: a peer may then send {unread:,} bytes of {name} unasked, and {room:,} may "

@@ -18,11 +18,11 @@ import psi
 from parties.certs import Identity
 from parties.config import Config
 from parties.contract import Contract
-from parties.errors import AlignmentError, ContractError
+from parties.errors import AlignmentError, ContractError, NotInstalled
 from parties.features import Pipeline
 from parties.handshake import Meeting, handshake
 from parties.limits import Limits
-from parties.own import OwnData, own_data, own_identity, own_protocol
+from parties.own import OwnData, own_data, own_identity, own_protocols
 from parties.seal import sealed
 from parties.storage import own_secret, private_seed
 from parties.summary import Cost
@@ -38,20 +38,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Prepared:
-    """What one party brings: all of it checked, none of it shared yet."""
+    """What one party brings: all of it checked, none of it shared yet. protocols: as `own_protocols` says,
+    or none, which the handshake then tells all parties."""
 
     config: Config
     identity: Identity
     data: OwnData
-    protocol: psi.Psi
+    protocols: dict[str, psi.Psi]
     secret: bytes
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the run gave this party. alignment: row numbers of its table, the i-th is common user i."""
+    """What the run gave this party. kind: of the ids that were aligned. alignment: row numbers of its table,
+    the i-th is common user i."""
 
     meeting: Meeting
+    kind: str
     alignment: NDArray[np.int64]
     split: Split
     pipeline: Pipeline
@@ -62,13 +65,12 @@ class Outcome:
 
 def prepare(config: Config) -> Prepared:
     """Read and check this party's own files. Raises ConfigError, DataError, IdError, IdentityError."""
-    return Prepared(
-        config,
-        own_identity(config),
-        own_data(config),
-        own_protocol(config),
-        own_secret(config.party.storage),
-    )
+    identity, data = own_identity(config), own_data(config)
+    try:
+        protocols = own_protocols(config)
+    except NotInstalled:
+        protocols = {}
+    return Prepared(config, identity, data, protocols, own_secret(config.party.storage))
 
 
 def whole_run(
@@ -106,14 +108,15 @@ def _after_meeting(
     hub, feature_holders = contract.label_holder, contract.feature_holders
 
     setting = psi.Setting(me, (hub, *feature_holders), meeting.run, contract.psi.at_most, random)
-    digests = prepared.data.ids.digests
-    common, psi_cost = yield from _measured("psi", prepared.protocol.align(setting, digests), clock)
+    kind, ids = next(iter(prepared.data.ids.items()))
+    protocol = prepared.protocols[contract.psi.protocol]
+    common, psi_cost = yield from _measured("psi", protocol.align(setting, ids.digests), clock)
     if len(common) < contract.psi.minimum:
         raise AlignmentError(
             f"{len(common)} users in common, fewer than psi.minimum = {contract.psi.minimum}: does "
-            f"every party's file hold {contract.ids.type} ids of the same people, written the same way?"
+            f"every party's file hold {kind} ids of the same people, written the same way?"
         )
-    alignment = prepared.data.ids.rows[common]
+    alignment = ids.rows[common]
 
     plan = plan_of(contract)
     try:
@@ -133,7 +136,7 @@ def _after_meeting(
         targets = Split(*(labels[part] for part in split))
         leading = label_holder(plan, split, features, targets, feature_holders, seed)
         trained, training_cost = yield from _measured("training", leading, clock)
-    return Outcome(meeting, alignment, split, pipeline, trained, psi_cost, training_cost)
+    return Outcome(meeting, kind, alignment, split, pipeline, trained, psi_cost, training_cost)
 
 
 def _measured(phase: str, rounds: Rounds[T], clock: Callable[[], float]) -> Rounds[tuple[T, Cost]]:

@@ -30,7 +30,7 @@ def summarise(prepared: Prepared, outcome: Outcome, metrics: dict[str, dict[str,
         contract=contract.digest.hex(),
         party=prepared.config.name,
         role=prepared.config.role,
-        rows=len(prepared.data.ids.rows),
+        rows=len(prepared.data.ids[outcome.kind].rows),
         aligned=len(outcome.alignment),
         psi={"protocol": contract.psi.protocol, **outcome.psi_cost._asdict()},
         training={
@@ -50,8 +50,11 @@ def keep(prepared: Prepared, outcome: Outcome) -> Path:
     """Write what the run gave this party; returns the run's folder. Raises StorageError."""
     config, trained, meeting = prepared.config, outcome.trained, outcome.meeting
     folder = run_folder(config.party.storage, config.contract.name, meeting.run, config.name)
-    own_ids = prepared.data.table.ids.iloc[outcome.alignment].reset_index(drop=True)
-    aligned = pd.DataFrame({"row": outcome.alignment, "id": own_ids})
+    columns = config.id_columns[outcome.kind]
+    own_ids = prepared.data.table.ids[[*columns]].iloc[outcome.alignment].reset_index(drop=True)
+    names = ["id"] if len(columns) == 1 else [f"id_{place}" for place, _ in enumerate(columns, 1)]
+    aligned = own_ids.set_axis(names, axis="columns")
+    aligned.insert(0, "row", outcome.alignment)
     modules: dict[str, nn.Module] = {"bottom": trained.bottom}
     agreement = {
         "run": meeting.run.hex(),

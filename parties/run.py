@@ -34,7 +34,8 @@ def run_party(config: Config, on_progress: OnProgress, say: Callable[[str], None
     torch.set_num_threads(1)  # a sum in another order has other bits
     with locked(config.party.storage, config.name):
         prepared = prepare(config)
-        say(f"{config.contract.psi.protocol}: {prepared.protocol.leakage}")
+        for name, protocol in prepared.protocols.items():
+            say(f"{name}: {protocol.leakage}")
         with _link(config, prepared.identity, on_progress, say) as link:
             outcome = link.drive(whole_run(prepared), on_progress=on_progress)
         if isinstance(outcome, PartyError):

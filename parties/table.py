@@ -31,12 +31,12 @@ BOOLEANS: Final = {"true": 1.0, "1": 1.0, "false": 0.0, "0": 0.0}
 class Table:
     """One party's rows, in the file's order.
 
-    ids: as written (CSV: text; Parquet: its own type), null where empty. numeric: float64, NaN where missing.
-    categorical: text, null where empty. label: raw. warnings: one line for each column left out.
+    ids: the id columns as written (CSV: text; Parquet: its own type), null where empty. numeric: float64, NaN
+    where missing. categorical: text, null where empty. label: raw. warnings: one line a column left out.
     """
 
     file: Path
-    ids: "pd.Series[Any]"
+    ids: pd.DataFrame
     numeric: pd.DataFrame
     categorical: pd.DataFrame
     label: "pd.Series[Any] | None"
@@ -49,7 +49,7 @@ class Table:
 
 def read_table(
     file: Path,
-    id_column: str,
+    id_columns: Sequence[str],
     numeric: Sequence[str] = (),
     categorical: Sequence[str] = (),
     label: str | None = None,
@@ -57,19 +57,19 @@ def read_table(
 ) -> Table:
     """Read a .parquet, .pq, .csv or .csv.gz file. Raises DataError for whatever is wrong with it.
 
-    Named columns take part as they are named. Where none is named, all but the id, the label and the excluded
-    ones do: as numeric if every cell is a number, otherwise as categorical; free text, names and keys
-    (distinct values in more than half of the rows) are left out with a warning.
+    Named columns take part as they are named. Where none is named, all but ids, label and the excluded ones
+    do: as numeric if every cell is a number, otherwise as categorical; free text, names and keys (distinct
+    values in more than half of the rows) are left out with a warning.
     """
-    named = [id_column, *numeric, *categorical, *([label] if label else []), *exclude]
+    named = [*id_columns, *numeric, *categorical, *([label] if label else []), *exclude]
     inferred = not numeric and not categorical
     columns = read_columns(file, named, others=inferred)
-    ids = _cells(file, id_column, columns[id_column])
+    ids = pd.DataFrame({name: _cells(file, name, columns[name]) for name in id_columns})
     target = _cells(file, label, columns[label]) if label else None
     warnings: list[str] = []
     if inferred:
         numeric, categorical = [], []
-        for name in sorted(set(columns) - {id_column, label, *exclude}):
+        for name in sorted(set(columns) - {*id_columns, label, *exclude}):
             kind = _kind(columns[name])
             if kind == "numeric":
                 numeric.append(name)

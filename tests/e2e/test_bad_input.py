@@ -249,8 +249,9 @@ def test_dirty_ids_are_counted(party: Party, made: Any, name: str) -> None:
     absent = made.names.index(name)
     known = [number for number in range(made.people) if number % 7 != absent]
     assert found["rows"] == len(known) + 4
-    assert found["ids"] == {
-        "type": "email",
+    assert found["ids"]["email"] == {
+        "columns": ["email"],
+        "types": ["email"],
         "usable": len(known),
         "null": 1,
         "blank": 1,

@@ -1,8 +1,10 @@
 """`party check`: whatever can be tried is tried, and what will leave the machine is said."""
 
+import json
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,9 +13,9 @@ from parties.certs import Identity
 from parties.check import check, text
 from parties.config import Config, load
 from parties.contract import Contract
-from parties.errors import ConfigError, DataError, IdentityError, NetworkError
+from parties.errors import ConfigError, DataError, IdentityError, NetworkError, NotInstalled
 from parties.hub import Hub
-from parties.own import own_protocol
+from parties.own import own_protocols
 from psi.ids import IdError
 from psi.protocols import EcdhPsi
 
@@ -42,16 +44,21 @@ def port() -> int:
 
 @pytest.fixture
 def config_of(tmp_path: Path, certificates: Path, contract_of: Callable[..., Contract], port: int) -> Make:
-    """Write the folder of a party, and load it. changes: of run.toml; certificate: another party's."""
+    """Write the folder of a party, and load it.
 
-    def make(name: str, csv: str | None = None, certificate: str = "", **changes: object) -> Config:
+    changes: of run.toml; certificate: another party's; held: `data.id`.
+    """
+
+    def make(
+        name: str, csv: str | None = None, certificate: str = "", held: str = '"email"', **changes: object
+    ) -> Config:
         contract = contract_of(**changes)
         whose = certificate or name
         label, where = ('label = "converted"\n', "listen") if name == "platform" else ("", "hub")
         (tmp_path / "own.csv").write_text(CSV[name] if csv is None else csv)
         (tmp_path / "run.toml").write_text(toml(contract))
         (tmp_path / "party.toml").write_text(
-            f'party = "{name}"\n[data]\nfile = "own.csv"\nid = "email"\n{label}'
+            f'party = "{name}"\n[data]\nfile = "own.csv"\nid = {held}\n{label}'
             f'[tls]\nca = "{certificates}/ca.pem"\ncertificate = "{certificates}/{whose}.pem"\n'
             f'key = "{certificates}/{whose}.key"\n[link]\n{where} = "127.0.0.1:{port}"\n'
         )
@@ -61,14 +68,15 @@ def config_of(tmp_path: Path, certificates: Path, contract_of: Callable[..., Con
 
 
 def toml(contract: Contract) -> str:
-    sections = contract.model_dump(mode="json")
-    members = sections.pop("parties")
-    tables = {f"parties.{name}": member for name, member in members.items()}
-    tables |= {key: value for key, value in sections.items() if isinstance(value, dict)}
-    lines = [f"{key} = {value!r}" for key, value in sections.items() if key not in tables]
-    for name, table in tables.items():
-        lines += [f"[{name}]", *(f"{key} = {value!r}" for key, value in table.items())]
-    return "\n".join(lines)
+    return "\n".join(f"{key} = {written(value)}" for key, value in contract.model_dump(mode="json").items())
+
+
+def written(value: Any) -> str:
+    """In TOML, which has no null."""
+    if isinstance(value, dict):
+        held = (f"{key} = {written(part)}" for key, part in value.items() if part not in (None, []))
+        return f"{{ {', '.join(held)} }}"
+    return f"[{', '.join(map(written, value))}]" if isinstance(value, list) else json.dumps(value)
 
 
 @pytest.fixture
@@ -85,7 +93,8 @@ def test_label_holder(config_of: Make, port: int) -> None:
     assert found.role == "label holder"
     assert found.link == {"listen": f"127.0.0.1:{port}", "free": True}
     assert found.data["rows"] == 4
-    assert found.data["ids"] == {"type": "email", "usable": 2, "null": 1, "blank": 0, "duplicate": 1}
+    counts = {"usable": 2, "null": 1, "blank": 0, "duplicate": 1}
+    assert found.data["ids"] == {"email": {"columns": ["email"], "types": ["email"], **counts}}
     assert found.data["numeric"] == ["age"]
     assert found.data["categorical"] == ["city"]
     assert found.data["warnings"] == ["fewer usable ids than psi.minimum = 100: no training"]
@@ -120,7 +129,7 @@ def test_port_taken(config_of: Make) -> None:
 def test_all_faults_are_found(config_of: Make) -> None:
     config = config_of("logistics", csv="", certificate="advertiser", psi={"protocol": "best-of-all"})
     found = check(config)
-    assert [type(fault) for fault in found.faults] == [IdentityError, DataError, ConfigError]
+    assert [type(fault) for fault in found.faults] == [IdentityError, DataError, NotInstalled]
     assert "names advertiser" in str(found.faults[0])
     assert "run.toml: psi.protocol: no PSI protocol 'best-of-all'; installed are" in str(found.faults[2])
     assert found.as_json()["error"] == found.as_json()["faults"][0]
@@ -140,7 +149,50 @@ def test_a_certificate_that_run_toml_does_not_pin(config_of: Make) -> None:
 def test_more_ids_than_agreed(config_of: Make) -> None:
     found = check(config_of("platform", psi={"minimum": 1, "at_most": 1}))
     assert [type(fault) for fault in found.faults] == [DataError]
-    assert "2 usable ids, and the contract allows psi.at_most = 1" in str(found.faults[0])
+    assert "2 usable email ids, and the contract allows psi.at_most = 1" in str(found.faults[0])
+
+
+def test_each_kind_of_id_is_counted(config_of: Make) -> None:
+    csv = "email,name,born,x\nann@x.org,Ann,1990,1\n,Ann,1990,2\nben@x.org,Ben,,3\n"
+    kinds = [{"type": "phone"}, {"name": "person", "types": ["string", "integer"]}, {"type": "email"}]
+    held = '{ email = "email", person = ["name", "born"] }'
+    found = check(config_of("logistics", csv, held=held, ids=kinds))
+    assert [(kind, ids["usable"], ids["null"]) for kind, ids in found.data["ids"].items()] == [
+        ("person", 1, 1),
+        ("email", 2, 1),
+    ]
+    assert found.data["ids"]["person"]["duplicate"] == 1
+    assert found.data["numeric"] == ["x"]
+    assert "id person: name, born (string, integer): 1 usable" in " ".join(text(found).split())
+
+
+def test_an_insecure_protocol_must_be_allowed(config_of: Make) -> None:
+    found = check(config_of("platform", psi={"protocol": "insecure-hash"}))
+    assert [type(fault) for fault in found.faults] == [ConfigError]
+    assert "run.toml: psi.allow_insecure: insecure-hash hides nothing" in str(found.faults[0])
+    allowed = {"protocol": "insecure-hash", "allow_insecure": True}
+    assert check(config_of("platform", psi=allowed)).faults == []
+
+
+def test_auto_is_among_the_secure_ones_that_take_so_many_parties(config_of: Make) -> None:
+    config = config_of("platform", psi={"protocol": "auto", "allow_insecure": True})
+    for name, protocol in own_protocols(config).items():
+        assert protocol.secure
+        assert 3 in protocol.parties, name
+    assert {"ecdh", "rr22"} <= own_protocols(config).keys()
+    assert {"dh", "insecure-hash"}.isdisjoint(own_protocols(config))
+    assert "of these" in text(check(config))
+
+
+def test_what_hidden_sizes_cost_is_told(config_of: Make) -> None:
+    found = check(config_of("platform", psi={"at_most": 1 << 20}))
+    ecdh = found.psi["protocols"]["ecdh"]
+    assert ecdh["bytes"] < 10_000
+    assert 100 << 20 < ecdh["bytes_hidden"] < 200 << 20
+    assert "if all sets are filled up to psi.at_most" in " ".join(text(found).split())
+    assert any("how many ids you bring" in line for line in found.leaves)
+    hidden = check(config_of("platform", psi={"hide_sizes": True}))
+    assert any("psi.at_most, in place of how many ids you bring" in line for line in hidden.leaves)
 
 
 def test_ids_of_another_type(config_of: Make) -> None:
@@ -170,4 +222,4 @@ def test_the_text_shows_every_column_and_no_cell(config_of: Make) -> None:
 def test_a_protocol_that_says_more_than_can_wait(config_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psi, "load", lambda name: Talkative())
     with pytest.raises(ConfigError, match=r"psi\.at_most"):
-        own_protocol(config_of("platform"))
+        own_protocols(config_of("platform"))

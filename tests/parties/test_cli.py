@@ -240,6 +240,7 @@ def test_every_key_is_documented_with_its_default() -> None:
     from parties.config import PartyConfig
     from parties.contract import Contract
     from parties.document import Section
+    from parties.id_kinds import IdKind
 
     text = (ROOT / "docs" / "configuration.md").read_text()
     rows = dict(re.findall(r"^\| (`[^|]+`) \| ([^|]+) \|", text, re.MULTILINE))
@@ -250,6 +251,9 @@ def test_every_key_is_documented_with_its_default() -> None:
         for name, field in section.model_fields.items():
             if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
                 found |= keys(field.annotation, f"{name}.")
+            elif name == "ids":
+                assert "[ids]` or `[[ids]]" in defaults
+                assert {f"ids.{key}" for key in IdKind.model_fields} <= defaults.keys()
             elif name == "parties":
                 found |= {"[parties.NAME]": "required", "parties.NAME.key": "required"}
             elif field.is_required():
@@ -260,8 +264,7 @@ def test_every_key_is_documented_with_its_default() -> None:
 
     documented = {"contract": '"run.toml"', "storage": '"runs"'}  # load() fills these in
     for name, default in (keys(Contract) | keys(PartyConfig) | documented).items():
-        if default == "null":  # depends on the party's role
-            assert "required" in defaults[name]
-            assert "refused" in defaults[name]
+        if default == "null":  # none at all, or it depends on the party's role
+            assert defaults[name] == "none" or ("required" in defaults[name] and "refused" in defaults[name])
         elif defaults[name] != default:
             assert float(defaults[name]) == float(default), name

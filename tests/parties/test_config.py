@@ -125,7 +125,34 @@ BAD_PARTY = {
     ),
     "wrong type": (
         ('id = "email"', "id = 3"),
-        ["party.toml: data.id: must be a string, not 3"],
+        [
+            "party.toml: data.id: must be a column, or a table of columns by kind of id: "
+            '{ email = "e-mail" }, not 3'
+        ],
+    ),
+    "no kind of id": (
+        ('id = "email"', "id = {}"),
+        ['party.toml: data.id: must be a column, or a table of columns by kind of id: { email = "e-mail" }'],
+    ),
+    "kind of id without column": (
+        ('id = "email"', "id.email = []"),
+        ["party.toml: data.id: email must be a column, or a list of columns for a composite id"],
+    ),
+    "id column twice": (
+        ('id = "email"', 'id.email = ["email", "email"]'),
+        ["party.toml: data.id: email names a column twice"],
+    ),
+    "unknown kind of id": (
+        ('id = "email"', 'id = { email = "email", phone = "tel" }'),
+        ["party.toml: data.id.phone: run.toml has no such kind of id; it has email"],
+    ),
+    "two columns for one": (
+        ('id = "email"', 'id.email = ["email", "tel"]'),
+        ["party.toml: data.id.email: one column, run.toml says (email)"],
+    ),
+    "id as a feature": (
+        ('id = "email"', 'id.email = "mail"\nnumeric = ["mail"]'),
+        ["party.toml: data.numeric: column 'mail' is already named by data.id"],
     ),
     "choice": (
         ('id = "email"', 'id = "email"\nnulls = "keep"'),
@@ -209,6 +236,50 @@ def test_bad_party(folder: Path, change: tuple[str, str], lines: list[str]) -> N
     assert old in LABEL_HOLDER
     found = faults(folder, party=LABEL_HOLDER.replace(old, new))
     assert found[: len(lines)] == lines
+
+
+KINDS = RUN.replace(
+    '[ids]\ntype = "email"',
+    '[[ids]]\ntype = "email"\n[[ids]]\nname = "person"\ntypes = ["string", "integer"]\n'
+    '[[ids]]\ntype = "phone"',
+)
+
+
+def test_columns_of_each_kind_in_the_order_of_the_contract(folder: Path) -> None:
+    (folder / "run.toml").write_text(KINDS)
+    held = 'id = { phone = "tel", person = ["name", "born"] }'
+    (folder / "party.toml").write_text(LABEL_HOLDER.replace('id = "email"', held))
+    columns = load(folder / "party.toml").id_columns
+    assert [*columns.items()] == [("person", ("name", "born")), ("phone", ("tel",))]
+
+
+def test_one_column_of_the_only_kind(folder: Path) -> None:
+    assert load(folder / "party.toml").id_columns == {"email": ("email",)}
+
+
+@pytest.mark.parametrize(
+    ("held", "says"),
+    [
+        ('"email"', "data.id: run.toml has several kinds of id; say which it is: { email = ... }"),
+        (
+            '{ person = "name" }',
+            "data.id.person: run.toml makes person of 2 columns (string, integer); list them: "
+            "{ person = [...] }",
+        ),
+        ('{ fax = "fax" }', "data.id.fax: run.toml has no such kind of id; it has email, person, phone"),
+    ],
+)
+def test_columns_that_are_not_those_of_the_kinds(folder: Path, held: str, says: str) -> None:
+    party = LABEL_HOLDER.replace('id = "email"', f"id = {held}").replace("key =", "kee =")
+    assert faults(folder, party, KINDS)[-1] == f"party.toml: {says}"  # beside the faults of each file alone
+
+
+def test_a_column_alone_for_a_composite_id(folder: Path) -> None:
+    run = RUN.replace('type = "email"', 'name = "person"\ntypes = ["string", "integer"]')
+    assert faults(folder, run=run) == [
+        "party.toml: data.id: run.toml makes person of 2 columns (string, integer); list them: "
+        "{ person = [...] }"
+    ]
 
 
 def test_a_label_at_a_feature_holder(folder: Path) -> None:

@@ -48,9 +48,9 @@ def test_canonical_order_of_parties() -> None:
 
 
 def test_digest_of_a_known_contract() -> None:
-    """A change here means that parties of two releases no longer agree: raise `version` with it."""
+    """A change here means that parties of two releases no longer agree: raise WIRE_VERSION with it."""
     digest = made().digest.hex()
-    assert digest == "66dcf67c269351bfb7a7e9796a63986344cea759c532e9466fb888608383042e"
+    assert digest == "9c9ca5696b6d7ff75ab938f7449c9a83b316c7729cb055190bb9c1db8ae95829"
 
 
 def test_canonical_form_is_ascii_json_with_every_default() -> None:
@@ -66,6 +66,8 @@ def test_canonical_form_is_ascii_json_with_every_default() -> None:
 def test_digest_does_not_depend_on_how_the_file_is_written(data: st.DataObject) -> None:
     """Order of keys and tables, blanks, comments, defaults spelled out, 1 for 1.0: all the same contract."""
     content = json.loads(made(training={"learning_rate": 1.0}).canonical)
+    content["ids"] = content["ids"][0] | {"type": "email"}  # one table, as `type` alone would be
+    del content["ids"]["types"], content["psi"]["largest_ratio"]  # TOML has no null
     for section in ("psi", "model", "evaluation"):
         if data.draw(st.booleans()):
             del content[section]
@@ -97,6 +99,16 @@ def test_every_field_counts() -> None:
         {"seed": 8},
         {"parties": TABLES["parties"] | {"bank": {"key": f"sha256:{'d' * 64}"}}},
         {"ids": {"type": "string"}},
+        {"ids": {"type": "email", "name": "mail"}},
+        {"ids": [{"type": "email"}, {"type": "phone"}]},
+        {"ids": [{"type": "phone"}, {"type": "email"}]},
+        {"ids": {"types": ["email", "phone"]}},
+        {"ids": {"types": ["phone", "email"]}},
+        {"psi": {"protocol": "auto"}},
+        {"psi": {"allow_insecure": True}},
+        {"psi": {"at_most": 999}},
+        {"psi": {"largest_ratio": 9}},
+        {"psi": {"hide_sizes": True}},
         {"psi": {"protocol": "my_lab.fast_psi:FastPsi"}},
         {"psi": {"minimum": 99}},
         {"model": {"dropout": 0.3}},
@@ -123,6 +135,12 @@ def test_every_field_counts() -> None:
             "psi.protocol: must be a name such as ecdh, or a class such as my_lab.fast_psi:FastPsi, "
             "not 'os:system; rm'",
         ),
+        (
+            {"psi": {"largest_ratio": 10, "hide_sizes": True}},
+            "psi.hide_sizes: nobody can check psi.largest_ratio of hidden sizes; remove one of them",
+        ),
+        ({"psi": {"largest_ratio": 0.5}}, "psi.largest_ratio: must be greater than or equal to 1, not 0.5"),
+        ({"psi": {"hide_sizes": 1}}, "psi.hide_sizes: must be true or false, not 1"),
         ({"model": {"task": "ranking"}}, "model.task: must be 'binary', not 'ranking'"),
         ({"model": {"cut": 0}}, "model.cut: must be greater than or equal to 1, not 0"),
         ({"model": {"top_hidden": [8, 0]}}, "model.top_hidden[1]: must be greater than or equal to 1, not 0"),
@@ -200,8 +218,63 @@ def test_defaults_are_those_of_the_plan() -> None:
 def test_id_types_are_those_of_psi() -> None:
     from psi.ids import ID_TYPES
 
-    assert [made(ids={"type": name}).ids.type for name in ID_TYPES] == [*ID_TYPES]
+    assert [made(ids={"type": name}).ids[0].columns for name in ID_TYPES] == [(name,) for name in ID_TYPES]
     assert all(f"'{name}'" in faults(ids={"type": "?"})[0] for name in ID_TYPES)
+
+
+def test_kinds_of_id_have_names() -> None:
+    """One table, or several in order of preference; without a name, a kind has that of its types."""
+    assert [kind.name for kind in made(ids={"type": "phone"}).ids] == ["phone"]
+    kinds = made(
+        ids=[{"types": ["string", "integer"]}, {"type": "email"}, {"name": "e2", "type": "email"}]
+    ).ids
+    assert [(kind.name, kind.columns) for kind in kinds] == [
+        ("string-integer", ("string", "integer")),
+        ("email", ("email",)),
+        ("e2", ("email",)),
+    ]
+    assert made(ids=[{"type": "email"}]).digest == made(ids={"name": "email", "type": "email"}).digest
+
+
+@pytest.mark.parametrize(
+    ("ids", "line"),
+    [
+        ({}, 'ids.type: missing; give type = "email" for one column, or types for a composite id'),
+        ([], "ids: needs 1 to 8 kinds of id"),
+        ([{"type": "email", "name": str(i)} for i in range(9)], "ids: needs 1 to 8 kinds of id"),
+        (3, "ids: must be a list, not 3"),
+        ([3], "ids[0]: must be a table, not 3"),
+        ([{"type": "email"}] * 2, "ids: two kinds of id have the name 'email'; give each a name of its own"),
+        (
+            {"type": "email", "types": ["email", "phone"]},
+            "ids.type: stands beside types; keep type for one column, types for several",
+        ),
+        (
+            {"types": ["email"]},
+            "ids.types: a composite id has 2 to 8 types, one a column; for one column give type",
+        ),
+        (
+            [{"type": "email"}, {"types": ["string"] * 9}],
+            "ids[1].types: a composite id has 2 to 8 types, one a column; for one column give type",
+        ),
+        (
+            [{"types": ["email", "fax"]}],
+            "ids[0].types[1]: must be 'string', 'integer', 'email' or 'phone', not 'fax'",
+        ),
+        (
+            {"type": "email", "name": "a b"},
+            "ids.name: the name of a kind of id is 1 to 64 of A-Z, a-z, 0-9, '_' and '-'",
+        ),
+        (
+            [{"type": "email"}, {"type": "phone", "nmae": "x"}],
+            "ids[1].nmae: unknown key; did you mean ids[1].name?",
+        ),
+        ({"type": "email", "nmae": "x"}, "ids.nmae: unknown key; did you mean ids.name?"),
+    ],
+    ids=str,
+)
+def test_bad_kinds_of_id(ids: Any, line: str) -> None:
+    assert faults(ids=ids) == [line]
 
 
 def test_reading_a_contract_needs_no_torch() -> None:

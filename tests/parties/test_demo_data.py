@@ -35,7 +35,10 @@ def normalised(column: "pd.Series[str]") -> tuple[Ids, list[str | None]]:
 
 
 def ids_of(made: DemoData) -> dict[str, tuple[Ids, list[str | None]]]:
-    return {party.name: normalised(read_table(party.file, party.id_column).ids) for party in made.parties}
+    return {
+        party.name: normalised(read_table(party.file, [party.id_column]).ids["email"])
+        for party in made.parties
+    }
 
 
 def truth_of(made: DemoData) -> pd.DataFrame:
@@ -60,14 +63,14 @@ def test_membership_ids_and_rates(made: DemoData) -> None:
 
 
 def test_each_party_spells_an_id_in_its_own_way(made: DemoData) -> None:
-    raw = {party.name: set(read_table(party.file, "email").ids.dropna()) for party in made.parties}
+    raw = {party.name: set(read_table(party.file, ["email"]).ids["email"].dropna()) for party in made.parties}
     for one, other in ((0, 1), (0, 2), (1, 2)):
         shared = raw[PARTIES[one]] & raw[PARTIES[other]]
         assert len(shared) < 0.5 * len(truth_of(made)), "equality of raw text must not do"
 
 
 def test_columns_are_as_a_company_has_them(made: DemoData) -> None:
-    tables = {party.name: read_table(party.file, "email", label=party.label) for party in made.parties}
+    tables = {party.name: read_table(party.file, ["email"], label=party.label) for party in made.parties}
     for party in made.parties:
         found = tables[party.name]
         assert list(found.numeric) == sorted(party.numeric), "kinds are inferred as the generator means them"
@@ -95,9 +98,9 @@ def test_any_party_can_hold_the_label(tmp_path: Path, holder: str) -> None:
         columns = pd.read_csv(party.file, nrows=1).columns
         assert (LABEL in columns) == (party.name == holder) == (party.label is not None)
     mine = next(party for party in made.parties if party.name == holder)
-    table = read_table(mine.file, "email", mine.numeric, mine.categorical, mine.label)
+    table = read_table(mine.file, ["email"], mine.numeric, mine.categorical, mine.label)
     assert table.label is not None
-    ids, texts = normalised(table.ids)
+    ids, texts = normalised(table.ids["email"])
     values = pd.Series(label_values(table.label, mine.positive or ())[ids.rows], index=texts)
     truth = truth_of(made)
     assert (values[truth["id"]].to_numpy() == truth["label"].to_numpy()).all()
@@ -232,5 +235,5 @@ def test_the_real_sets(tmp_path: Path, name: str, aligned: int) -> None:
     made = split_real(REAL / name, tmp_path, seed=7)
     assert abs(json.loads(made.truth.read_text())["aligned"] - aligned) < 100
     for party in made.parties:
-        table = read_table(party.file, "email", party.numeric, party.categorical, party.label)
+        table = read_table(party.file, ["email"], party.numeric, party.categorical, party.label)
         assert party.label is None or label_values(table.label, party.positive or ()).mean() > 0.1

@@ -30,10 +30,10 @@ def said(fault: pytest.ExceptionInfo[DataError]) -> str:
 
 
 def test_ids_are_text_exactly_as_written(tmp_path: Path) -> None:
-    table = read_table(put(tmp_path, "id,a\n001,1\n1.0,2\n NA ,3\nNaN,4\n1e5,5\n,6\n  ,7\n"), "id", ["a"])
-    assert table.ids[:5].tolist() == ["001", "1.0", " NA ", "NaN", "1e5"]
-    assert table.ids.isna().tolist() == [False] * 5 + [True, False]
-    assert table.ids[6] == "  "
+    table = read_table(put(tmp_path, "id,a\n001,1\n1.0,2\n NA ,3\nNaN,4\n1e5,5\n,6\n  ,7\n"), ["id"], ["a"])
+    assert table.ids["id"][:5].tolist() == ["001", "1.0", " NA ", "NaN", "1e5"]
+    assert table.ids["id"].isna().tolist() == [False] * 5 + [True, False]
+    assert table.ids["id"][6] == "  "
     assert table.rows == 7
 
 
@@ -41,8 +41,8 @@ def test_parquet_ids_keep_their_type(tmp_path: Path) -> None:
     file = tmp_path / "t.parquet"
     large = 2**60 + 1
     pd.DataFrame({"id": pd.array([1, None, large], "Int64"), "a": [1.0, 2.0, None]}).to_parquet(file)
-    table = read_table(file, "id")
-    assert table.ids.tolist() == [1, None, large]
+    table = read_table(file, ["id"])
+    assert table.ids["id"].tolist() == [1, None, large]
     np.testing.assert_array_equal(table.numeric["a"], [1, 2, np.nan])
 
 
@@ -52,7 +52,7 @@ def test_kinds_are_inferred(tmp_path: Path) -> None:
         for i in range(12)
     ]
     file = put(tmp_path, "id,amount,gaps,country,postcode,flag,comment,empty,y,skip\n" + "\n".join(rows))
-    table = read_table(file, "id", label="y", exclude=["skip"])
+    table = read_table(file, ["id"], label="y", exclude=["skip"])
     assert list(table.numeric) == ["amount", "gaps"]
     assert list(table.categorical) == ["country", "flag", "postcode"]
     assert table.numeric["gaps"].isna().sum() == 8
@@ -63,7 +63,7 @@ def test_kinds_are_inferred(tmp_path: Path) -> None:
 
 
 def test_named_kinds_are_obeyed(tmp_path: Path) -> None:
-    table = read_table(put(tmp_path, "id,a,b,c\nu,1,2,3\nv,,,\n"), "id", ["b"], ["a"])
+    table = read_table(put(tmp_path, "id,a,b,c\nu,1,2,3\nv,,,\n"), ["id"], ["b"], ["a"])
     assert list(table.numeric) == ["b"]
     assert list(table.categorical) == ["a"]
     assert table.categorical["a"].isna().tolist() == [False, True]
@@ -82,16 +82,16 @@ def test_parquet_types(tmp_path: Path) -> None:
         }
     )
     frame.to_parquet(file)
-    table = read_table(file, "id")
+    table = read_table(file, ["id"])
     assert list(table.categorical) == ["flag", "level"]
     assert table.categorical["flag"].tolist()[:2] == ["true", "false"]
     assert len(table.warnings) == 2
-    np.testing.assert_array_equal(read_table(file, "id", ["flag"]).numeric["flag"], [1, 0, np.nan, 1])
+    np.testing.assert_array_equal(read_table(file, ["id"], ["flag"]).numeric["flag"], [1, 0, np.nan, 1])
     for column in ("when", "parts", "level"):
         with pytest.raises(DataError, match=column):
-            read_table(file, "id", [column])
+            read_table(file, ["id"], [column])
     with pytest.raises(DataError, match="parts"):
-        read_table(file, "id", [], ["parts"])
+        read_table(file, ["id"], [], ["parts"])
 
 
 def _parquet(folder: Path, column: pa.Array) -> Path:
@@ -104,7 +104,7 @@ def _parquet(folder: Path, column: pa.Array) -> Path:
 def test_integers_that_no_float_holds_exactly_are_rounded(tmp_path: Path, kind: pa.DataType) -> None:
     file = _parquet(tmp_path, pa.array([2**53 + 1, 2**62, 5, None], kind))
     for numeric in ([], ["c"]):
-        cells = read_table(file, "id", numeric).numeric["c"]
+        cells = read_table(file, ["id"], numeric).numeric["c"]
         np.testing.assert_array_equal(cells, [2.0**53, 2.0**62, 5, np.nan])
 
 
@@ -124,12 +124,12 @@ STRANGE = {
 def test_a_strange_parquet_column_is_used_or_named(tmp_path: Path, column: pa.Array) -> None:
     file = _parquet(tmp_path, column)
     with pytest.raises(DataError, match="'c'"):
-        read_table(file, "id", ["c"])
+        read_table(file, ["id"], ["c"])
     for attempt in (
-        lambda: read_table(file, "id", [], ["c"]),
-        lambda: read_table(file, "id"),
-        lambda: label_values(read_table(file, "id", ["x"], label="c").label),
-        lambda: normalise([[read_table(file, "c", ["x"]).ids]], ["c"], ["string"], b""),
+        lambda: read_table(file, ["id"], [], ["c"]),
+        lambda: read_table(file, ["id"]),
+        lambda: label_values(read_table(file, ["id"], ["x"], label="c").label),
+        lambda: normalise([[read_table(file, ["c"], ["x"]).ids["c"]]], ["c"], ["string"], b""),
     ):
         try:
             attempt()
@@ -161,7 +161,7 @@ def test_a_strange_parquet_column_is_used_or_named(tmp_path: Path, column: pa.Ar
 def test_a_broken_file_is_named_with_its_line(tmp_path: Path, content: str | bytes, wanted: str) -> None:
     file = put(tmp_path, content)
     with pytest.raises(DataError) as fault:
-        read_table(file, "id")
+        read_table(file, ["id"])
     assert said(fault).startswith(f"{file}: ")
     assert wanted in said(fault)
 
@@ -181,7 +181,7 @@ def test_a_broken_file_is_named_with_its_line(tmp_path: Path, content: str | byt
 def test_columns_named_in_the_config(tmp_path: Path, columns: dict[str, object], wanted: str) -> None:
     file = put(tmp_path, "id,amount,b\nu,1,1\nv,2,secret\nw,-inf,\n")
     with pytest.raises(DataError) as fault:
-        read_table(file, "id", **columns)  # type: ignore[arg-type]
+        read_table(file, ["id"], **columns)  # type: ignore[arg-type]
     assert wanted in said(fault)
     assert "secret" not in said(fault)
 
@@ -197,15 +197,15 @@ def test_columns_named_in_the_config(tmp_path: Path, columns: dict[str, object],
 )
 def test_a_file_that_is_not_what_its_name_says(tmp_path: Path, name: str, content: bytes) -> None:
     with pytest.raises(DataError, match=r"not a whole|not UTF-8|cells where"):
-        read_table(put(tmp_path, content, name), "id")
+        read_table(put(tmp_path, content, name), ["id"])
 
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     for name in ("absent.csv", "absent.parquet"):
         with pytest.raises(DataError, match="no such file"):
-            read_table(tmp_path / name, "id")
+            read_table(tmp_path / name, ["id"])
     with pytest.raises(DataError, match="cannot be read"):
-        read_table(tmp_path, "id")
+        read_table(tmp_path, ["id"])
 
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
@@ -226,8 +226,8 @@ def test_what_was_written_is_read(
     with plain.open("w", encoding="utf-8-sig" if mark else "utf-8", newline="") as out:
         csv.writer(out, quoting=csv.QUOTE_ALL).writerows([("id", "a"), *rows])
     file = put(folder, gzip.compress(plain.read_bytes()), "t.csv.gz") if packed else plain
-    table = read_table(file, "id", [], ["a"])
-    assert [cell if isinstance(cell, str) else "" for cell in table.ids] == [row[0] for row in rows]
+    table = read_table(file, ["id"], [], ["a"])
+    assert [cell if isinstance(cell, str) else "" for cell in table.ids["id"]] == [row[0] for row in rows]
     assert table.categorical["a"].tolist() == [row[1] for row in rows]
 
 
@@ -238,7 +238,7 @@ def test_garbage_is_read_or_a_data_error(
 ) -> None:
     prefix = b"" if name != "t.csv" else b"id,a\n"
     try:
-        table = read_table(put(tmp_path_factory.mktemp("t"), prefix + content, name), "id", [], ["a"])
+        table = read_table(put(tmp_path_factory.mktemp("t"), prefix + content, name), ["id"], [], ["a"])
     except DataError as fault:
         assert "\n" not in str(fault)  # noqa: PT017
     else:

@@ -24,6 +24,7 @@ import psi
 from benchmarks.loopback import Job, measure
 from protos.memory import together
 from protos.rounds import Rounds
+from psi import buckets
 
 WARM_UP = 1 << 10
 """Ids that each process aligns before the clocks start."""
@@ -51,7 +52,7 @@ def align(
 
 def _aligning(protocol: str, me: int, names: tuple[str, ...], ids: int) -> Rounds[NDArray[np.int64]]:
     setting = psi.Setting(names[me], names, b"benchmark".ljust(32), at_most=ids)
-    return psi.load(protocol).align(setting, digests(ids, me))
+    return buckets.align(psi.load(protocol), setting, digests(ids, me), buckets.count(ids))
 
 
 def exact(alignments: list[NDArray[np.int64]], ids: int) -> bool:

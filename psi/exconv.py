@@ -1,4 +1,4 @@
-"""The expand-convolute code of Raghuraman, Rindal and Tanguy 2023 (eprint 2023/882) over GF(2^128), dual form.
+"""The expand-convolute code of Raghuraman, Rindal, Tanguy 2023 (eprint 2023/882), dual form, over GF(2^128).
 
 G = (I | B A): systematic; B expands with 21 ones a row, of which 11 fall one into each of 11 regions and 10
 anywhere; A convolves twice, each time adding to an element a random half of the 24 before it, and the 25th
@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from psi import gf128, kdf
+from psi import cores, gf128, kdf
 from psi.compiled import compiled
 
 REGIONS: Final = 11
@@ -33,7 +33,7 @@ SPAN: Final = 16
 """log2 of the rows, and of the elements read, of a cell of the sorted free ones: both halves of 32 bits."""
 
 PASS: Final = 1 << 19
-"""Rows whose free ones are sorted at a time: 23 MiB."""
+"""Rows that one thread expands at a time, sorting their free ones: 23 MiB."""
 
 Words = NDArray[np.uint64]
 Rows = NDArray[np.int64]
@@ -46,34 +46,32 @@ def encode(vector: Words, size: int) -> Words:
     """G times `vector` [n, 2], [size, 2]: the vector is used up, the result is a view of its beginning."""
     result, parity = vector[:size], vector[size:]
     constant = gf128.table(np.array([CONSTANT, 0], np.uint64))
-    for convolution in (b"1", b"2"):
-        ones = kdf.stream(kdf.key(SEED, "convolution", convolution), (len(parity) + 1) // 2)
+    for convolution in (1, 2):
+        ones = _random(b"convolution %d" % convolution, 0, (len(parity) + 1) // 2)
         _convolve(parity, ones.view("<u4"), constant)
-    _expand(result, parity)
+    cores.spread(lambda start: _expand(result[start : start + PASS], start, parity), range(0, size, PASS))
     return result
 
 
-def _expand(result: Words, parity: Words) -> None:
+def _expand(rows: Words, first: int, parity: Words) -> None:
+    """Add B times `parity` to these rows of the result, the first of which is row `first`."""
     region = len(parity) // REGIONS
     for i in range(REGIONS):
-        for start in range(0, len(result), CHUNK):
-            rows = result[start : start + CHUNK]
-            _add_region(rows, parity[i * region : (i + 1) * region], _random("region", i, start, len(rows)))
-    blocks = (len(parity) - 1 >> SPAN) + 1
-    cells = np.empty((PASS >> SPAN, blocks, (FREE << SPAN) // blocks * 9 // 8), np.uint32)
-    filled = np.empty((PASS >> SPAN, blocks), np.uint64)
-    for first in range(0, len(result), PASS):
-        rows = result[first : first + PASS]
-        chunks = range(0, len(rows), 1 << SPAN)
-        for chunk, start in enumerate(chunks):
-            some = rows[start : start + (1 << SPAN)]
-            _sort(_random("free", first, start, FREE * len(some)), parity, some, cells[chunk], filled[chunk])
-        _add_cells(rows, parity, cells[: len(chunks)], filled)
+        source = parity[i * region : (i + 1) * region]
+        for start in range(0, len(rows), CHUNK):
+            some = rows[start : start + CHUNK]
+            _add_region(some, source, _random(b"region %d" % i, first + start, len(some)))
+    blocks, chunks = (len(parity) - 1 >> SPAN) + 1, range(0, len(rows), 1 << SPAN)
+    cells = np.empty((len(chunks), blocks, (FREE << SPAN) // blocks * 9 // 8), np.uint32)
+    filled = np.empty((len(chunks), blocks), np.uint64)
+    for chunk, start in enumerate(chunks):
+        some = rows[start : start + (1 << SPAN)]
+        _sort(_random(b"free", first + start, FREE * len(some)), parity, some, cells[chunk], filled[chunk])
+    _add_cells(rows, parity, cells, filled)
 
 
-def _random(kind: str, i: int, start: int, words: int) -> Words:
-    label = i.to_bytes(8, "big") + start.to_bytes(8, "big")
-    return kdf.stream(kdf.key(SEED, kind, label), words)
+def _random(kind: bytes, row: int, words: int) -> Words:
+    return kdf.stream(kdf.key(SEED, kind, row.to_bytes(8, "big")), words)
 
 
 @compiled

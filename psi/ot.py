@@ -131,7 +131,7 @@ def _transposed(columns: Words, count: int) -> Words:
 def _pads(rows: Words, label: bytes) -> Words:
     """pi(pi(v) + i) + pi(v) for row i: correlation robust, also for repeated rows (TMMO, Guo et al. 2020)."""
     cipher_key = kdf.key(b"", "ot extension", label)
-    inner = kdf.permute(cipher_key, rows.view(np.uint8)).view("<u8")
+    inner: Words = kdf.permute(cipher_key, rows.view(np.uint8)).view("<u8")
     tweaked = inner.copy()
     tweaked[:, 0] ^= np.arange(len(rows), dtype="<u8")
     outer: Words = kdf.permute(cipher_key, tweaked.view(np.uint8)).view("<u8")

@@ -52,7 +52,10 @@ def test_a_bucket_done_again_replaces_the_earlier_one(tmp_path: Path) -> None:
 
 
 def test_forgotten(tmp_path: Path) -> None:
-    kept(tmp_path / "folder", [[1]])
-    forget(tmp_path / "folder")
-    forget(tmp_path / "folder")
+    kept(tmp_path / "alignment" / "ann", [[1]])
+    kept(tmp_path / "alignment" / "bob", [[1]])
+    forget(tmp_path / "alignment" / "ann")
+    forget(tmp_path / "alignment" / "ann")
+    assert [path.name for path in (tmp_path / "alignment").iterdir()] == ["bob"]
+    forget(tmp_path / "alignment" / "bob")
     assert list(tmp_path.iterdir()) == []

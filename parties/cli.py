@@ -1,4 +1,4 @@
-"""The command line: `party init | certs | check | run | demo`.
+"""The command line: `party init | certs | check | run | demo | psi`.
 
 Everything heavy is imported inside the command that needs it, so that `party --help` answers at once.
 """
@@ -14,12 +14,15 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from parties.psi_cli import app as psi_app
+
 app = typer.Typer(
     name="party",
     help="Several companies train one model on the users they share; every row stays at home.",
     add_completion=False,
     rich_markup_mode=None,
 )
+app.add_typer(psi_app, name="psi")
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="This party's party.toml.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable: one JSON document on stdout.")]

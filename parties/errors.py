@@ -49,6 +49,10 @@ class DemoFailed(PartyError):
     """One of the demo's parties stopped. Its own line, above, says why."""
 
 
+class NotConforming(PartyError):
+    """A PSI protocol lacks a property that it must have. The lines above say which, and what was seen."""
+
+
 EXIT_CODES: list[tuple[type[BaseException], int, str]] = [
     (ConfigError, 2, "configuration"),
     (DataError, 3, "data"),
@@ -63,6 +67,7 @@ EXIT_CODES: list[tuple[type[BaseException], int, str]] = [
     (StorageError, 11, "storage"),
     (TrainingError, 12, "training"),
     (DemoFailed, 13, "a party of the demo stopped"),
+    (NotConforming, 14, "a PSI protocol does not conform"),
     (LocalProtocolError, 70, "a fault in this program"),
     (Cancelled, 130, "interrupted"),
     (KeyboardInterrupt, 130, "interrupted"),

@@ -8,6 +8,7 @@ solves the linear system of each bin, small enough to stay in the processor's ca
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from math import floor, log, log2
 from typing import Final, NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psi import kdf
-from psi.peeling import decode_rows, encode_bin, group
+from psi.peeling import Equations, decode_rows, equations, solve_bin
 
 SEED: Final = 16
 """Bytes of a seed."""
@@ -23,7 +24,7 @@ SEED: Final = 16
 STATISTICAL: Final = 40
 """Encoding fails with probability at most 2^-STATISTICAL for each seed, over all bins."""
 
-BIN: Final = 1 << 16
+BIN: Final = 1 << 17
 """Keys that a bin holds on average, at least: large bins waste fewer slots, small ones stay in the cache."""
 
 Words = NDArray[np.uint64]
@@ -40,7 +41,8 @@ class Shape(NamedTuple):
 def shape(count: int) -> Shape:
     """The bins for `count` keys: the weight-3 parameters of Raghuraman and Rindal (volepsi, PaxosParam)."""
     bins = max(count // BIN, 1)
-    statistical = STATISTICAL + log2(bins)
+    ways = 1 if bins == 1 else 2 * bins  # to fail: in each bin, too many keys or a system without solution
+    statistical = STATISTICAL + log2(ways)
     load = _load(max(count, 2), bins, statistical)
     per_expansion = 2 ** (0.555 * log2(load) + 2.336)  # bits of statistical security a unit of expansion
     expansion = 1.223 + (statistical + 9.2) / per_expansion
@@ -64,13 +66,15 @@ def encode(keys: NDArray[np.uint8], values: Words, random: Callable[[int], bytes
     size = shape(len(keys))
     for _ in range(4):  # the second try already has probability 2^-40
         seed = random(SEED)
-        first, second = _hashes(seed, keys)
-        rows, starts = group(first, size.bins)
+        rows = _equations(seed, size, keys)
+        wanted = np.empty(values.shape, np.uint64)
+        wanted[rows.place] = values
         store = kdf.stream(random(kdf.KEY), slots(len(keys)) * values.shape[1])
         bins = store.reshape(size.bins, size.sparse + size.dense, values.shape[1])
+        ranges = [slice(start, end) for start, end in pairwise(rows.starts.tolist())]
         if all(
-            encode_bin(first, second, own, values, each, size.bins, size.sparse)
-            for own, each in zip(np.split(rows, starts[1:-1]), bins, strict=True)
+            solve_bin(rows.slots[own], rows.dense[own], wanted[own], each, size.sparse)
+            for own, each in zip(ranges, bins, strict=True)
         ):
             return seed, bins.reshape(-1, values.shape[1])
     raise ValueError("the keys of an OKVS must be distinct")
@@ -82,16 +86,18 @@ def decode(seed: bytes, store: Words, count: int, keys: NDArray[np.uint8]) -> Wo
     Uniform noise where a key is not in it. The store's length must have been checked: it comes from a peer.
     """
     size = shape(count)
-    first, second = _hashes(seed, keys)
-    bins = np.ascontiguousarray(store).reshape(size.bins, size.sparse + size.dense, store.shape[1])
-    return decode_rows(first, second, bins, size.sparse)
+    rows = _equations(seed, size, keys)
+    bins = np.require(store, np.uint64, ["C", "W"]).reshape(
+        size.bins, size.sparse + size.dense, store.shape[1]
+    )
+    return decode_rows(rows.slots, rows.dense, rows.starts, bins, size.sparse)[rows.place]
 
 
-def _hashes(seed: bytes, keys: NDArray[np.uint8]) -> tuple[Words, Words]:
-    """256 bits a key, as twice [n, 2]: AES under two keys made of the seed, of the key as a block."""
-    labels = np.repeat(np.array([[1], [2]], np.uint8), 16, axis=1)
-    one, two = kdf.permute(seed, labels)
-    return kdf.permute(one.tobytes(), keys).view("<u8"), kdf.permute(two.tobytes(), keys).view("<u8")
+def _equations(seed: bytes, size: Shape, keys: NDArray[np.uint8]) -> Equations:
+    """Rows from 256 bits a key: AES under two keys made of the seed, of the key as a block."""
+    one, two = kdf.permute(seed, np.repeat(np.array([[1], [2]], np.uint8), 16, axis=1))
+    first, second = (kdf.permute(half.tobytes(), keys).view("<u8") for half in (one, two))
+    return equations(first, second, size.bins, size.sparse)
 
 
 def _load(count: int, bins: int, statistical: float) -> int:

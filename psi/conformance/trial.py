@@ -86,6 +86,11 @@ class Trial:
         mail = [message for message in transcript if message.receiver == me]
         return play({me: self.rounds(sets, seed)[me]}, mail=mail)
 
+    def repeats(self, sets: Sequence[Bytes], seed: int, me: str, ends: Ends) -> bool:
+        """Whether the recorded run, played to `me` again, gives the same: else it draws elsewhere, too."""
+        again = self.replay(sets, seed, me, ends.transcript)
+        return me in again.rows and np.array_equal(again.rows[me], ends.rows[me])
+
     @cached_property
     def cases(self) -> list[Case]:
         """Honest alignments of sets of all overlaps and sizes, for 2 to 5 parties."""

@@ -14,11 +14,14 @@ from typing import Final
 import numpy as np
 
 from psi.conformance.play import Ends, Message, Post
-from psi.conformance.report import Violation
+from psi.conformance.report import DoesNotApply, Violation
 from psi.conformance.trial import NAMES, Bytes, Trial, ids, named
 
 COMMON: Final = 16
 SECRET: Final = 64
+ELSEWHERE: Final = (
+    "the protocol draws randomness beside Setting.random, so no recorded run can be played again"
+)
 SIGMAS: Final = 5.0
 """How far from chance a count must be to count as a leak; chance goes so far once in three million times."""
 
@@ -30,15 +33,17 @@ def no_guessing(trial: Trial) -> str:
     place of its own ids. Guesses that all others hold must not come out more often than such that nobody
     holds: else whoever can list likely ids reads the others' sets at leisure, and no cap on sizes helps.
     """
+    repeats = True
     for parties in trial.parties(2, 3):
         for mine, me in enumerate(NAMES[:parties]):
             draw = random.Random(trial.seed)
             common, secret, nobodys = ids(COMMON, draw), ids(SECRET, draw), ids(SECRET, draw)
             sets = [_shuffled(draw, common, secret, ids(SECRET, draw)) for _ in range(parties)]
             sets[mine] = _shuffled(draw, common, ids(2 * SECRET, draw))
-            recorded = trial.play(sets, trial.seed).transcript
+            recorded = trial.play(sets, trial.seed)
+            repeats &= trial.repeats(sets, trial.seed, me, recorded)
             sets[mine] = _shuffled(draw, common, secret, nobodys)
-            again = trial.replay(sets, trial.seed, me, recorded)
+            again = trial.replay(sets, trial.seed, me, recorded.transcript)
             held, unheld = _hits(again, me, sets[mine], secret), _hits(again, me, sets[mine], nobodys)
             if _apart(held, unheld):
                 raise Violation(
@@ -46,6 +51,8 @@ def no_guessing(trial: Trial) -> str:
                     f"{held} of {SECRET} that the others hold, and {unheld} that nobody holds",
                     trial.seed,
                 )
+    if not repeats:
+        raise DoesNotApply(ELSEWHERE)
     return f"{SECRET} guesses that others hold and {SECRET} that nobody holds, at every party"
 
 
@@ -58,6 +65,7 @@ def no_pairwise(trial: Trial) -> str:
     to be read.
     """
     trial.parties(3)
+    repeats = True
     for me in NAMES[:3]:
         for target in NAMES[:3]:
             if me == target:
@@ -68,10 +76,11 @@ def no_pairwise(trial: Trial) -> str:
             sets = [_shuffled(draw, common, ids(2 * SECRET, draw)) for _ in range(3)]
             sets[NAMES.index(target)] = _shuffled(draw, common, secret, ids(SECRET, draw))
             sets[NAMES.index(me)] = own
-            recorded = trial.play(sets, trial.seed).transcript
+            recorded = trial.play(sets, trial.seed)
+            repeats &= trial.repeats(sets, trial.seed, me, recorded)
             sets = [own if name == me else _shuffled(draw, own) for name in NAMES[:3]]
             others = {name: trial.seed + 1 for name in NAMES[:3] if name != me}
-            again = trial.play(sets, trial.seed, _instead(recorded, target, me), streams=others)
+            again = trial.play(sets, trial.seed, _instead(recorded.transcript, target, me), streams=others)
             held, unheld = _hits(again, me, own, secret), _hits(again, me, own, nobodys)
             if _apart(held, unheld):
                 raise Violation(
@@ -79,6 +88,8 @@ def no_pairwise(trial: Trial) -> str:
                     "nobody does",
                     trial.seed,
                 )
+    if not repeats:
+        raise DoesNotApply(ELSEWHERE)
     return f"{SECRET} ids that one other party holds and {SECRET} that none holds, for each two of 3 parties"
 
 

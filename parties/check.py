@@ -6,12 +6,13 @@ from shutil import get_terminal_size
 from textwrap import fill
 from typing import Any, TypeVar
 
+import psi
 from parties.config import Config
-from parties.errors import DataError, PartyError, exit_code
+from parties.contract import AUTO
+from parties.errors import ConfigError, DataError, PartyError, exit_code
 from parties.own import OwnData, own_data, own_identity, own_protocols
 from parties.probe import look_at_hub, look_at_port
-from psi import Psi
-from psi.ids import IdError
+from psi import IdError, Psi
 
 T = TypeVar("T")
 
@@ -68,6 +69,7 @@ def check(config: Config) -> Findings:
     if data is not None:
         found.data = _data(config, data)
         found.faults += _too_many(config, data)
+    attempt(_protocol_is_installed)
     protocols = attempt(own_protocols)
     if protocols is not None:
         found.psi = _psi(config, protocols, data)
@@ -78,6 +80,16 @@ def check(config: Config) -> Findings:
         found.link = {"hub": str(config.party.link.hub), "reachable": attempt(_hub_answers) is True}
     found.leaves = _leaves(config, data, protocols)
     return found
+
+
+def _protocol_is_installed(config: Config) -> None:
+    """In a run, the handshake would tell all parties that it is not; why, only this one can say."""
+    name = config.contract.psi.protocol
+    try:
+        if name != AUTO:
+            psi.load(name)
+    except (psi.UnknownProtocol, psi.DuplicateProtocol) as error:
+        raise ConfigError(f"{config.party.contract}: psi.protocol: {error}") from error
 
 
 def _port_is_free(config: Config) -> bool:

@@ -17,10 +17,6 @@ class ConfigError(PartyError):
     """party.toml or run.toml is wrong. All faults found are listed, one a line; mend them and run again."""
 
 
-class NotInstalled(ConfigError):
-    """run.toml names a PSI protocol that is not installed here. In a run all parties are told."""
-
-
 class DataError(PartyError):
     """Your own table cannot be used as configured. The line names the file, and the column or line."""
 

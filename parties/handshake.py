@@ -2,42 +2,64 @@
 
 Every feature holder sends its hello to the hub; the hub answers with all hellos. Each party compares every
 contract with its own, field by field, before it agrees: it signs the run id and the hash of all hellos.
+A hello also says what the party is there for and what it has: all parties start the same command, have the
+contract's PSI protocol installed, and share a kind of id, or each of them is told who does not.
 The signatures go round in the same way. A replayed hello is of no use: the run id is made of fresh nonces,
 and only the holder of the pinned key can sign it. No data moves before this.
 """
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from google.protobuf.message import DecodeError
 
 from parties.certs import Identity, key_fingerprint, verify
-from parties.contract import CANONICAL_AT_MOST, Contract, first_difference
+from parties.contract import AUTO, CANONICAL_AT_MOST, PROTOCOL, Contract, first_difference
 from parties.errors import ContractError, IdentityError
 from parties.seal import Seal, seal_between
 from protos.party_pb2 import Agreement, Hello, Hellos
 from protos.rounds import Bind, Progress, Receive, RemoteProtocolError, Rounds, Send
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 """Of protos/party.proto and everything that crosses it."""
 
-HELLO_AT_MOST = CANONICAL_AT_MOST + (16 << 10)
-"""Bytes of one hello: a contract, a certificate and little else."""
+HELLO_AT_MOST = CANONICAL_AT_MOST + (32 << 10)
+"""Bytes of one hello: a contract, a certificate, names of protocols and little else."""
+
+PROTOCOLS_AT_MOST = 64
+"""Names of protocols in a hello."""
 
 SIGNATURE_AT_MOST = 128
 """Bytes of an ECDSA P-256 signature in DER (at most 72) and of the name beside it."""
+
+
+class Brings(NamedTuple):
+    """What a party is there for, and what it has.
+
+    purpose: the command that was started, "run" or "align". protocols: names of PSI protocols installed
+    here, at most PROTOCOLS_AT_MOST. kinds: of id, by the contract's names.
+    """
+
+    purpose: str
+    protocols: Sequence[str]
+    kinds: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Meeting:
     """What the handshake gives: the run's id, the seals with the other feature holders, and the proof.
 
+    kind: of id, the contract's first that all parties have. protocols: names that all parties have installed.
     signatures: every party's signature over `agreed`; with the hellos they show who agreed to what.
     """
 
     run: bytes
+    kind: str
+    protocols: frozenset[str]
     seals: Mapping[str, Seal]
     agreed: bytes
     signatures: Mapping[str, bytes]
@@ -49,6 +71,7 @@ def handshake(
     identity: Identity,
     nonce: bytes,
     exchange: X25519PrivateKey,
+    brings: Brings,
     wait: float | None = None,
 ) -> Rounds[Meeting]:
     """nonce: 32 fresh bytes. wait: seconds in which the hub may still be gathering the others; None is the
@@ -63,6 +86,9 @@ def handshake(
         nonce=nonce,
         exchange_key=exchange.public_key().public_bytes_raw(),
         certificate=identity.certificate_der,
+        purpose=brings.purpose,
+        protocols=brings.protocols,
+        kinds=brings.kinds,
     )
     if me == hub:
         hellos = {hub: own}
@@ -73,12 +99,12 @@ def handshake(
         everyone = Hellos(hello=[hellos[name] for name in contract.names]).SerializeToString()
         for name in contract.feature_holders:
             yield Send(name, "hellos", everyone)
-        _check(hellos, contract, me)  # after the others can see what differs, too
+        kind, protocols = _check(hellos, contract, me)  # after the others can see what differs, too
     else:
         yield Send(hub, "hello", own.SerializeToString())
         everyone = yield Receive(hub, "hellos", HELLO_AT_MOST * len(contract.names), wait)
         hellos = _hellos(everyone, contract, own)
-        _check(hellos, contract, me)
+        kind, protocols = _check(hellos, contract, me)
         run = run_id(contract, hellos)
         yield Bind(run)
 
@@ -110,7 +136,7 @@ def handshake(
         if me not in (hub, name)
     }
     yield Progress("handshake", 2, 2)
-    return Meeting(run, seals, agreed, signatures)
+    return Meeting(run, kind, protocols, seals, agreed, signatures)
 
 
 def run_id(contract: Contract, hellos: Mapping[str, Hello]) -> bytes:
@@ -144,8 +170,11 @@ def _hellos(payload: bytes, contract: Contract, own: Hello) -> dict[str, Hello]:
     return {hello.party: _hello(hello.SerializeToString(), hello.party) for hello in hellos}
 
 
-def _check(hellos: Mapping[str, Hello], contract: Contract, me: str) -> None:
-    """Does everybody else speak our version, hold our contract, and show the pinned key?"""
+def _check(hellos: Mapping[str, Hello], contract: Contract, me: str) -> tuple[str, frozenset[str]]:
+    """Does everybody else speak our version, hold our contract, show the pinned key, and have what it takes?
+
+    Returns the kind of id and the PSI protocols that all have.
+    """
     for name, hello in hellos.items():
         if name == me:
             continue
@@ -165,6 +194,57 @@ def _check(hellos: Mapping[str, Hello], contract: Contract, me: str) -> None:
             raise IdentityError(
                 f"{name} has the key {fingerprint}, but run.toml pins {contract.parties[name].key}"
             )
+        _check_words(hello, contract)
+    purposes = {name: hello.purpose for name, hello in hellos.items()}
+    if len(set(purposes.values())) > 1:
+        started = ", ".join(f"`party {purpose}` at {name}" for name, purpose in sorted(purposes.items()))
+        raise ContractError(f"the parties started different commands: {started}; start the same everywhere")
+    return _shared_kind(hellos, contract), _shared_protocols(hellos, contract)
+
+
+def _check_words(hello: Hello, contract: Contract) -> None:
+    """What a peer says of itself is shown to people, so it is only what we could say ourselves."""
+    kinds = [kind.name for kind in contract.ids if kind.name in hello.kinds]
+    protocols = len(hello.protocols) <= PROTOCOLS_AT_MOST and all(map(PROTOCOL.fullmatch, hello.protocols))
+    if not re.fullmatch("[a-z]{1,16}", hello.purpose) or not protocols or [*hello.kinds] != kinds:
+        raise RemoteProtocolError(
+            f"{hello.party} sent a hello with an impossible purpose, protocol or kind of id"
+        )
+
+
+def _shared_kind(hellos: Mapping[str, Hello], contract: Contract) -> str:
+    for kind in contract.ids:
+        if all(kind.name in hello.kinds for hello in hellos.values()):
+            return kind.name
+    raise ContractError(
+        f"ids: no kind of id that all parties have: {_who_has(hellos, 'kinds')}; name "
+        "one more column in data.id"
+    )
+
+
+def _shared_protocols(hellos: Mapping[str, Hello], contract: Contract) -> frozenset[str]:
+    shared = frozenset.intersection(*(frozenset(hello.protocols) for hello in hellos.values()))
+    wanted = contract.psi.protocol
+    if wanted == AUTO and not shared:
+        raise ContractError(
+            f"psi.protocol: none is installed at all parties: {_who_has(hellos, 'protocols')}; "
+            "install the same release"
+        )
+    if wanted != AUTO and wanted not in shared:
+        lacking = {name: hello for name, hello in hellos.items() if wanted not in hello.protocols}
+        raise ContractError(
+            f"psi.protocol: {wanted} is not installed at {', '.join(sorted(lacking))} "
+            f"({_who_has(lacking, 'protocols')}); install it there, or agree on another"
+        )
+    return shared
+
+
+def _who_has(hellos: Mapping[str, Hello], what: str) -> str:
+    """`logistics has dh, ecdh; platform has rr22`, not too much of it."""
+    held = {name: [*getattr(hello, what)] for name, hello in sorted(hellos.items())}
+    return "; ".join(
+        f"{name} has {', '.join(own[:8]) or 'none'}{', ...' * (len(own) > 8)}" for name, own in held.items()
+    )
 
 
 def _agreement(payload: bytes) -> dict[str, bytes]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
@@ -113,6 +113,11 @@ def by_kind(
     if isinstance(columns, str):
         return {kinds[0].name: (columns,)}
     return {kind.name: columns[kind.name] for kind in kinds if kind.name in columns}
+
+
+def written_as(columns: Sequence[str]) -> list[str]:
+    """What the columns of one kind are called in the files that a run leaves."""
+    return ["id"] if len(columns) == 1 else [f"id_{place}" for place, _ in enumerate(columns, 1)]
 
 
 def faults_of_columns(columns: Any, kinds: Any) -> Iterator[str]:

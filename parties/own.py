@@ -1,12 +1,15 @@
 """What a party can try by itself, before it meets anybody: its identity, its protocol, its data."""
 
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parties import certs
 from parties.config import Config
-from parties.contract import AUTO
-from parties.errors import ConfigError, DataError, IdentityError, NotInstalled
+from parties.contract import AUTO, PROTOCOL
+from parties.errors import ConfigError, DataError, IdentityError
+from parties.handshake import PROTOCOLS_AT_MOST, Brings
 from parties.id_kinds import digest_key
 from parties.limits import Limits
 
@@ -57,76 +60,98 @@ def own_identity(config: Config) -> certs.Identity:
 def own_protocols(config: Config) -> "dict[str, Psi]":
     """The PSI protocols by which this party can align under the contract, by name.
 
-    The one that run.toml names, or with "auto" all that are installed here and fit. Raises ConfigError where
-    none does; NotInstalled where that may be so at this party alone.
+    The one that run.toml names, or with "auto" all that are installed here, secure and fit. Nothing where the
+    one is not installed here: the handshake tells all parties. Raises ConfigError where none fits.
     """
     import psi
 
-    name = config.contract.psi.protocol
-    if name != AUTO:
-        return {name: _fitting(config, name)}
-    fitting, faults = {}, []
-    for one in psi.installed():
-        try:
-            fitting[one] = _fitting(config, one)
-        except ConfigError as fault:
-            faults.append(str(fault))
-    secure = {one: protocol for one, protocol in fitting.items() if protocol.secure}
-    if not secure:
-        raise ConfigError("\n".join(faults))
-    return secure
+    agreed = config.contract.psi.protocol
+    found: dict[str, Psi] = {}
+    for name in psi.installed() if agreed == AUTO else [agreed]:
+        with suppress(psi.UnknownProtocol, psi.DuplicateProtocol):
+            found[name] = psi.load(name)
+    faults = {name: _unfit(config, name, protocol) for name, protocol in found.items()}
+    if agreed == AUTO:
+        fitting = {name: one for name, one in found.items() if one.secure and not faults[name]}
+    else:
+        fitting = {name: one for name, one in found.items() if not faults[name]}
+    if found and not fitting:
+        raise ConfigError(
+            "\n".join(f"{config.party.contract}: psi.{fault}" for fault in faults.values() if fault)
+        )
+    return fitting
 
 
-def _fitting(config: Config, name: str) -> "Psi":
-    import psi
+def _unfit(config: Config, name: str, protocol: "Psi") -> str | None:
+    """Why the contract does not let this protocol be used."""
     from psi.buckets import LARGEST
 
-    contract, where = config.contract, f"{config.party.contract}: psi"
-    try:
-        protocol = psi.load(name)
-    except (psi.UnknownProtocol, psi.DuplicateProtocol) as error:
-        raise NotInstalled(f"{where}.protocol: {error}") from error
-    if not (protocol.secure or contract.psi.allow_insecure):
-        raise ConfigError(
-            f"{where}.allow_insecure: {name} hides nothing from a party that guesses ids; choose another "
+    agreed, parties = config.contract.psi, len(config.contract.parties)
+    if not (protocol.secure or agreed.allow_insecure):
+        return (
+            f"allow_insecure: {name} hides nothing from a party that guesses ids; choose another "
             "psi.protocol, or set this to true where that is wanted"
         )
-    if len(contract.parties) not in protocol.parties:
-        raise ConfigError(
-            f"{where}.protocol: {name} is for {protocol.parties.start} to {protocol.parties.stop - 1} "
-            f"parties, and the contract has {len(contract.parties)}"
+    if parties not in protocol.parties:
+        return (
+            f"protocol: {name} is for {protocol.parties.start} to {protocol.parties.stop - 1} parties, and "
+            f"the contract has {parties}"
         )
-    unread, room = protocol.unread(min(contract.psi.at_most, LARGEST)), Limits().inbox
+    unread, room = protocol.unread(min(agreed.at_most, LARGEST)), Limits().inbox
     if unread > room:
-        raise ConfigError(
-            f"{where}.at_most: a peer may then send {unread:,} bytes of {name} unasked, and {room:,} may "
-            "wait; lower it"
+        return (
+            f"at_most: a peer may then send {unread:,} bytes of {name} unasked, and {room:,} may wait; "
+            "lower it"
         )
-    return protocol
+    return None
+
+
+def brings(config: Config, purpose: str, protocols: "Iterable[str]") -> Brings:
+    """What this party tells the others in the handshake. protocols: names of `own_protocols`."""
+    import psi
+
+    agreed, own = config.contract.psi.protocol, [*protocols]
+    if agreed != AUTO:
+        own += [name for name in psi.installed() if name != agreed and PROTOCOL.fullmatch(name)]
+    return Brings(purpose, own[:PROTOCOLS_AT_MOST], [*config.id_columns])
 
 
 def own_data(config: Config) -> OwnData:
     """The party's table, ids and labels, read whole and checked. Raises DataError, IdError."""
-    import psi
     from parties.table import label_values, read_table
 
     data, columns = config.party.data, config.id_columns
     named = list(dict.fromkeys(name for of_kind in columns.values() for name in of_kind))
     table = read_table(data.file, named, data.numeric, data.categorical, data.label, data.exclude)
-    kinds = {kind.name: kind for kind in config.contract.ids}
+    ids = own_ids(config, lambda names: [[table.ids[name] for name in names]])
     try:
-        ids = {
+        labels = None if table.label is None else label_values(table.label, data.positive)
+    except DataError as error:
+        raise DataError(f"{data.file}: {error}") from error
+    return OwnData(table, ids, labels)
+
+
+def own_ids(
+    config: Config, cells: "Callable[[tuple[str, ...]], Iterable[Sequence[Any]]]"
+) -> "dict[str, Ids]":
+    """The party's ids of each kind that it has. cells: the batches of these columns of its table.
+
+    Raises IdError, and what `cells` raises.
+    """
+    import psi
+
+    data, kinds = config.party.data, {kind.name: kind for kind in config.contract.ids}
+    try:
+        return {
             kind: psi.normalise(
-                [[table.ids[name] for name in names]],
+                cells(names),
                 names,
                 kinds[kind].columns,
                 digest_key(config.contract.digest, kind),
                 data.nulls,
                 data.duplicates,
             )
-            for kind, names in columns.items()
+            for kind, names in config.id_columns.items()
         }
-        labels = None if table.label is None else label_values(table.label, data.positive)
-    except (psi.IdError, DataError) as error:
-        raise type(error)(f"{data.file}: {error}") from error
-    return OwnData(table, ids, labels)
+    except psi.IdError as error:
+        raise psi.IdError(f"{data.file}: {error}") from error

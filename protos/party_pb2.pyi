@@ -33,26 +33,61 @@ class Frame(_message.Message):
     def __init__(self, run: _Optional[bytes] = ..., session: _Optional[int] = ..., incarnation: _Optional[int] = ..., sender: _Optional[str] = ..., receiver: _Optional[str] = ..., sequence: _Optional[int] = ..., acknowledgement: _Optional[int] = ..., kind: _Optional[str] = ..., chunk: _Optional[int] = ..., last: _Optional[bool] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("party", "version", "contract", "nonce", "exchange_key", "certificate")
+    __slots__ = ("party", "version", "contract", "nonce", "exchange_key", "certificate", "purpose", "protocols", "kinds")
     PARTY_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CONTRACT_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
     EXCHANGE_KEY_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOLS_FIELD_NUMBER: _ClassVar[int]
+    KINDS_FIELD_NUMBER: _ClassVar[int]
     party: str
     version: int
     contract: bytes
     nonce: bytes
     exchange_key: bytes
     certificate: bytes
-    def __init__(self, party: _Optional[str] = ..., version: _Optional[int] = ..., contract: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., exchange_key: _Optional[bytes] = ..., certificate: _Optional[bytes] = ...) -> None: ...
+    purpose: str
+    protocols: _containers.RepeatedScalarFieldContainer[str]
+    kinds: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, party: _Optional[str] = ..., version: _Optional[int] = ..., contract: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., exchange_key: _Optional[bytes] = ..., certificate: _Optional[bytes] = ..., purpose: _Optional[str] = ..., protocols: _Optional[_Iterable[str]] = ..., kinds: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Hellos(_message.Message):
     __slots__ = ("hello",)
     HELLO_FIELD_NUMBER: _ClassVar[int]
     hello: _containers.RepeatedCompositeFieldContainer[Hello]
     def __init__(self, hello: _Optional[_Iterable[_Union[Hello, _Mapping]]] = ...) -> None: ...
+
+class Offer(_message.Message):
+    __slots__ = ("ids",)
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    ids: int
+    def __init__(self, ids: _Optional[int] = ...) -> None: ...
+
+class Terms(_message.Message):
+    __slots__ = ("protocol", "kind", "buckets", "ids", "over", "uneven")
+    class IdsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    BUCKETS_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    OVER_FIELD_NUMBER: _ClassVar[int]
+    UNEVEN_FIELD_NUMBER: _ClassVar[int]
+    protocol: str
+    kind: str
+    buckets: int
+    ids: _containers.ScalarMap[str, int]
+    over: _containers.RepeatedScalarFieldContainer[str]
+    uneven: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, protocol: _Optional[str] = ..., kind: _Optional[str] = ..., buckets: _Optional[int] = ..., ids: _Optional[_Mapping[str, int]] = ..., over: _Optional[_Iterable[str]] = ..., uneven: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Agreement(_message.Message):
     __slots__ = ("signature",)

@@ -13,7 +13,7 @@ from parties.certs import Identity
 from parties.check import check, text
 from parties.config import Config, load
 from parties.contract import Contract
-from parties.errors import ConfigError, DataError, IdentityError, NetworkError, NotInstalled
+from parties.errors import ConfigError, DataError, IdentityError, NetworkError
 from parties.hub import Hub
 from parties.own import own_protocols
 from psi.ids import IdError
@@ -129,7 +129,7 @@ def test_port_taken(config_of: Make) -> None:
 def test_all_faults_are_found(config_of: Make) -> None:
     config = config_of("logistics", csv="", certificate="advertiser", psi={"protocol": "best-of-all"})
     found = check(config)
-    assert [type(fault) for fault in found.faults] == [IdentityError, DataError, NotInstalled]
+    assert [type(fault) for fault in found.faults] == [IdentityError, DataError, ConfigError]
     assert "names advertiser" in str(found.faults[0])
     assert "run.toml: psi.protocol: no PSI protocol 'best-of-all'; installed are" in str(found.faults[2])
     assert found.as_json()["error"] == found.as_json()["faults"][0]

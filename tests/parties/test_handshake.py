@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from parties.certs import Identity, verify
 from parties.contract import Contract
 from parties.errors import ContractError, IdentityError
-from parties.handshake import Meeting, handshake
+from parties.handshake import WIRE_VERSION, Brings, Meeting, handshake
 from protos.memory import Together, together
 from protos.party_pb2 import Hello, Hellos
 from protos.rounds import Receive, RemoteProtocolError, Rounds, Send
@@ -21,20 +21,47 @@ MakeContract = Callable[..., Contract]
 Identities = dict[str, Identity]
 
 
-def start(name: str, contract: Contract, identity: Identity, nonce: bytes | None = None) -> Rounds[Meeting]:
-    return handshake(name, contract, identity, nonce or name.encode().ljust(32), X25519PrivateKey.generate())
+BRINGS = Brings("run", ["ecdh", "rr22"], ["email"])
+
+
+def start(
+    name: str, contract: Contract, identity: Identity, nonce: bytes | None = None, brings: Brings = BRINGS
+) -> Rounds[Meeting]:
+    exchange = X25519PrivateKey.generate()
+    return handshake(name, contract, identity, nonce or name.encode().ljust(32), exchange, brings)
 
 
 def meet(identities: Identities, contracts: dict[str, Contract]) -> Together[Meeting]:
     return together({name: start(name, contracts[name], identities[name]) for name in identities})
 
 
-def outcomes(identities: Identities, contracts: dict[str, Contract]) -> dict[str, Meeting | Exception]:
-    """What each party ends with, also when others fail."""
+def outcomes(
+    identities: Identities, contracts: dict[str, Contract], brings: dict[str, Brings] | None = None
+) -> dict[str, Meeting | Exception]:
+    """What each party ends with, also when others fail. brings: of those unlike BRINGS."""
     parties = {
-        name: lambda _, name=name: start(name, contracts[name], identities[name]) for name in identities
+        name: lambda _, name=name: start(
+            name, contracts[name], identities[name], brings=(brings or {}).get(name, BRINGS)
+        )
+        for name in identities
     }
     return Simulation(parties, "platform", 0, Faults()).run()
+
+
+def told(
+    identities: Identities,
+    contract: Contract,
+    brings: dict[str, Brings],
+    error: type[Exception] = ContractError,
+) -> str:
+    """The one line with which all parties end."""
+    lines = set()
+    for name, outcome in outcomes(identities, dict.fromkeys(identities, contract), brings).items():
+        assert type(outcome) is error, (name, outcome)
+        lines.add(str(outcome))
+    [line] = lines
+    assert line.isprintable()
+    return line
 
 
 def test_all_parties_meet_in_one_run(identities: Identities, contract_of: MakeContract) -> None:
@@ -64,7 +91,7 @@ def test_a_fresh_nonce_is_another_run(identities: Identities, contract_of: MakeC
 
 def test_a_hub_that_gathers_for_long_is_waited_for(identities: Identities, contract_of: MakeContract) -> None:
     own, key = identities["logistics"], X25519PrivateKey.generate()
-    rounds = handshake("logistics", contract_of(), own, bytes(32), key, wait=7200.0)
+    rounds = handshake("logistics", contract_of(), own, bytes(32), key, BRINGS, wait=7200.0)
     for word in rounds:
         if isinstance(word, Receive):
             break
@@ -83,6 +110,114 @@ def test_contracts_that_differ_are_named_at_both_ends(
         assert "99 at logistics" in str(outcome[name])
     assert isinstance(outcome["logistics"], ContractError)
     assert "training.batch: 99 here" in str(outcome["logistics"])
+
+
+def test_different_commands_are_told_to_all(identities: Identities, contract_of: MakeContract) -> None:
+    assert told(identities, contract_of(), {"logistics": BRINGS._replace(purpose="align")}) == (
+        "the parties started different commands: `party run` at advertiser, `party align` at logistics, "
+        "`party run` at platform; start the same everywhere"
+    )
+
+
+def test_a_protocol_unknown_at_one_party_is_told_to_all(
+    identities: Identities, contract_of: MakeContract
+) -> None:
+    """With what is installed there, also at the party that lacks it, whichever it is."""
+    contract = contract_of(psi={"protocol": "my_lab.fast:Fast"})
+    known = BRINGS._replace(protocols=["ecdh", "my_lab.fast:Fast"])
+    for lacking in identities:
+        brings = {name: BRINGS if name == lacking else known for name in identities}
+        assert told(identities, contract, brings) == (
+            f"psi.protocol: my_lab.fast:Fast is not installed at {lacking} ({lacking} has ecdh, rr22); "
+            "install it there, or agree on another"
+        )
+    assert "at advertiser, logistics, platform" in told(identities, contract, {})
+    assert isinstance(
+        outcomes(identities, dict.fromkeys(identities, contract), dict.fromkeys(identities, known))[
+            "logistics"
+        ],
+        Meeting,
+    )
+
+
+def test_auto_is_among_what_all_have_installed(identities: Identities, contract_of: MakeContract) -> None:
+    contract = contract_of(psi={"protocol": "auto"})
+    brings = {"logistics": BRINGS._replace(protocols=["dh", "rr22"])}
+    for outcome in outcomes(identities, dict.fromkeys(identities, contract), brings).values():
+        assert isinstance(outcome, Meeting)
+        assert outcome.protocols == {"rr22"}
+    brings["platform"] = BRINGS._replace(protocols=["ecdh"])
+    assert told(identities, contract, brings) == (
+        "psi.protocol: none is installed at all parties: advertiser has ecdh, rr22; logistics has dh, rr22; "
+        "platform has ecdh; install the same release"
+    )
+
+
+KINDS = [{"type": "email"}, {"type": "phone"}, {"name": "person", "types": ["string", "integer"]}]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sets(st.sampled_from(["email", "phone", "person"]), min_size=1), min_size=3, max_size=3))
+def test_the_first_kind_of_id_that_all_have(
+    identities: Identities, contract_of: MakeContract, held: list[set[str]]
+) -> None:
+    contract = contract_of(ids=KINDS)
+    order = [kind.name for kind in contract.ids]
+    brings = {
+        name: BRINGS._replace(kinds=[kind for kind in order if kind in own])
+        for name, own in zip(identities, held, strict=True)
+    }
+    shared = [kind for kind in order if all(kind in own for own in held)]
+    if shared:
+        for outcome in outcomes(identities, dict.fromkeys(identities, contract), brings).values():
+            assert isinstance(outcome, Meeting)
+            assert outcome.kind == shared[0]
+    else:
+        line = told(identities, contract, brings)
+        assert line.startswith("ids: no kind of id that all parties have: advertiser has ")
+        assert line.endswith("; name one more column in data.id")
+
+
+@pytest.mark.parametrize(
+    "brings",
+    [
+        BRINGS._replace(purpose="\x1b[2J"),
+        BRINGS._replace(purpose=""),
+        BRINGS._replace(purpose="x" * 17),
+        BRINGS._replace(protocols=["ecdh"] * 65),
+        BRINGS._replace(protocols=["ecdh", "a b"]),
+        BRINGS._replace(protocols=["x" * 10_000]),
+        BRINGS._replace(kinds=["email", "email"]),
+        BRINGS._replace(kinds=["fax"]),
+        BRINGS._replace(kinds=["fax", "email"]),
+    ],
+    ids=str,
+)
+def test_words_that_a_peer_cannot_mean(
+    identities: Identities, contract_of: MakeContract, brings: Brings
+) -> None:
+    ends = outcomes(identities, dict.fromkeys(identities, contract_of()), {"logistics": brings})
+    assert type(ends["platform"]) is type(ends["advertiser"]) is RemoteProtocolError
+    assert str(ends["advertiser"]) == (
+        "logistics sent a hello with an impossible purpose, protocol or kind of id"
+    )
+
+
+def test_an_older_release_is_named_as_such(identities: Identities, contract_of: MakeContract) -> None:
+    """Its hello has none of the newer fields, and another form of the same contract."""
+
+    def older(hellos: Hellos) -> None:
+        for field in ("purpose", "protocols", "kinds"):
+            hellos.hello[1].ClearField(field)
+        hellos.hello[1].version, hellos.hello[1].contract = 1, b"{}"
+
+    contract = contract_of()
+    parties = {name: start(name, contract, identities[name]) for name in identities}
+    parties["platform"] = change_hellos(parties["platform"], older)
+    with pytest.raises(
+        ContractError, match=f"^logistics speaks version 1 of the wire, we speak {WIRE_VERSION}: install"
+    ):
+        together(parties)
 
 
 def test_a_certificate_that_is_not_pinned(identities: Identities, contract_of: MakeContract) -> None:

@@ -95,8 +95,9 @@ class Rr22:
         return fixed + SALT + okvs.SEED + 16 * total
 
     def unread(self, at_most: int) -> int:
-        """All that a peer sends to us: it waits for our messages, but not until we have asked for its."""
-        return self.traffic(max(at_most, 1), 0)
+        """All that the receiver sends to a sender; that sends it less."""
+        total = okvs.slots(max(at_most, 1))
+        return vole.reply_size(total) + SALT + okvs.SEED + 16 * total
 
 
 def _label(setting: Setting, receiver: str, sender: str) -> bytes:

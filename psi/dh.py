@@ -28,15 +28,14 @@ RESULT_TAG: Final = b"vertical-parties-dh-result-ristretto255_XMD:SHA-512_R255MA
 PROOF: Final = 32
 """Bytes by which each party shows that it has the same result."""
 
-CHUNK: Final = 2048
+CHUNK: Final = 8192
 """Elements a message, so that the peer is fed early. All may come before one is read: see `unread`."""
 
 
 def dh(setting: Setting, digests: Bytes) -> Rounds[Rows]:
     """`Psi.align` for two parties. Both do the same; the order of the leader's elements is the common one."""
     sizes.check(setting, digests)
-    me = setting.me
-    (peer,) = (party for party in setting.parties if party != me)
+    (peer,) = (party for party in setting.parties if party != setting.me)
     # 1. How many ids there are, and so how long a tag is.
     count = (yield from sizes.exchange(setting, [peer], len(digests)))[peer]
     size = tags.size(len(digests), count)
@@ -47,8 +46,7 @@ def dh(setting: Setting, digests: Bytes) -> Rounds[Rows]:
     theirs, ours, total = bytearray(), bytearray(), len(digests) + count
     for start in range(0, len(digests), CHUNK):
         chunk = [row.tobytes() for row in digests[order[start : start + CHUNK]]]
-        hashed = ristretto.hash_to_group(chunk, GROUP_TAG)
-        yield Send(peer, "masked", ristretto.multiply(key, hashed, me))
+        yield Send(peer, "masked", ristretto.hash_and_multiply(key, chunk, GROUP_TAG))
         yield Progress("psi", start + len(chunk), total)
     for start in range(0, count, CHUNK):
         due = min(CHUNK, count - start)
@@ -61,7 +59,7 @@ def dh(setting: Setting, digests: Bytes) -> Rounds[Rows]:
         due = min(CHUNK, len(digests) - start)
         ours += yield from sizes.receive(peer, "masked twice", due * size)
     # 4. Equal tags are common ids, at both parties.
-    common = order[_common(_rows(ours, size), _rows(theirs, size), me == setting.leader, peer)]
+    common = order[_common(_rows(ours, size), _rows(theirs, size), setting.me == setting.leader, peer)]
     # 5. Has the peer the same? One that swaps the tags it sends would make us take other ids for common.
     yield from _compare(setting, peer, key, digests[common])
     return common
@@ -95,8 +93,7 @@ def _compare(setting: Setting, peer: str, key: bytes, common: Bytes) -> Rounds[N
     The same protocol once again, over one hash of all common ids. A proof names its author, so one that is
     sent back to its author does not pass.
     """
-    hashed = ristretto.hash_to_group([common.tobytes()], RESULT_TAG)
-    yield Send(peer, "result", ristretto.multiply(key, hashed, setting.me))
+    yield Send(peer, "result", ristretto.hash_and_multiply(key, [common.tobytes()], RESULT_TAG))
     masked = yield from sizes.receive(peer, "result", ristretto.SIZE)
     twice = ristretto.multiply(key, masked, peer)
 

@@ -34,7 +34,11 @@ def test_the_library_maps_uniform_bytes_as_the_rfc_does(uniform: str, element: s
     assert rbcl.crypto_core_ristretto255_from_hash(bytes.fromhex(uniform)).hex() == element
 
 
-@pytest.mark.parametrize("encoding", [IDENTITY, *VECTORS["invalid"]])
+OVER = MULTIPLES[0][:-2] + "f6"  # the generator, with the highest bit set
+assert MULTIPLES[0].endswith("76")
+
+
+@pytest.mark.parametrize("encoding", [IDENTITY, OVER, *VECTORS["invalid"]])
 def test_invalid_encodings_are_refused(encoding: str) -> None:
     valid = bytes.fromhex(MULTIPLES[0])
     for batch in (bytes.fromhex(encoding), valid * 99 + bytes.fromhex(encoding) + valid * 50):

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,8 @@ key = "{name}.key"
 {link}
 wait = 60
 """
-SAID = re.compile(r"ecdh: the leader learns .*|calling \w+ at [\w.:]+, for up to [\d.]+ s")
-PROGRESS = re.compile(r"[a-z][a-z ,]*: (\d[\d,]* of \d[\d,]*, )?[\d.]+ s, [\d,.]+ MB out, [\d,.]+ MB in")
+SAID = re.compile(r"[\w:]+: the leader learns .*|calling \w+ at [\w.:]+, for up to [\d.]+ s")
+PROGRESS = re.compile(r"[a-z][a-z ,]*: (\d[\d,]*( of \d[\d,]*)?, )?[\d.]+ s, [\d,.]+ MB out, [\d,.]+ MB in")
 
 
 @dataclass(frozen=True)
@@ -158,13 +158,13 @@ class Federation:
     def configs(self) -> dict[str, Config]:
         return {name: load(self.home(name) / "party.toml") for name in self.names}
 
-    def start(self, *names: str) -> None:
-        """`party run --json` in each one's folder; all of them if none is named."""
+    def start(self, *names: str, command: Sequence[str] = ("run", "--json"), code: str = "") -> None:
+        """`party run --json` in the folder of each named party, or of all. code: in place of `party`."""
         for name in names or self.names:
-            command = [sys.executable, "-m", "parties", "run", "--json"]
+            program = [sys.executable, *(("-c", code) if code else ("-m", "parties")), *command]
             home = self.home(name)
             with (home / "stdout").open("wb") as out, (home / "stderr").open("wb") as err:
-                self.processes[name] = subprocess.Popen(command, cwd=home, stdout=out, stderr=err)
+                self.processes[name] = subprocess.Popen(program, cwd=home, stdout=out, stderr=err)
 
     def ends(self, *names: str, within: float = 90.0) -> dict[str, End]:
         """How each ended; fails if one is still there after `within` seconds."""

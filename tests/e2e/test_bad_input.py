@@ -151,6 +151,42 @@ ROWS: dict[str, tuple[str, Any, int, str]] = {
         3,
         r"/.*/people.parquet: column 'email': 2 rows \(1, 2\) hold no text; read it as text, or .*",
     ),
+    "insecure protocol": (
+        "platform",
+        lambda made, name: made.agree("ids.type", 'psi.protocol = "insecure-hash"\nids.type'),
+        2,
+        r"/.*/run.toml: psi.allow_insecure: insecure-hash hides nothing from a party that guesses ids; .*",
+    ),
+    "protocol for fewer parties": (
+        "logistics",
+        lambda made, name: made.agree("ids.type", 'psi.protocol = "dh"\nids.type'),
+        2,
+        r"/.*/run.toml: psi.protocol: dh is for 2 to 2 parties, and the contract has 3",
+    ),
+    "kind of id that is not in the contract": (
+        "logistics",
+        toml('id = "email"', 'id.phone = "email"'),
+        2,
+        r"party.toml: data.id.phone: run.toml has no such kind of id; it has email",
+    ),
+    "one column for a composite id": (
+        "logistics",
+        lambda made, name: made.agree('ids.type = "email"', 'ids.types = ["email", "integer"]'),
+        2,
+        r"party.toml: data.id: run.toml makes email-integer of 2 columns \(email, integer\); list them: .*",
+    ),
+    "duplicates of a composite id refused": (
+        "logistics",
+        lambda made, name: (
+            made.agree('ids.type = "email"', 'ids = { name = "who", types = ["email", "integer"] }'),
+            content("email,born,amount,kind\na@x.org,1,1,a\nb@x.org,1,1,a\nA@x.org,01,2,b\n")(made, name),
+            made.edit(
+                name, "party.toml", 'id = "email"', 'id.who = ["email", "born"]\nduplicates = "refuse"'
+            ),
+        ),
+        3,
+        r"/.*/people.csv: columns 'email', 'born': 1 row \(3\) repeat an id of an earlier row; mend .*",
+    ),
     "ragged row": (
         "platform",
         content(HEADER + "a@x.org,1,a,1\nb@x.org,1,b\nc@x.org,1,b,0\n"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pandas as pd
 import pytest
 
 from parties import certs
@@ -60,6 +61,68 @@ def test_contracts_that_differ(federation: Federate) -> None:
         for other in ("platform", "advertiser")
     )
     assert not any("psi" in made.stderr(name) for name in ends)
+
+
+def first_rows(made: Any, name: str, count: int) -> None:
+    file = made.home(name) / "people.csv"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[: count + 1]))
+
+
+@pytest.mark.parametrize(
+    ("bound", "says"),
+    [
+        ("at_most = 200", "more ids than psi.at_most = 200 at logistics"),
+        (
+            "largest_ratio = 2.5",
+            "more than psi.largest_ratio = 2.5 times the ids of the smallest set at logistics",
+        ),
+    ],
+    ids=["cap", "ratio"],
+)
+def test_a_set_that_the_contract_does_not_allow(federation: Federate, bound: str, says: str) -> None:
+    """All parties are told which bound, and whose set it is; no message of the intersection is sent."""
+    made = federation()
+    made.agree("psi.minimum = 20", f"psi.minimum = 20\npsi.{bound}")
+    for name in ("platform", "advertiser"):
+        first_rows(made, name, 100)
+    ends = made.run()
+    lines = all_end(made, 10, ends)
+    assert set(lines.values()) == {f"{says}: nothing was aligned; agree on a larger one, or bring fewer"}
+    assert not any("psi" in phase for name in ends for phase in phases(made, name))
+
+
+def phases(made: Any, name: str) -> list[str]:
+    return [line.partition(":")[0] for line in made.stderr(name).splitlines()]
+
+
+def test_a_protocol_unknown_at_one_party(federation: Federate) -> None:
+    """Everybody is told where, with what is installed there."""
+    made = federation()
+    made.agree("psi.minimum = 20", 'psi.minimum = 20\npsi.protocol = "my_lab:Fast"')
+    for name in ("platform", "advertiser"):
+        (made.home(name) / "my_lab.py").write_text("from psi.protocols import EcdhPsi as Fast\n")
+    lines = all_end(made, 5, made.run())
+    [line] = set(lines.values())
+    assert line.startswith(
+        "psi.protocol: my_lab:Fast is not installed at logistics (logistics has dh, ecdh, "
+    )
+    assert line.endswith("); install it there, or agree on another")
+
+
+def test_no_kind_of_id_that_all_have(federation: Federate) -> None:
+    made = federation()
+    made.agree('ids.type = "email"', 'ids = [{ type = "email" }, { type = "integer" }]')
+    for name, held in zip(made.names, ("email", "email", "integer"), strict=True):
+        made.edit(name, "party.toml", 'id = "email"', f'id.{held} = "email"')
+    made.edit("advertiser", "party.toml", 'numeric = ["amount"]\n', "")
+    pd.DataFrame({"email": range(100), "kind": ["a", "b"] * 50}).to_csv(
+        made.home("advertiser") / "people.csv", index=False
+    )
+    [line] = set(all_end(made, 5, made.run()).values())
+    assert line == (
+        "ids: no kind of id that all parties have: advertiser has integer; logistics has email; platform has "
+        "email; name one more column in data.id"
+    )
 
 
 @pytest.mark.slow

@@ -45,6 +45,17 @@ def unread(engine: Engine, at_most: int) -> int:
     return sizes.COUNT + engine.unread(at_most) + _hint_size(at_most) + kdf.KEY + DIGEST
 
 
+def unmask(
+    setting: Setting, client: str, hint: bytes, count: int, digests: Bytes, outputs: Bytes
+) -> NDArray[np.uint64]:
+    """[n]: what a client's hint says of each digest [n, 16], given its OPRF outputs [n, 16].
+
+    The client's share of zero where it holds the id, noise elsewhere; `psi.conformance` tries to tell which.
+    """
+    slots = np.frombuffer(hint, "<u8", offset=okvs.SEED).reshape(-1, 1)
+    return okvs.decode(hint[: okvs.SEED], slots, count, digests)[:, 0] ^ _mask(setting, client, outputs)
+
+
 def _leader(engine: Engine, setting: Setting, digests: Bytes) -> Rounds[Rows]:
     clients = setting.clients
     counts = yield from sizes.exchange(setting, clients, len(digests))
@@ -54,9 +65,7 @@ def _leader(engine: Engine, setting: Setting, digests: Bytes) -> Rounds[Rows]:
     total = np.zeros(len(digests), np.uint64)
     for client in clients:
         hint = yield from sizes.receive(client, "hint", _hint_size(counts[client]))
-        slots = np.frombuffer(hint, "<u8", offset=okvs.SEED).reshape(-1, 1)
-        total ^= okvs.decode(hint[: okvs.SEED], slots, counts[client], digests)[:, 0]
-        total ^= _mask(setting, client, outputs[client])
+        total ^= unmask(setting, client, hint, counts[client], digests, outputs[client])
     common = np.flatnonzero(total == 0)
     # 5. The result, as tags that only the holder of x can recognise, in an order that tells nothing of ours.
     result = common[permutation(len(common), setting.random)]

@@ -19,6 +19,7 @@ from psi.conformance.messages import fresh, no_ids
 from psi.conformance.order import order_of_rows
 from psi.conformance.report import DoesNotApply, Outcome, Report, Result, Violation
 from psi.conformance.trial import Trial
+from psi.conformance.unmasked import unmasked_values
 from psi.conformance.views import no_guessing, no_pairwise
 from psi.interface import Psi
 
@@ -31,6 +32,7 @@ PROPERTIES: Final[dict[str, Callable[[Trial], str]]] = {
     "fresh messages": fresh,
     "no guessing": no_guessing,
     "no pairwise": no_pairwise,
+    "unmasked values": unmasked_values,
     "order of rows": order_of_rows,
     "damaged messages": damaged_messages,
     "declared traffic": declared_traffic,

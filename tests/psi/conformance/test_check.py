@@ -52,7 +52,8 @@ def test_a_protocol_that_conforms() -> None:
     assert [result.property for result in report.results] == list(PROPERTIES)
     assert tuple(seen) == report.results
     assert all(result.measured for result in seen)
-    assert [result.property for result in seen if result.outcome == "does not apply"] == ["no pairwise"]
+    left_out = [result.property for result in seen if result.outcome == "does not apply"]
+    assert left_out == ["no pairwise", "unmasked values"]
 
 
 @pytest.mark.parametrize(("toy", "property", "says"), BROKEN, ids=[case[0] for case in BROKEN])
@@ -68,7 +69,8 @@ def test_what_is_broken_fails_there(toy: str, property: str, says: str) -> None:
 
 
 def test_every_property_can_fail() -> None:
-    assert {property for _, property, _ in BROKEN} == set(PROPERTIES)
+    """The last one, which looks inside the star, is broken in test_unmasked.py."""
+    assert {property for _, property, _ in BROKEN} | {"unmasked values"} == set(PROPERTIES)
 
 
 def test_hashing_is_no_intersection_in_private() -> None:

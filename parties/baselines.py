@@ -17,9 +17,9 @@ def baselines(prepared: Prepared, outcome: Outcome) -> dict[str, dict[str, float
     test rows; more rows than the federation has, so that the lift is not flattered.
     """
     assert prepared.data.labels is not None
-    alignment, aligned = outcome.alignment, outcome.split
+    alignment, aligned = outcome.aligned.rows, outcome.split
     held_out = alignment[torch.cat((aligned.validation, aligned.test)).numpy()]
-    own = np.setdiff1d(prepared.data.ids[outcome.kind].rows, held_out)
+    own = np.setdiff1d(prepared.data.ids[outcome.aligned.terms.kind].rows, held_out)
     everything = np.concatenate((own, held_out))
     positions = torch.arange(len(everything))
     tested = len(everything) - len(aligned.test)

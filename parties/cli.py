@@ -1,4 +1,4 @@
-"""The command line: `party init | certs | check | run | demo | psi`.
+"""The command line: `party init | certs | check | run | align | psi | demo`.
 
 Everything heavy is imported inside the command that needs it, so that `party --help` answers at once.
 """
@@ -130,6 +130,26 @@ def run(config: ConfigFile = Path("party.toml"), as_json: Json = False) -> None:
     with Bars() as bars:
         summary = run_party(loaded, bars, bars.say)
     typer.echo(json.dumps(summary, indent=2) if as_json else report(summary), nl=as_json)
+
+
+@app.command()
+def align(
+    config: ConfigFile = Path("party.toml"),
+    out: Annotated[
+        Path | None, typer.Option(help="A Parquet file for the common ids, in place of the run's folder.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Only find the common ids, and write them in one order."""
+    from parties.config import load
+
+    loaded = load(config, for_training=False)
+    from parties.align import align_party, said
+    from parties.progress import Bars
+
+    with Bars() as bars:
+        summary = align_party(loaded, out, bars, bars.say)
+    typer.echo(json.dumps(summary, indent=2) if as_json else said(summary))
 
 
 @app.command()

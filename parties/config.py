@@ -157,9 +157,10 @@ class Config:
         return by_kind(self.party.data.id, self.contract.ids)
 
 
-def load(path: Path | str) -> Config:
+def load(path: Path | str, for_training: bool = True) -> Config:
     """Read party.toml at `path` and the run.toml that it names.
 
+    for_training: otherwise the label holder needs no label.
     Raises ConfigError with every fault of both files, one a line.
     """
     path = Path(path)
@@ -177,7 +178,7 @@ def load(path: Path | str) -> Config:
         shared = read(place, faults)
         if len(faults) == unread:
             contract = check(Contract, shared, place, faults)
-    faults += [f"{path}: {fault}" for fault in _faults_of_role(private, shared)]
+    faults += [f"{path}: {fault}" for fault in _faults_of_role(private, shared, for_training)]
     if faults or party is None or contract is None:
         raise ConfigError("\n".join(faults))
     return Config(path.absolute(), party, contract)
@@ -193,7 +194,7 @@ def _contract_file(folder: Path, value: object) -> Path | None:
         return None
 
 
-def _faults_of_role(private: dict[str, Any], shared: dict[str, Any]) -> Iterator[str]:
+def _faults_of_role(private: dict[str, Any], shared: dict[str, Any], for_training: bool) -> Iterator[str]:
     """What the two files only say together. On the raw tables, so that it is told along with all else."""
     data, link, parties = (_table(private, "data"), _table(private, "link"), _table(shared, "parties"))
     name, label_holder = str(private.get("party")), str(shared.get("label_holder"))
@@ -202,7 +203,7 @@ def _faults_of_role(private: dict[str, Any], shared: dict[str, Any]) -> Iterator
         yield f"party: {name!r} is not in the contract, which names {names}"
     if name in parties and label_holder in parties:
         if name == label_holder:
-            yield from _faults_of_label_holder(data, link)
+            yield from _faults_of_label_holder(data, link, for_training)
         else:
             yield from _faults_of_feature_holder(data, link, label_holder)
     yield from faults_of_columns(data.get("id"), shared.get("ids"))
@@ -212,8 +213,8 @@ def _faults_of_role(private: dict[str, Any], shared: dict[str, Any]) -> Iterator
                 yield f"link.{key}: plaintext is for loopback only; use 127.0.0.1, or remove link.plaintext"
 
 
-def _faults_of_label_holder(data: dict[str, Any], link: dict[str, Any]) -> Iterator[str]:
-    if "label" not in data:
+def _faults_of_label_holder(data: dict[str, Any], link: dict[str, Any], for_training: bool) -> Iterator[str]:
+    if for_training and "label" not in data:
         yield "data.label: missing; this party is the label holder, so name the label's column"
     if "listen" not in link:
         yield 'link.listen: missing; the label holder is the hub: give its address, such as "0.0.0.0:50051"'

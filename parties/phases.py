@@ -5,118 +5,96 @@
 
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 import psi
+from parties.alignment import Alignment, Clock, Random, align, measured, meet
 from parties.certs import Identity
 from parties.config import Config
 from parties.contract import Contract
-from parties.errors import AlignmentError, ContractError, NotInstalled
+from parties.errors import AlignmentError, ContractError
 from parties.features import Pipeline
-from parties.handshake import Meeting, handshake
-from parties.limits import Limits
-from parties.own import OwnData, own_data, own_identity, own_protocols
-from parties.seal import sealed
+from parties.handshake import Brings, Meeting
+from parties.own import OwnData, brings, own_data, own_identity, own_protocols
 from parties.storage import own_secret, private_seed
 from parties.summary import Cost
 from parties.table import Table
-from protos.rounds import Progress, Rounds
+from protos.rounds import Rounds
 from splitnn.exact import FeatureHolderResult, LabelHolderResult, feature_holder, label_holder
 from splitnn.features import Features
 from splitnn.plan import Plan
 from splitnn.schedule import Split, split_rows
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
 class Prepared:
-    """What one party brings: all of it checked, none of it shared yet. protocols: as `own_protocols` says,
-    or none, which the handshake then tells all parties."""
+    """What one party brings: all of it checked, none of it shared yet.
+
+    protocols: as `own_protocols` says. told: what the handshake tells the others of it.
+    """
 
     config: Config
     identity: Identity
     data: OwnData
     protocols: dict[str, psi.Psi]
+    told: Brings
     secret: bytes
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the run gave this party. kind: of the ids that were aligned. alignment: row numbers of its table,
-    the i-th is common user i."""
+    """What the run gave this party."""
 
     meeting: Meeting
-    kind: str
-    alignment: NDArray[np.int64]
+    aligned: Alignment
     split: Split
     pipeline: Pipeline
     trained: LabelHolderResult | FeatureHolderResult
-    psi_cost: Cost
     training_cost: Cost
 
 
 def prepare(config: Config) -> Prepared:
     """Read and check this party's own files. Raises ConfigError, DataError, IdError, IdentityError."""
-    identity, data = own_identity(config), own_data(config)
-    try:
-        protocols = own_protocols(config)
-    except NotInstalled:
-        protocols = {}
-    return Prepared(config, identity, data, protocols, own_secret(config.party.storage))
+    protocols = own_protocols(config)
+    return Prepared(
+        config,
+        own_identity(config),
+        own_data(config),
+        protocols,
+        brings(config, "run", protocols),
+        own_secret(config.party.storage),
+    )
 
 
 def whole_run(
-    prepared: Prepared,
-    clock: Callable[[], float] = time.monotonic,
-    random: Callable[[int], bytes] = os.urandom,
+    prepared: Prepared, clock: Clock = time.monotonic, random: Random = os.urandom
 ) -> Rounds[Outcome | ContractError | AlignmentError]:
-    """The run as rounds. Raises what its phases raise.
-
-    ContractError and AlignmentError are results: every party comes to the same by itself, and the first to
-    give up by raising it would be to the others a peer that failed, before they know why.
+    """The run as rounds, as `parties.alignment.meet` says. Raises what its phases raise.
 
     clock: seconds, for the summary. random: n -> n bytes, for what is fresh in each run and never stored.
     """
-    config = prepared.config
-    exchange = X25519PrivateKey.from_private_bytes(random(32))
-    try:
-        meeting = yield from handshake(
-            config.name,
-            config.contract,
-            prepared.identity,
-            random(32),
-            exchange,
-            max(config.party.link.wait, Limits().progress),
-        )
-        return (yield from sealed(_after_meeting(prepared, meeting, clock, random), meeting.seals))
-    except (ContractError, AlignmentError) as error:
-        return error
+
+    def then(meeting: Meeting) -> Rounds[Outcome]:
+        return _after_meeting(prepared, meeting, clock, random)
+
+    return (yield from meet(prepared.config, prepared.identity, prepared.told, random, then))
 
 
-def _after_meeting(
-    prepared: Prepared, meeting: Meeting, clock: Callable[[], float], random: Callable[[int], bytes]
-) -> Rounds[Outcome]:
-    contract, me = prepared.config.contract, prepared.config.name
+def _after_meeting(prepared: Prepared, meeting: Meeting, clock: Clock, random: Random) -> Rounds[Outcome]:
+    config, contract, me = prepared.config, prepared.config.contract, prepared.config.name
     hub, feature_holders = contract.label_holder, contract.feature_holders
 
-    setting = psi.Setting(me, (hub, *feature_holders), meeting.run, contract.psi.at_most, random)
-    kind, ids = next(iter(prepared.data.ids.items()))
-    protocol = prepared.protocols[contract.psi.protocol]
-    common, psi_cost = yield from _measured("psi", protocol.align(setting, ids.digests), clock)
-    if len(common) < contract.psi.minimum:
+    aligned = yield from align(config, prepared.data.ids, prepared.protocols, meeting, clock, random)
+    alignment = aligned.rows
+    if len(alignment) < contract.psi.minimum:
         raise AlignmentError(
-            f"{len(common)} users in common, fewer than psi.minimum = {contract.psi.minimum}: does "
-            f"every party's file hold {kind} ids of the same people, written the same way?"
+            f"{len(alignment)} users in common, fewer than psi.minimum = {contract.psi.minimum}: does "
+            f"every party's file hold {aligned.terms.kind} ids of the same people, written the same way?"
         )
-    alignment = ids.rows[common]
 
     plan = plan_of(contract)
     try:
@@ -130,20 +108,13 @@ def _after_meeting(
     trained: LabelHolderResult | FeatureHolderResult
     if prepared.data.labels is None:
         training = feature_holder(plan, split, features, hub, seed)
-        trained, training_cost = yield from _measured("training", training, clock)
+        trained, training_cost = yield from measured("training", training, clock)
     else:
         labels = torch.from_numpy(prepared.data.labels[alignment])
         targets = Split(*(labels[part] for part in split))
         leading = label_holder(plan, split, features, targets, feature_holders, seed)
-        trained, training_cost = yield from _measured("training", leading, clock)
-    return Outcome(meeting, kind, alignment, split, pipeline, trained, psi_cost, training_cost)
-
-
-def _measured(phase: str, rounds: Rounds[T], clock: Callable[[], float]) -> Rounds[tuple[T, Cost]]:
-    before, start = (yield Progress(phase, 0, 0)), clock()
-    result = yield from rounds
-    after = yield Progress(phase, 0, 0)
-    return result, Cost.between(start, before, clock(), after)
+        trained, training_cost = yield from measured("training", leading, clock)
+    return Outcome(meeting, aligned, split, pipeline, trained, training_cost)
 
 
 def plan_of(contract: Contract) -> Plan:

@@ -1,7 +1,6 @@
 """What a run leaves in its folder: alignment, model, agreement, summary (docs/summary.md lists the files)."""
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,10 @@ import pandas as pd
 import safetensors.torch
 from torch import Tensor, nn
 
+from parties.id_kinds import written_as
 from parties.phases import Outcome, Prepared, plan_of
 from parties.storage import run_folder, write
-from parties.summary import Summary
+from parties.summary import Summary, agreement, psi_record
 from splitnn.exact import LabelHolderResult
 
 
@@ -30,9 +30,9 @@ def summarise(prepared: Prepared, outcome: Outcome, metrics: dict[str, dict[str,
         contract=contract.digest.hex(),
         party=prepared.config.name,
         role=prepared.config.role,
-        rows=len(prepared.data.ids[outcome.kind].rows),
-        aligned=len(outcome.alignment),
-        psi={"protocol": contract.psi.protocol, **outcome.psi_cost._asdict()},
+        rows=len(prepared.data.ids[outcome.aligned.terms.kind].rows),
+        aligned=len(outcome.aligned.rows),
+        psi=psi_record(contract, outcome.aligned.terms, outcome.aligned.cost),
         training={
             "schedule": contract.training.schedule,
             "epochs": trained.epochs,
@@ -50,19 +50,12 @@ def keep(prepared: Prepared, outcome: Outcome) -> Path:
     """Write what the run gave this party; returns the run's folder. Raises StorageError."""
     config, trained, meeting = prepared.config, outcome.trained, outcome.meeting
     folder = run_folder(config.party.storage, config.contract.name, meeting.run, config.name)
-    columns = config.id_columns[outcome.kind]
-    own_ids = prepared.data.table.ids[[*columns]].iloc[outcome.alignment].reset_index(drop=True)
-    names = ["id"] if len(columns) == 1 else [f"id_{place}" for place, _ in enumerate(columns, 1)]
-    aligned = own_ids.set_axis(names, axis="columns")
-    aligned.insert(0, "row", outcome.alignment)
+    rows, columns = outcome.aligned.rows, config.id_columns[outcome.aligned.terms.kind]
+    own_ids = prepared.data.table.ids[[*columns]].iloc[rows].reset_index(drop=True)
+    aligned = own_ids.set_axis(written_as(columns), axis="columns")
+    aligned.insert(0, "row", rows)
     modules: dict[str, nn.Module] = {"bottom": trained.bottom}
-    agreement = {
-        "run": meeting.run.hex(),
-        "contract": json.loads(config.contract.canonical),
-        "agreed": meeting.agreed.hex(),
-        "signatures": {name: signature.hex() for name, signature in sorted(meeting.signatures.items())},
-    }
-    write(folder / "agreement.json", _json(agreement))
+    write(folder / "agreement.json", agreement(config.contract, meeting))
     write(folder / "alignment.parquet", _parquet(aligned))
     write(folder / "pipeline.json", outcome.pipeline.to_json().encode())
     if isinstance(trained, LabelHolderResult):
@@ -81,10 +74,6 @@ def weights(modules: dict[str, nn.Module]) -> dict[str, Tensor]:
         for prefix, module in modules.items()
         for name, tensor in module.state_dict().items()
     }
-
-
-def _json(content: object) -> bytes:
-    return json.dumps(content, indent=2).encode() + b"\n"
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

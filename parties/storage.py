@@ -1,9 +1,9 @@
 """Where a party keeps its own: the secret of its private random streams, and a folder a run.
 
 storage/secret                     32 random bytes, made once, readable by the owner only
-storage/<party>.lock               held while `party run` runs
+storage/<party>.lock               held while `party run` or `party align` runs
 storage/<name>-<run id>/<party>/   one run: alignment, model, summary.json, report.txt, ...
-storage/<name>-<contract>-unfinished/<party>/  the finished buckets of an alignment that is not (`parties.kept`)
+storage/<name>-<contract>-unfinished/<party>/   an interrupted alignment's finished buckets
 
 Files appear whole or not at all: written beside their place, synced, renamed.
 """
@@ -45,6 +45,16 @@ def writing(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
         raise StorageError(
             f"cannot write {path}: {error.strerror}; free space or choose another storage"
         ) from error
+
+
+def check_writable(path: Path) -> None:
+    """Could this file be written? Asked before much work is done for it. Raises StorageError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make {path.parent}: {error.strerror}") from error
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise StorageError(f"cannot write {path}; name a file in a folder that is yours")
 
 
 @contextmanager

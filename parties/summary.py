@@ -1,10 +1,16 @@
 """What a run leaves for people and machines to read: summary.json and report.txt (docs/summary.md)."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from protos.rounds import Traffic
+
+if TYPE_CHECKING:
+    from parties.contract import Contract
+    from parties.handshake import Meeting
+    from parties.terms import Terms
 
 
 class Cost(NamedTuple):
@@ -17,6 +23,37 @@ class Cost(NamedTuple):
     @classmethod
     def between(cls, start: float, before: Traffic, end: float, after: Traffic) -> "Cost":
         return cls(round(end - start, 3), after.sent - before.sent, after.received - before.received)
+
+
+def agreement(contract: "Contract", meeting: "Meeting") -> bytes:
+    """agreement.json: what was agreed, and every party's signature."""
+    content = {
+        "run": meeting.run.hex(),
+        "contract": json.loads(contract.canonical),
+        "agreed": meeting.agreed.hex(),
+        "signatures": {name: signature.hex() for name, signature in sorted(meeting.signatures.items())},
+    }
+    return as_json(content)
+
+
+def psi_record(contract: "Contract", terms: "Terms", cost: Cost) -> dict[str, Any]:
+    """The alignment's part of summary.json: what was settled, under which caps, and what it took."""
+    agreed = contract.psi
+    return {
+        "protocol": terms.protocol,
+        "kind": terms.kind,
+        "buckets": terms.buckets,
+        "sizes": dict(terms.sizes),
+        "at_most": agreed.at_most,
+        "largest_ratio": agreed.largest_ratio,
+        "hide_sizes": agreed.hide_sizes,
+        **cost._asdict(),
+    }
+
+
+def as_json(content: object) -> bytes:
+    """For a file of its own."""
+    return json.dumps(content, indent=2).encode() + b"\n"
 
 
 @dataclass(frozen=True)
@@ -47,7 +84,7 @@ def report(summary: Mapping[str, Any]) -> str:
         f"run        {summary['run'][:12]}   contract {summary['contract'][:12]}",
         f"party      {summary['party']} ({summary['role']})",
         f"rows       {summary['rows']:,} own, {summary['aligned']:,} common to all parties",
-        f"alignment  {psi['protocol']}: {psi['seconds']:.1f} s, {_traffic(psi)}",
+        f"alignment  {psi['protocol']} on {psi['kind']} ids: {psi['seconds']:.1f} s, {_traffic(psi)}",
         f"training   {training['schedule']}: {training['epochs']} epochs (best: {training['best_epoch']}),"
         f" {training['steps']:,} steps, {training['seconds']:.1f} s,"
         f" {training['rows_per_second']:,.0f} rows/s, {_traffic(training)}",

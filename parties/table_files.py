@@ -57,6 +57,8 @@ def read_rows(file: Path, named: Sequence[str], rows: NDArray[np.int64]) -> Iter
 
     The file is read once for each: memory holds what is gathered, and not the file.
     """
+    if not len(rows):
+        yield {name: column.slice(0, 0) for name, column in next(read_batches(file, named)).items()}
     for start in range(0, len(rows), GATHERED):
         order = np.argsort(rows[start : start + GATHERED])
         wanted = rows[start : start + GATHERED][order]

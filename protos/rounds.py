@@ -68,7 +68,7 @@ class Save:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`done` of `total` units of `phase`; a total of 0 only names the phase.
+    """`done` of `total` units of `phase`; a total of 0 is not known, and with 0 done only names the phase.
 
     The driver answers the `Traffic` on its wires so far.
     """

@@ -105,7 +105,7 @@ def same(one: Outcome | Exception, other: Outcome | Exception) -> bool:
     return (
         a.keys() == b.keys()
         and all(torch.equal(a[key], b[key]) for key in a)
-        and bool((one.alignment == other.alignment).all())
+        and bool((one.aligned.rows == other.aligned.rows).all())
     )
 
 
@@ -115,7 +115,7 @@ def test_the_calm_run_aligns_exactly(
     people = {}
     for name, result in calm.items():
         assert isinstance(result, Outcome), result
-        people[name] = prepared[name].data.table.ids["email"].iloc[result.alignment].tolist()
+        people[name] = prepared[name].data.table.ids["email"].iloc[result.aligned.rows].tolist()
     common = [person for number, person in enumerate(PEOPLE) if number % 7 > 2]
     assert people["platform"] == people["logistics"] == people["advertiser"]
     assert sorted(people["platform"]) == sorted(common)

@@ -1,0 +1,145 @@
+"""`party align`: alignment only, for people who want the common ids and no model.
+
+Memory holds some 60 bytes an id, and no table: ids are read in batches, aligned in buckets, and written in
+the common order as the file is read again.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import psi
+from parties.alignment import Alignment, Clock, Random, align, meet
+from parties.certs import Identity
+from parties.config import Config
+from parties.connection import OnProgress, connected
+from parties.errors import AlignmentError, ContractError, DataError, PartyError
+from parties.handshake import Meeting
+from parties.id_kinds import written_as
+from parties.own import brings, own_identity, own_ids, own_protocols
+from parties.storage import check_writable, locked, run_folder, write, writing
+from parties.summary import agreement, as_json, psi_record
+from parties.table_files import read_batches, read_rows
+from parties.unfinished import forget, keep, resume, unfinished
+from protos.rounds import Progress, Resume, Rounds, Traffic
+
+
+def align_party(
+    config: Config, out: Path | None, on_progress: OnProgress, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Align with the others and write the common ids. Returns the content of summary.json, written last.
+
+    out: where the ids go, in place of the run's folder. say: told what the others will learn.
+    Buckets that an earlier attempt under this contract finished are used, where all parties still have them.
+    """
+    began = time.monotonic()
+    with locked(config.party.storage, config.name):
+        identity, protocols = own_identity(config), own_protocols(config)
+        if out is not None:
+            check_writable(out)
+        as_read = _state(config.party.data.file)
+        ids = own_ids(config, lambda names: _cells(config, names, on_progress))
+        counts = {kind: len(of_kind.rows) for kind, of_kind in ids.items()}
+        for name, protocol in protocols.items():
+            say(f"{name}: {protocol.leakage}")
+        kept = unfinished(config)
+        aligned_now: list[int] = []
+
+        def on_save(step: int, state: bytes) -> None:
+            keep(kept, step, state)
+            aligned_now.append(step)
+
+        aligning = alignment_only(config, identity, ids, protocols, resume(kept))
+        del ids  # the rounds let go of it when they end
+        with connected(config, identity, on_progress, say) as link:
+            outcome = link.drive(aligning, on_progress=on_progress, on_save=on_save)
+        if isinstance(outcome, PartyError):
+            raise outcome
+        meeting, aligned = outcome
+        folder = run_folder(config.party.storage, config.contract.name, meeting.run, config.name)
+        place = out or folder / "alignment.parquet"
+        if _state(config.party.data.file) != as_read:
+            raise DataError(f"{config.party.data.file}: has changed since its ids were read; align again")
+        write(folder / "agreement.json", agreement(config.contract, meeting))
+        _write_ids(config, aligned, place, lambda word: on_progress(word, link.traffic))
+        reused = aligned.terms.buckets - len(aligned_now) if aligned.terms.buckets > 1 else 0
+        summary = {
+            "run": meeting.run.hex(),
+            "contract": config.contract.digest.hex(),
+            "party": config.name,
+            "role": config.role,
+            "rows": counts[aligned.terms.kind],
+            "aligned": len(aligned.rows),
+            "psi": psi_record(config.contract, aligned.terms, aligned.cost) | {"reused": reused},
+            "seconds": round(time.monotonic() - began, 3),
+            "ids": str(place),
+        }
+        write(folder / "summary.json", as_json(summary))
+        forget(kept)
+    return summary
+
+
+def alignment_only(
+    config: Config,
+    identity: Identity,
+    ids: Mapping[str, psi.Ids],
+    protocols: Mapping[str, psi.Psi],
+    earlier: Resume | None = None,
+    clock: Clock = time.monotonic,
+    random: Random = os.urandom,
+) -> Rounds[tuple[Meeting, Alignment] | ContractError | AlignmentError]:
+    """`party align` as rounds. earlier: buckets that an earlier attempt finished."""
+
+    def then(meeting: Meeting) -> Rounds[tuple[Meeting, Alignment]]:
+        return meeting, (yield from align(config, ids, protocols, meeting, clock, random, earlier))
+
+    own = brings(config, "align", protocols)
+    return (yield from meet(config, identity, own, random, then))
+
+
+def said(summary: Mapping[str, Any]) -> str:
+    """The last line, for people."""
+    psi, ids = summary["psi"], summary["ids"]
+    traffic = f"{psi['bytes_sent'] / 1e6:.1f} MB out, {psi['bytes_received'] / 1e6:.1f} MB in"
+    return (
+        f"{summary['aligned']:,} of {summary['rows']:,} {psi['kind']} ids are common to all: {ids}\n"
+        f"{psi['protocol']}, {summary['seconds']:.1f} s ({psi['seconds']:.1f} s of it to align), {traffic}"
+    )
+
+
+def _state(file: Path) -> tuple[int, int]:
+    """What changes when somebody writes to it."""
+    there = file.stat()
+    return there.st_size, there.st_mtime_ns
+
+
+def _cells(config: Config, names: tuple[str, ...], on_progress: OnProgress) -> Iterator[list[Any]]:
+    rows = 0
+    for batch in read_batches(config.party.data.file, names):
+        yield [batch[name] for name in names]
+        rows += len(batch[names[0]])
+        on_progress(Progress("reading", rows, 0), Traffic(0, 0))
+
+
+def _write_ids(
+    config: Config, aligned: Alignment, place: Path, on_progress: Callable[[Progress], None]
+) -> None:
+    """Parquet: row, and the ids in this party's own form. Raises DataError, StorageError."""
+    columns = config.id_columns[aligned.terms.kind]
+    names = ["row", *written_as(columns)]
+    writer, done = None, 0
+    with writing(place) as file, ExitStack() as stack:
+        for cells in read_rows(config.party.data.file, columns, aligned.rows):
+            rows = aligned.rows[done : done + len(cells[columns[0]])]
+            table = pa.table([pa.array(rows), *(cells[name] for name in columns)], names)
+            if writer is None:
+                writer = stack.enter_context(pq.ParquetWriter(file, table.schema))
+            writer.write_table(table)
+            done += len(rows)
+            on_progress(Progress("writing", done, len(aligned.rows)))

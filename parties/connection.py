@@ -1,0 +1,41 @@
+"""This party's link to the others, open: the hub with everybody there, or the line to it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+from parties.certs import Identity
+from parties.config import Config
+from parties.dial import Spoke
+from parties.hub import Hub
+from parties.link import Link
+from protos.rounds import Progress, Traffic
+
+OnProgress: TypeAlias = Callable[[Progress, Traffic], None]
+
+
+@contextmanager
+def connected(
+    config: Config, identity: Identity, on_progress: OnProgress, say: Callable[[str], None]
+) -> Iterator[Link]:
+    """Raises NetworkError, PeerTimeout."""
+    place, contract = config.party.link, config.contract
+    if config.role == "label holder":
+        pins = {name: contract.parties[name].key for name in contract.feature_holders}
+        with Hub(identity, str(place.listen), pins, plaintext=place.plaintext) as hub:
+            hub.open()
+            total = len(pins)
+
+            def tell(missing: list[str]) -> None:
+                phase = f"waiting for {', '.join(missing)}" if missing else "all parties are here"
+                on_progress(Progress(phase, total - len(missing), total), hub.traffic)
+
+            hub.wait_for_peers(place.wait, on_wait=tell)
+            yield hub
+    else:
+        others = [name for name in contract.feature_holders if name != config.name]
+        hub_name, address = contract.label_holder, str(place.hub)
+        with Spoke(identity, hub_name, address, others, plaintext=place.plaintext) as spoke:
+            say(f"calling {hub_name} at {address}, for up to {place.wait:g} s")
+            spoke.open(place.wait)
+            yield spoke

@@ -1,4 +1,4 @@
-"""The terms: sizes that the contract allows, one protocol, kind and number of buckets; or one line for all."""
+"""The terms: sizes that the contract allows, one protocol, kind and number of buckets; or one line to all."""
 
 import hashlib
 from collections.abc import Callable, Mapping

@@ -115,6 +115,48 @@ def test_two_parties_of_unequal_sizes(make_digests: Digests, name: str, sizes: t
         assert len({total for _, total in steps}) <= 1
 
 
+def test_the_protocols_agree(make_digests: Digests) -> None:
+    """Differential: four ways to the same ids."""
+    rng = np.random.default_rng(3)
+    for parties, names in ((2, ALL), (3, [name for name in ALL if name != "dh"])):
+        sets = [
+            make_digests(rng.choice(6000, 3000 + 500 * party, False).tolist()) for party in range(parties)
+        ]
+        found = {name: set(common(sets, align(psi.load(name), sets))) for name in names}
+        assert all(ids == plain_intersection(sets) for ids in found.values())
+
+
+def seeded_run_of_rr22(seed: int) -> None:
+    """2 to 4 parties, from no ids to thousands, any overlap; all that is random follows from the seed."""
+    rng = np.random.default_rng(seed)
+    parties = int(rng.integers(2, 5))
+    universe = rng.integers(0, 256, (int(2 ** rng.uniform(0, 13)), 16), np.uint8)
+    sets = [
+        universe[rng.permutation(len(universe))[: rng.integers(len(universe) + 1)]] for _ in range(parties)
+    ]
+    names = NAMES[:parties]
+    outcome = together(
+        {
+            me: psi.load("rr22").align(
+                psi.Setting(me, names, b"run", len(universe), np.random.default_rng([seed, i]).bytes), sets[i]
+            )
+            for i, me in enumerate(names)
+        }
+    )
+    assert set(common(sets, outcome)) == plain_intersection(sets), seed
+
+
+def test_seeded_runs_of_rr22_lose_no_row() -> None:
+    for seed in range(40):
+        seeded_run_of_rr22(seed)
+
+
+@pytest.mark.slow
+def test_a_thousand_seeded_runs_of_rr22_lose_no_row() -> None:
+    for seed in range(1000):
+        seeded_run_of_rr22(seed)
+
+
 CASES = [(name, n) for name in ALL for n in (2, 3) if (name, n) != ("dh", 3)]
 
 

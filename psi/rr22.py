@@ -35,29 +35,28 @@ class Rr22:
         if not count:
             return {sender: np.empty((0, 16), np.uint8) for sender in senders}
         total = okvs.slots(count)
-        # 1, 2. The two-message part of the vector OLE, so that the senders can go on.
+        # 4. The store P decodes each x to H_B(x, r). It waits for nothing; meanwhile the senders open.
+        salt = setting.random(SALT)
+        seed, store = okvs.encode(digests, _values(digests, salt), setting.random)
+        steps = 1 + 2 * len(senders)
+        yield Progress("psi", count // steps, count)
+        # 1, 2. The vector OLE, as far as the senders wait for us.
         oles = {}
         for sender in senders:
             oles[sender] = vole.Receiver(total, _label(setting, setting.me, sender), setting.random)
             opening = yield from receive(sender, "vole opening", vole.OPENING)
             yield Send(sender, "vole reply", oles[sender].reply(opening, sender))
-        # 4. The store P decodes each x to H_B(x, r).
-        salt = setting.random(SALT)
-        seed, store = okvs.encode(digests, _values(digests, salt), setting.random)
-        steps = 1 + 2 * len(senders)
-        yield Progress("psi", count // steps, count)
         # 5. P + A, for each sender's A.
         for i, sender in enumerate(senders):
-            masked = oles[sender].factors()
-            masked ^= store
-            yield Send(sender, "masked store", _chunks(salt + seed, masked))
+            masked = _chunks(salt + seed, oles[sender].factors() ^ store)
+            yield Send(sender, "masked store", masked)
             yield Progress("psi", count * (2 + i) // steps, count)
         # 3, 7. C, and F(x) = H_O(decode(C, x)).
         outputs = {}
         for i, sender in enumerate(senders):
             trees = yield from receive(sender, "vole trees", vole.trees_size(total))
-            share = oles[sender].share(trees)
-            outputs[sender] = _hashed(okvs.decode(seed, share, count, digests), setting, setting.me, sender)
+            decoded = okvs.decode(seed, oles.pop(sender).share(trees), count, digests)
+            outputs[sender] = _hashed(decoded, setting, setting.me, sender)
             yield Progress("psi", count * (2 + len(senders) + i) // steps, count)
         return outputs
 
@@ -69,16 +68,17 @@ class Rr22:
         # 1. to 3. The vector OLE.
         ole = vole.Sender(total, _label(setting, receiver, setting.me), setting.random)
         yield Send(receiver, "vole opening", ole.opening)
-        reply = yield from receive(receiver, "vole reply", vole.reply_size(total))
-        yield Send(receiver, "vole trees", ole.trees(reply, receiver))
         keys = ole.share()
         yield Progress("psi", count // 2, work)
+        reply = yield from receive(receiver, "vole reply", vole.reply_size(total))
+        yield Send(receiver, "vole trees", ole.trees(reply, receiver))
         # 6. K = B + delta * (P + A).
         message = yield from receive(receiver, "masked store", SALT + okvs.SEED + 16 * total)
         salt, seed = message[:SALT], message[SALT : SALT + okvs.SEED]
         masked = np.frombuffer(message, "<u8", offset=SALT + okvs.SEED).reshape(-1, 2)
         products = gf128.table(ole.delta)
         gf128.add_products(keys, masked, products)
+        del message, masked
         yield Progress("psi", count, work)
         # 7. F(y) = H_O(decode(K, y) - delta * H_B(y, r)).
         decoded = okvs.decode(seed, keys, count, digests)

@@ -43,19 +43,23 @@ def trees_size(count: int) -> int:
 
 
 class Sender:
-    """Learns B, and draws delta. Once: `opening`, `trees`, `share`, in this order.
+    """Learns B, and draws delta. Once: `opening`, `share`, `trees`, in this order.
 
     label: names run and parties. random: n -> n bytes from a cryptographic source.
     """
 
     def __init__(self, count: int, label: bytes, random: Callable[[int], bytes]) -> None:
         self._count, self._label = count, label
+        self._roots = np.frombuffer(random(TREES * _BLOCK), "<u8").reshape(TREES, 2)
         secret = random(2 * _BLOCK)
         self._chosen, self.opening = ot.choose(_bits(secret), label, random)
         self._extension = secret[:_BLOCK]
         self.delta: Words = np.frombuffer(secret[_BLOCK:], "<u8")
-        roots = np.frombuffer(random(TREES * _BLOCK), "<u8").reshape(TREES, 2)
-        self._vector, self._sums = ggm.grow(roots, leaves(count), _tree_keys(label))
+
+    def share(self) -> Words:
+        """B, [count, 2]: needs no message."""
+        vector, self._sums = ggm.grow(self._roots, leaves(self._count), _tree_keys(self._label))
+        return _encoded(vector, self._count)
 
     def trees(self, reply: bytes, receiver: str) -> bytes:
         """The third message. reply: of `reply_size(count)` bytes.
@@ -76,10 +80,6 @@ class Sender:
         pads = ot.extend_sender(keys[: ot.SECURITY], self._extension, columns, levels * TREES, self._label)
         masked = self._sums ^ np.stack(pads).reshape(2, levels, TREES, 2).swapaxes(0, 1)
         return bytes(masked.astype("<u8").tobytes() + last.astype("<u8").tobytes())
-
-    def share(self) -> Words:
-        """B, [count, 2]."""
-        return exconv.encode(self._vector.reshape(-1, 2), max(self._count, SMALLEST))[: self._count]
 
 
 class Receiver:
@@ -115,7 +115,7 @@ class Receiver:
         """A, [count, 2]: needs no message."""
         noise = np.zeros((leaves(self._count), TREES, 2), np.uint64)
         noise[self._points, np.arange(TREES)] = self._values
-        return self._encoded(noise)
+        return _encoded(noise, self._count)
 
     def share(self, trees: bytes) -> Words:
         """C, [count, 2]. trees: the third message, of `trees_size(count)` bytes; any such gives some C."""
@@ -128,10 +128,11 @@ class Receiver:
         vector = ggm.regrow(self._points, sums, size, _tree_keys(self._label))
         rest = np.bitwise_xor.reduce(vector, axis=0)
         vector[self._points, across] = told[-1] ^ rest ^ self._products
-        return self._encoded(vector)
+        return _encoded(vector, self._count)
 
-    def _encoded(self, vector: Words) -> Words:
-        return exconv.encode(vector.reshape(-1, 2), max(self._count, SMALLEST))[: self._count]
+
+def _encoded(vector: Words, count: int) -> Words:
+    return exconv.encode(vector.reshape(-1, 2), max(count, SMALLEST))[:count]
 
 
 def _tree_keys(label: bytes) -> tuple[bytes, bytes]:

@@ -224,7 +224,7 @@ def test_two_senders_cannot_compare_what_they_get() -> None:
 
 
 def test_keys_are_drawn_from_the_injected_source_and_anew_for_each_call() -> None:
-    """Of the sender: choices and delta, scalars and blinds of 256 transfers, roots of the trees."""
+    """Of the sender: roots of the trees, choices and delta, scalars and blinds of 256 transfers."""
     drawn: list[int] = []
 
     def random(size: int) -> bytes:
@@ -237,4 +237,4 @@ def test_keys_are_drawn_from_the_injected_source_and_anew_for_each_call() -> Non
             "s": ENGINE.sender(setting("s", random), "r", 5, ids(np.arange(5))),
         }
         together(parties)
-    assert drawn == 2 * [32, 256 * 64, 256 * 64, vole.TREES * 16]
+    assert drawn == 2 * [vole.TREES * 16, 32, 256 * 64, 256 * 64]

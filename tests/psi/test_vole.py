@@ -13,44 +13,46 @@ from psi import gf128, ggm, vole
 LABEL = b"test"
 
 
-def converse(count: int) -> tuple[vole.Receiver, vole.Sender, bytes, bytes]:
-    receiver, sender = vole.Receiver(count, LABEL, os.urandom), vole.Sender(count, LABEL, os.urandom)
-    reply = receiver.reply(sender.opening, "sender")
-    return receiver, sender, reply, sender.trees(reply, "receiver")
+class Conversation:
+    def __init__(self, count: int) -> None:
+        self.receiver, self.sender = (
+            vole.Receiver(count, LABEL, os.urandom),
+            vole.Sender(count, LABEL, os.urandom),
+        )
+        self.b, self.delta = self.sender.share(), self.sender.delta
+        self.reply = self.receiver.reply(self.sender.opening, "sender")
+        self.trees = self.sender.trees(self.reply, "receiver")
+        self.a, self.c = self.receiver.factors(), self.receiver.share(self.trees)
 
-
-def holds(a: np.ndarray, b: np.ndarray, c: np.ndarray, delta: np.ndarray) -> np.ndarray:
-    expected = b.copy()
-    gf128.add_products(expected, np.ascontiguousarray(a), gf128.table(delta))
-    return (c == expected).all(axis=1)
+    def correlated(self) -> np.ndarray:
+        expected = self.b.copy()
+        gf128.add_products(expected, np.ascontiguousarray(self.a), gf128.table(self.delta))
+        return (self.c == expected).all(axis=1)
 
 
 @settings(deadline=None, max_examples=12)
 @given(st.one_of(st.integers(1, 300), st.integers(4000, 4200), st.integers(1, 30_000)))
 def test_the_correlation(count: int) -> None:
-    receiver, sender, reply, trees = converse(count)
-    assert len(sender.opening) == vole.OPENING
-    assert len(reply) == vole.reply_size(count)
-    assert len(trees) == vole.trees_size(count)
-    a, c, b = receiver.factors(), receiver.share(trees), sender.share()
-    assert a.shape == b.shape == c.shape == (count, 2)
-    assert holds(a, b, c, sender.delta).all()
-    assert len(np.unique(a, axis=0)) == len(np.unique(b, axis=0)) == len(np.unique(c, axis=0)) == count
+    made = Conversation(count)
+    assert len(made.sender.opening) == vole.OPENING
+    assert len(made.reply) == vole.reply_size(count)
+    assert len(made.trees) == vole.trees_size(count)
+    assert made.correlated().tolist() == [True] * count
+    for share in (made.a, made.b, made.c):
+        assert share.shape == np.unique(share, axis=0).shape == (count, 2)
 
 
 @pytest.mark.parametrize("step", [-1, 0, 1])
 def test_the_sizes_of_trees_around_a_power_of_two(step: int) -> None:
     count = vole.TREES * 128 // 2 + step * vole.TREES  # 126, 128 and 130 leaves a tree
     assert vole.leaves(count) == 128 + 2 * step
-    receiver, sender, _, trees = converse(count)
-    assert holds(receiver.factors(), sender.share(), receiver.share(trees), sender.delta).all()
+    assert Conversation(count).correlated().all()
 
 
 @pytest.mark.slow
 def test_the_correlation_at_2_to_the_20() -> None:
     count = 1_344_976
-    receiver, sender, _, trees = converse(count)
-    assert holds(receiver.factors(), sender.share(), receiver.share(trees), sender.delta).all()
+    assert Conversation(count).correlated().all()
 
 
 def test_the_published_parameters() -> None:
@@ -66,8 +68,7 @@ def test_the_published_parameters() -> None:
 @pytest.mark.parametrize("name", ["a", "b", "c"])
 def test_each_share_looks_uniform(name: str) -> None:
     """Each of the 128 bits is one in half of 20,000 elements; 5 standard deviations are 0.018."""
-    receiver, sender, _, trees = converse(20_000)
-    share = {"a": receiver.factors(), "b": sender.share(), "c": receiver.share(trees)}[name]
+    share = getattr(Conversation(20_000), name)
     bits = np.unpackbits(np.ascontiguousarray(share).view(np.uint8), axis=1).mean(axis=0)
     assert np.abs(bits - 0.5).max() < 0.018
 
@@ -90,19 +91,19 @@ def test_an_opening_with_a_bad_point_is_refused(at: int) -> None:
 
 
 def test_a_reply_with_a_bad_point_is_refused() -> None:
-    _, sender, reply, _ = converse(10)
+    made = Conversation(10)
     with pytest.raises(RemoteProtocolError, match="receiver sent an invalid group element"):
-        sender.trees(b"\xff" * 32 + reply[32:], "receiver")
+        made.sender.trees(b"\xff" * 32 + made.reply[32:], "receiver")
 
 
 @settings(deadline=None, max_examples=15)
 @given(st.data())
 def test_a_changed_message_breaks_the_correlation_and_nothing_else(data: st.DataObject) -> None:
-    receiver, sender, reply, trees = converse(50)
-    place = data.draw(st.integers(0, len(trees) - 1))
-    spoilt = trees[:place] + bytes([trees[place] ^ 1]) + trees[place + 1 :]
-    assert receiver.share(spoilt).shape == (50, 2)
+    made = Conversation(50)
+    place = data.draw(st.integers(0, len(made.trees) - 1))
+    spoilt = made.trees[:place] + bytes([made.trees[place] ^ 1]) + made.trees[place + 1 :]
+    assert made.receiver.share(spoilt).shape == (50, 2)
     points = 256 * 32
-    place = data.draw(st.integers(points, len(reply) - 1))
-    spoilt = reply[:place] + bytes([reply[place] ^ 1]) + reply[place + 1 :]
-    assert len(sender.trees(spoilt, "receiver")) == vole.trees_size(50)
+    place = data.draw(st.integers(points, len(made.reply) - 1))
+    spoilt = made.reply[:place] + bytes([made.reply[place] ^ 1]) + made.reply[place + 1 :]
+    assert len(made.sender.trees(spoilt, "receiver")) == vole.trees_size(50)

@@ -1,0 +1,1 @@
+"""Protocols for private set intersection, found by vertical-parties through their entry points."""

@@ -95,6 +95,17 @@ def phases(made: Any, name: str) -> list[str]:
     return [line.partition(":")[0] for line in made.stderr(name).splitlines()]
 
 
+def test_different_commands(federation: Federate) -> None:
+    made = federation()
+    made.start("logistics", command=("align", "--json"))
+    made.start("platform", "advertiser")
+    [line] = set(all_end(made, 5, made.ends()).values())
+    assert line == (
+        "the parties started different commands: `party run` at advertiser, `party align` at logistics, "
+        "`party run` at platform; start the same everywhere"
+    )
+
+
 def test_a_protocol_unknown_at_one_party(federation: Federate) -> None:
     """Everybody is told where, with what is installed there."""
     made = federation()

@@ -134,6 +134,7 @@ def _write_ids(
     columns = config.id_columns[aligned.terms.kind]
     names = ["row", *written_as(columns)]
     writer, done = None, 0
+    on_progress(Progress("writing", 0, len(aligned.rows)))
     with writing(place) as file, ExitStack() as stack:
         for cells in read_rows(config.party.data.file, columns, aligned.rows):
             rows = aligned.rows[done : done + len(cells[columns[0]])]

@@ -26,7 +26,7 @@ from protos.memory import together
 from protos.rounds import Rounds
 from psi import buckets
 
-WARM_UP = 1 << 10
+WARM_UP = 1 << 13
 """Ids that each process aligns before the clocks start."""
 
 
@@ -88,7 +88,7 @@ def case(protocol: str, parties: int, ids: int, warm_up: bool = True) -> dict[st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--protocol", default="ecdh")
+    parser.add_argument("--protocol", default="rr22")
     parser.add_argument("--parties", type=int, default=3)
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--log2", type=int, default=16, help="ids a party: 2 to this power")

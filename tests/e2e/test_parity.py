@@ -61,7 +61,7 @@ def test_other_federations(federation: Federate, names: tuple[str, ...], label_h
 
 @pytest.mark.slow
 def test_integer_ids_of_many_types(federation: Federate) -> None:
-    """7, "007", "7.0": one canonical form, from a Parquet file and from text (docs/psi.md, section 1)."""
+    """7, "007", "7.0": one canonical form, from a Parquet file and from text (docs/psi.md, Ids)."""
     made = federation()
     made.agree('ids.type = "email"', 'ids.type = "integer"')
     made.email = str

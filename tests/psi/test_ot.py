@@ -51,7 +51,10 @@ BAD = {
     "not canonical": (2**255 - 19 + 2).to_bytes(32, "little"),
     "negative": (1).to_bytes(32, "little"),
     "not on the curve": bytes.fromhex("2601000000000000000000000000000000000000000000000000000000000000"),
-    "high bit": b"\xff" * 32,
+    "too large": b"\xff" * 32,
+    "second encoding": (
+        int.from_bytes(rbcl.crypto_core_ristretto255_from_hash(bytes(range(64))), "little") | 1 << 255
+    ).to_bytes(32, "little"),
 }
 
 

@@ -75,7 +75,9 @@ def read_rows(file: Path, named: Sequence[str], rows: NDArray[np.int64]) -> Iter
             raise DataError(f"{file}: has fewer rows than before; do not change it while it is used")
         back = np.empty(len(order), np.int64)
         back[order] = np.arange(len(order))
-        yield {name: pa.concat_arrays([one[name] for one in found]).take(pa.array(back)) for name in named}
+        joined = {name: pa.concat_arrays([one[name] for one in found]) for name in named}
+        found.clear()
+        yield {name: column.take(pa.array(back)) for name, column in joined.items()}
 
 
 def _is_parquet(file: Path) -> bool:

@@ -64,8 +64,8 @@ class EcdhPsi(OverEngine):
 
     name: ClassVar[str] = "ecdh"
     cost: ClassVar[str] = (
-        "3n - 2 scalar multiplications an id for n parties (4 us of a core each with AVX-512 IFMA, else 36), 74 "
-        "bytes an id for two parties, 79 an id and client for more"
+        "3n - 2 multiplications an id for n parties (4 us of a core each with AVX-512 IFMA, else 36), "
+        "74 bytes an id for two parties, 79 an id and client for more"
     )
     maturity: ClassVar[str] = (
         "unaudited; standard assumptions (RFC 9497); secure against parties that follow the protocol and "
@@ -84,8 +84,8 @@ class Rr22Psi(OverEngine):
 
     name: ClassVar[str] = "rr22"
     cost: ClassVar[str] = (
-        "1 to 1.5 us of a core an id and party, 31 bytes an id for two parties, 36 an id and client for more; "
-        "and, which counts below 2^16 ids, 0.1 s and 0.5 MB a client"
+        "1 to 1.5 us of a core an id and party; 31 bytes an id for two parties, 36 an id and client for "
+        "more; and, which counts below 2^16 ids, 0.1 s and 0.5 MB a client"
     )
     maturity: ClassVar[str] = (
         "unaudited; rests on a dual LPN assumption of 2022 with published parameters; secure against parties "

@@ -65,6 +65,7 @@ def test_installed_is_found(site: Path) -> None:
     assert found["openmined"]["secure"] is True  # listed without the wheel, which is imported when it runs
 
 
+@pytest.mark.slow
 def test_the_own_protocol_conforms(site: Path) -> None:
     code, report, errors = party(site, "conformance", "dh-p256")
     assert code == 0, errors

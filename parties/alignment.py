@@ -75,8 +75,7 @@ def align(
     contract, chosen = config.contract, ids[meeting.kind]
     parties = (contract.label_holder, *contract.feature_holders)
     terms = yield from settle(config.name, contract, meeting, protocols, len(chosen.rows))
-    at_most = terms.at_most if len(terms.sizes) == len(parties) else contract.psi.at_most
-    setting = psi.Setting(config.name, parties, meeting.run, at_most, random)
+    setting = psi.Setting(config.name, parties, meeting.run, contract.psi.at_most, random, terms.sizes)
     padded_to = contract.psi.at_most if contract.psi.hide_sizes else None
     aligning = buckets.align(
         protocols[terms.protocol], setting, chosen.digests, terms.buckets, padded_to, resume

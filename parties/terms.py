@@ -3,8 +3,9 @@
 Right after the handshake, feature holders tell the hub how many ids they bring. The hub answers each with the
 terms, and each checks all that it can know before it confirms; nobody begins before the hub has heard all of
 them. A feature holder learns the hub's number of ids and no other; the number of buckets tells how large the
-largest set is, in millions. Which kind of id is used, and with `auto` which protocol, follows from the signed
-hellos and the hub's number of ids, so every party comes to the same by itself.
+largest set is, in millions, and with `auto` the terms tell it to within a factor of two. Which kind of id is
+used follows from the signed hellos, and with `auto` the protocol from those and the largest set, so every
+party comes to the same by itself.
 """
 
 import hashlib
@@ -40,11 +41,6 @@ class Terms:
     buckets: int
     sizes: Mapping[str, int]
 
-    @property
-    def at_most(self) -> int:
-        """No party of which this one knows may bring more to the alignment."""
-        return max(self.sizes.values())
-
 
 def settle(
     me: str, contract: Contract, meeting: Meeting, protocols: Mapping[str, Psi], ids: int
@@ -70,13 +66,21 @@ def settle(
         counts[name] = _offer((yield Receive(name, "offer", OFFER_AT_MOST)), name, contract)
     over = [name for name, count in counts.items() if count > contract.psi.at_most]
     uneven = _uneven(contract, counts)
-    protocol = _protocol(contract, meeting, protocols, own)
-    parted = 0 if over or uneven else buckets.count(max(counts.values()))
+    largest = max(counts.values())
+    scale = _scale(contract, largest)
+    protocol = _protocol(contract, meeting, protocols, scale)
+    parted = 0 if over or uneven else buckets.count(largest)
     sent = {}
     for name in contract.feature_holders:
         told = {hub: own, name: counts[name]}
         sent[name] = party_pb2.Terms(
-            protocol=protocol, kind=meeting.kind, buckets=parted, ids=told, over=over, uneven=uneven
+            protocol=protocol,
+            kind=meeting.kind,
+            buckets=parted,
+            ids=told,
+            over=over,
+            uneven=uneven,
+            scale=scale,
         ).SerializeToString(deterministic=True)
         yield Send(name, "terms", sent[name])
     _refuse(contract, over, uneven)
@@ -115,12 +119,17 @@ def _uneven(contract: Contract, counts: Mapping[str, int]) -> list[str]:
     return [name for name, count in counts.items() if count > ratio * smallest]
 
 
-def _protocol(contract: Contract, meeting: Meeting, protocols: Mapping[str, Psi], leading: int) -> str:
-    """By the hub's number of ids, the one that all know; of the others, bytes depend far less."""
+def _scale(contract: Contract, largest: int) -> int:
+    """With `auto`: the largest set has fewer than 2^scale ids. Otherwise 0: there is no reason to tell."""
+    return min(largest, contract.psi.at_most).bit_length() if contract.psi.protocol == AUTO else 0
+
+
+def _protocol(contract: Contract, meeting: Meeting, protocols: Mapping[str, Psi], scale: int) -> str:
+    """As if all parties had 2^scale ids: a large set anywhere is what makes a protocol slow."""
     if contract.psi.protocol != AUTO:
         return contract.psi.protocol
     shared = {name: protocols[name] for name in meeting.protocols}
-    return choose([leading] * len(contract.parties), shared)
+    return choose([1 << scale] * len(contract.parties), shared)
 
 
 def _refuse(contract: Contract, over: list[str], uneven: list[str]) -> None:
@@ -167,7 +176,10 @@ def _terms(
         raise RemoteProtocolError(f"{hub} wants {told.buckets} buckets, not {least} to {most}")
     if told.kind != meeting.kind:
         raise RemoteProtocolError(f"{hub} wants another kind of id than {meeting.kind}, which all have")
-    chosen = _protocol(contract, meeting, protocols, leading)
+    lowest, highest = _scale(contract, max(counts.values())), _scale(contract, at_most)
+    if not lowest <= told.scale <= (lowest if len(contract.parties) == 2 else highest):
+        raise RemoteProtocolError(f"{hub} says that the largest set has 2^{told.scale} ids, which cannot be")
+    chosen = _protocol(contract, meeting, protocols, told.scale)
     if told.protocol != chosen:
         raise RemoteProtocolError(
             f"{hub} wants another PSI protocol than {chosen}, which follows here; install the same release"

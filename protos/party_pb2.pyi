@@ -67,7 +67,7 @@ class Offer(_message.Message):
     def __init__(self, ids: _Optional[int] = ...) -> None: ...
 
 class Terms(_message.Message):
-    __slots__ = ("protocol", "kind", "buckets", "ids", "over", "uneven")
+    __slots__ = ("protocol", "kind", "buckets", "ids", "over", "uneven", "scale")
     class IdsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -81,13 +81,15 @@ class Terms(_message.Message):
     IDS_FIELD_NUMBER: _ClassVar[int]
     OVER_FIELD_NUMBER: _ClassVar[int]
     UNEVEN_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
     protocol: str
     kind: str
     buckets: int
     ids: _containers.ScalarMap[str, int]
     over: _containers.RepeatedScalarFieldContainer[str]
     uneven: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, protocol: _Optional[str] = ..., kind: _Optional[str] = ..., buckets: _Optional[int] = ..., ids: _Optional[_Mapping[str, int]] = ..., over: _Optional[_Iterable[str]] = ..., uneven: _Optional[_Iterable[str]] = ...) -> None: ...
+    scale: int
+    def __init__(self, protocol: _Optional[str] = ..., kind: _Optional[str] = ..., buckets: _Optional[int] = ..., ids: _Optional[_Mapping[str, int]] = ..., over: _Optional[_Iterable[str]] = ..., uneven: _Optional[_Iterable[str]] = ..., scale: _Optional[int] = ...) -> None: ...
 
 class Agreement(_message.Message):
     __slots__ = ("signature",)

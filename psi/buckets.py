@@ -140,6 +140,7 @@ def align(
     size = padded(len(digests) if padded_to is None else padded_to, buckets)
     place = (digests.view("<u8")[:, 1] % np.uint64(buckets)).astype(np.uint16)
     most = min(LARGEST, padded(setting.at_most, buckets)) if buckets > 1 else setting.at_most
+    filled = {name: padded(announced, buckets) for name, announced in setting.sizes.items()}
     done = Finished(b"")
     if buckets > 1:
         done = _own(identity(protocol.name, digests, buckets, size), resume)
@@ -151,7 +152,7 @@ def align(
         filling = np.frombuffer(setting.random(16 * (size - len(own))), np.uint8).reshape(-1, 16)
         run = kdf.key(setting.run, "bucket", bucket.to_bytes(4, "big"))
         aligning = protocol.align(
-            replace(setting, run=run, at_most=most), np.concatenate((digests[own], filling))
+            replace(setting, run=run, at_most=most, sizes=filled), np.concatenate((digests[own], filling))
         )
         rows = yield from _one_of(aligning, bucket, buckets, size)
         if rows.max(initial=-1) >= len(own):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from protos.rounds import Rounds
@@ -22,6 +22,7 @@ class Setting:
     run: the run id; it is part of every key derivation.
     at_most: the most ids that any party may bring. A larger announcement is refused before memory is
     allocated, and bounds what a party can learn by bringing an inflated set.
+    sizes: how many ids parties have announced, as far as this one knows; each must bring that many.
     random: n -> n bytes from a cryptographic source. Tests inject it; nothing drawn is ever stored.
     """
 
@@ -30,6 +31,7 @@ class Setting:
     run: bytes
     at_most: int
     random: Callable[[int], bytes] = os.urandom
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def leader(self) -> str:

@@ -30,7 +30,10 @@ def check(setting: Setting, digests: NDArray[np.uint8]) -> None:
 
 
 def exchange(setting: Setting, peers: Sequence[str], own: int) -> Rounds[dict[str, int]]:
-    """Tell `peers` our number of ids and learn theirs. Raises RemoteProtocolError above `at_most`."""
+    """Tell `peers` our number of ids and learn theirs.
+
+    Raises RemoteProtocolError above `at_most`, and for another number than was announced.
+    """
     for peer in peers:
         yield Send(peer, "count", own.to_bytes(COUNT, "big"))
     counts = {}
@@ -38,6 +41,8 @@ def exchange(setting: Setting, peers: Sequence[str], own: int) -> Rounds[dict[st
         count = int.from_bytes((yield from receive(peer, "count", COUNT)), "big")
         if count > setting.at_most:
             raise RemoteProtocolError(f"{peer} brings {count} ids, and the contract allows {setting.at_most}")
+        if count != setting.sizes.get(peer, count):
+            raise RemoteProtocolError(f"{peer} brings {count} ids, and announced {setting.sizes[peer]}")
         counts[peer] = count
     return counts
 

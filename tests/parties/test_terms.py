@@ -114,18 +114,31 @@ def test_how_far_a_set_is_over_the_cap_is_not_told(contract_of: MakeContract) ->
 
 @settings(max_examples=40, deadline=None)
 @given(sizes)
-def test_auto_is_the_same_everywhere_and_follows_from_what_all_know(
+def test_auto_is_the_same_everywhere_and_follows_from_the_largest_set(
     contract_of: MakeContract, ids: dict[str, int]
 ) -> None:
     contract = contract_of(psi={"protocol": "auto", "at_most": 5_000_000})
     chosen = {terms.protocol for terms in settled(contract, ids).results.values()}
-    assert chosen == {psi.choose([ids[HUB]] * 3, PROTOCOLS)}
+    assert chosen == {psi.choose([1 << max(ids.values()).bit_length()] * 3, PROTOCOLS)}
 
 
 def test_auto_takes_another_protocol_for_few_ids_than_for_many(contract_of: MakeContract) -> None:
     contract = contract_of(psi={"protocol": "auto", "at_most": 5_000_000})
     chosen = [settled(contract, dict.fromkeys(NAMES, ids)).results[HUB].protocol for ids in (100, 1_000_000)]
     assert chosen == ["ecdh", "rr22"]
+
+
+def test_auto_looks_at_the_largest_set_wherever_it_is(contract_of: MakeContract) -> None:
+    contract = contract_of(psi={"protocol": "auto", "at_most": 5_000_000})
+    ids = {HUB: 100, "advertiser": 1_000_000, "logistics": 100}
+    assert {terms.protocol for terms in settled(contract, ids).results.values()} == {"rr22"}
+
+
+@pytest.mark.parametrize("scale", [0, 9, 24, (1 << 32) - 1])
+def test_a_scale_that_cannot_be(contract_of: MakeContract, scale: int) -> None:
+    contract = contract_of(psi={"protocol": "auto", "at_most": 5_000_000})
+    ended = ends(contract, HUB, "terms", assign(scale=scale))
+    assert str(ended["logistics"]) == f"{HUB} says that the largest set has 2^{scale} ids, which cannot be"
 
 
 def changed(

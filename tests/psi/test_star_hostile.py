@@ -85,6 +85,20 @@ def test_bad_messages(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("liar", ["lead", "b"])
+def test_another_number_than_was_announced(make_digests: Digests, plain: Engine, liar: str) -> None:
+    announced = {"lead": 3, "b": 2, "c": 1, liar: 4}
+
+    def align(me: str, ids: range) -> Any:
+        told = {name: announced[name] for name in (announced if me == "lead" else ("lead", me))}
+        return star.star(plain, Setting(me, ("lead", "b", "c"), bytes(32), 40, sizes=told), make_digests(ids))
+
+    with pytest.raises(
+        RemoteProtocolError, match=f"{liar} brings {3 if liar == 'lead' else 2} ids, and announced 4"
+    ):
+        together({"lead": align("lead", range(3)), "b": align("b", range(2)), "c": align("c", range(1))})
+
+
 @pytest.mark.parametrize(
     "change",
     [

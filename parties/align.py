@@ -26,8 +26,8 @@ from parties.own import brings, own_identity, own_ids, own_protocols
 from parties.storage import check_writable, locked, run_folder, write, writing
 from parties.summary import agreement, as_json, psi_record
 from parties.table_files import read_batches, read_rows
-from parties.unfinished import forget, keep, resume, unfinished
-from protos.rounds import Progress, Resume, Rounds, Traffic
+from parties.unfinished import forget, unfinished
+from protos.rounds import Progress, Rounds, Traffic
 
 
 def align_party(
@@ -48,17 +48,10 @@ def align_party(
         counts = {kind: len(of_kind.rows) for kind, of_kind in ids.items()}
         for name, protocol in protocols.items():
             say(f"{name}: {protocol.leakage}")
-        kept = unfinished(config)
-        aligned_now: list[int] = []
-
-        def on_save(step: int, state: bytes) -> None:
-            keep(kept, step, state)
-            aligned_now.append(step)
-
-        aligning = alignment_only(config, identity, ids, protocols, resume(kept))
+        aligning = alignment_only(config, identity, ids, protocols)
         del ids  # the rounds let go of it when they end
         with connected(config, identity, on_progress, say) as link:
-            outcome = link.drive(aligning, on_progress=on_progress, on_save=on_save)
+            outcome = link.drive(aligning, on_progress=on_progress)
         if isinstance(outcome, PartyError):
             raise outcome
         meeting, aligned = outcome
@@ -68,7 +61,6 @@ def align_party(
             raise DataError(f"{config.party.data.file}: has changed since its ids were read; align again")
         write(folder / "agreement.json", agreement(config.contract, meeting))
         _write_ids(config, aligned, place, lambda word: on_progress(word, link.traffic))
-        reused = aligned.terms.buckets - len(aligned_now) if aligned.terms.buckets > 1 else 0
         summary = {
             "run": meeting.run.hex(),
             "contract": config.contract.digest.hex(),
@@ -76,12 +68,12 @@ def align_party(
             "role": config.role,
             "rows": counts[aligned.terms.kind],
             "aligned": len(aligned.rows),
-            "psi": psi_record(config.contract, aligned.terms, aligned.cost) | {"reused": reused},
+            "psi": psi_record(config.contract, aligned),
             "seconds": round(time.monotonic() - began, 3),
             "ids": str(place),
         }
         write(folder / "summary.json", as_json(summary))
-        forget(kept)
+        forget(unfinished(config))
     return summary
 
 
@@ -90,14 +82,13 @@ def alignment_only(
     identity: Identity,
     ids: Mapping[str, psi.Ids],
     protocols: Mapping[str, psi.Psi],
-    earlier: Resume | None = None,
     clock: Clock = time.monotonic,
     random: Random = os.urandom,
 ) -> Rounds[tuple[Meeting, Alignment] | ContractError | AlignmentError]:
-    """`party align` as rounds. earlier: buckets that an earlier attempt finished."""
+    """`party align` as rounds."""
 
     def then(meeting: Meeting) -> Rounds[tuple[Meeting, Alignment]]:
-        return meeting, (yield from align(config, ids, protocols, meeting, clock, random, earlier))
+        return meeting, (yield from align(config, ids, protocols, meeting, clock, random, unfinished(config)))
 
     own = brings(config, "align", protocols)
     return (yield from meet(config, identity, own, random, then))

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -18,7 +19,8 @@ from parties.limits import Limits
 from parties.seal import sealed
 from parties.summary import Cost
 from parties.terms import Terms, settle
-from protos.rounds import Progress, Resume, Rounds
+from parties.unfinished import keeping, resume
+from protos.rounds import Progress, Rounds
 from psi import buckets
 
 T = TypeVar("T")
@@ -29,11 +31,12 @@ Random = Callable[[int], bytes]
 
 @dataclass(frozen=True)
 class Alignment:
-    """rows: of this party's table, the i-th is common user i."""
+    """rows: of this party's table, the i-th is common user i. reused: buckets of an earlier attempt."""
 
     terms: Terms
     rows: NDArray[np.int64]
     cost: Cost
+    reused: int
 
 
 def meet(
@@ -66,11 +69,12 @@ def align(
     meeting: Meeting,
     clock: Clock,
     random: Random,
-    resume: Resume | None = None,
+    unfinished: Path,
 ) -> Rounds[Alignment]:
     """Settle the terms and align under them. ids, protocols: what this party has, by kind and by name.
 
-    resume: buckets that an earlier attempt finished. Raises what `settle` and `psi.buckets.align` raise.
+    unfinished: the folder of finished buckets (`parties.unfinished`): those of an earlier attempt are used
+    where all parties still have them. Raises StorageError, and what `settle` and `psi.buckets.align` raise.
     """
     contract, chosen = config.contract, ids[meeting.kind]
     parties = (contract.label_holder, *contract.feature_holders)
@@ -78,10 +82,11 @@ def align(
     setting = psi.Setting(config.name, parties, meeting.run, contract.psi.at_most, random, terms.sizes)
     padded_to = contract.psi.at_most if contract.psi.hide_sizes else None
     aligning = buckets.align(
-        protocols[terms.protocol], setting, chosen.digests, terms.buckets, padded_to, resume
+        protocols[terms.protocol], setting, chosen.digests, terms.buckets, padded_to, resume(unfinished)
     )
-    common, cost = yield from measured("psi", aligning, clock)
-    return Alignment(terms, chosen.rows[common], cost)
+    (common, saved), cost = yield from measured("psi", keeping(aligning, unfinished), clock)
+    reused = terms.buckets - saved if terms.buckets > 1 else 0
+    return Alignment(terms, chosen.rows[common], cost, reused)
 
 
 def measured(phase: str, rounds: Rounds[T], clock: Clock = time.monotonic) -> Rounds[tuple[T, Cost]]:

@@ -23,6 +23,7 @@ from parties.own import OwnData, brings, own_data, own_identity, own_protocols
 from parties.storage import own_secret, private_seed
 from parties.summary import Cost
 from parties.table import Table
+from parties.unfinished import unfinished
 from protos.rounds import Rounds
 from splitnn.exact import FeatureHolderResult, LabelHolderResult, feature_holder, label_holder
 from splitnn.features import Features
@@ -88,7 +89,9 @@ def _after_meeting(prepared: Prepared, meeting: Meeting, clock: Clock, random: R
     config, contract, me = prepared.config, prepared.config.contract, prepared.config.name
     hub, feature_holders = contract.label_holder, contract.feature_holders
 
-    aligned = yield from align(config, prepared.data.ids, prepared.protocols, meeting, clock, random)
+    aligned = yield from align(
+        config, prepared.data.ids, prepared.protocols, meeting, clock, random, unfinished(config)
+    )
     alignment = aligned.rows
     if len(alignment) < contract.psi.minimum:
         raise AlignmentError(

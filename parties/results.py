@@ -32,7 +32,7 @@ def summarise(prepared: Prepared, outcome: Outcome, metrics: dict[str, dict[str,
         role=prepared.config.role,
         rows=len(prepared.data.ids[outcome.aligned.terms.kind].rows),
         aligned=len(outcome.aligned.rows),
-        psi=psi_record(contract, outcome.aligned.terms, outcome.aligned.cost),
+        psi=psi_record(contract, outcome.aligned),
         training={
             "schedule": contract.training.schedule,
             "epochs": trained.epochs,

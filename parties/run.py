@@ -13,6 +13,7 @@ from parties.phases import prepare, whole_run
 from parties.results import keep, summarise, test_metrics
 from parties.storage import locked, write
 from parties.summary import as_json, report
+from parties.unfinished import forget, unfinished
 from protos.rounds import Progress
 from splitnn.exact import LabelHolderResult
 
@@ -41,5 +42,6 @@ def run_party(config: Config, on_progress: OnProgress, say: Callable[[str], None
         summary = summarise(prepared, outcome, metrics)
         write(folder / "report.txt", report(summary).encode())
         write(folder / "summary.json", as_json(summary))
+        forget(unfinished(config))
         say(f"results in {folder}")
     return summary

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from protos.rounds import Traffic
 
 if TYPE_CHECKING:
+    from parties.alignment import Alignment
     from parties.contract import Contract
     from parties.handshake import Meeting
-    from parties.terms import Terms
 
 
 class Cost(NamedTuple):
@@ -36,18 +36,19 @@ def agreement(contract: "Contract", meeting: "Meeting") -> bytes:
     return as_json(content)
 
 
-def psi_record(contract: "Contract", terms: "Terms", cost: Cost) -> dict[str, Any]:
+def psi_record(contract: "Contract", aligned: "Alignment") -> dict[str, Any]:
     """The alignment's part of summary.json: what was settled, under which caps, and what it took."""
-    agreed = contract.psi
+    agreed, terms = contract.psi, aligned.terms
     return {
         "protocol": terms.protocol,
         "kind": terms.kind,
         "buckets": terms.buckets,
+        "reused": aligned.reused,
         "sizes": dict(terms.sizes),
         "at_most": agreed.at_most,
         "largest_ratio": agreed.largest_ratio,
         "hide_sizes": agreed.hide_sizes,
-        **cost._asdict(),
+        **aligned.cost._asdict(),
     }
 
 

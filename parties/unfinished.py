@@ -11,6 +11,7 @@ import itertools
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,14 +20,35 @@ import pyarrow.parquet as pq
 from parties.config import Config
 from parties.errors import StorageError
 from parties.storage import writing
-from protos.rounds import Resume
+from protos.rounds import Resume, Rounds, Save
 from psi.buckets import Finished
+
+T = TypeVar("T")
 
 
 def unfinished(config: Config) -> Path:
     """The folder of this party, for alignments under this contract."""
     contract = config.contract
     return config.party.storage / f"{contract.name}-{contract.digest.hex()[:12]}-unfinished" / config.name
+
+
+def keeping(rounds: Rounds[T], folder: Path) -> Rounds[tuple[T, int]]:
+    """The same rounds of `psi.buckets.align`, each `Save` written to the folder: (result, how many)."""
+    answer: Any = None
+    saved = 0
+    try:
+        while True:
+            try:
+                word = rounds.send(answer)
+            except StopIteration as stop:
+                return stop.value, saved
+            if isinstance(word, Save):
+                keep(folder, word.step, word.state())
+                saved, answer = saved + 1, None
+            else:
+                answer = yield word
+    finally:
+        rounds.close()
 
 
 def keep(folder: Path, step: int, state: bytes) -> None:

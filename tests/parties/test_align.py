@@ -18,7 +18,6 @@ from parties.errors import AlignmentError, StorageError
 from parties.own import own_identity, own_ids, own_protocols
 from parties.storage import check_writable
 from parties.table_files import read_batches
-from parties.terms import Terms
 from protos.memory import together
 from protos.rounds import Progress
 from psi import buckets
@@ -158,7 +157,3 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) 
         check_writable(tmp_path / "file" / "out.parquet")
     check_writable(tmp_path / "new" / "out.parquet")
     assert os.listdir(tmp_path / "new") == []
-
-
-def test_terms_say_who_may_bring_how_many() -> None:
-    assert Terms("ecdh", "email", 1, {"a": 3, "b": 9}).at_most == 9

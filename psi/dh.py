@@ -38,7 +38,7 @@ def dh(setting: Setting, digests: Bytes) -> Rounds[Rows]:
     (peer,) = (party for party in setting.parties if party != setting.me)
     # 1. How many ids there are, and so how long a tag is.
     count = (yield from sizes.exchange(setting, [peer], len(digests)))[peer]
-    size = tags.size(len(digests), count)
+    size = _tag_size(len(digests), count)
     # 2. Our elements H(x)^a, in a fresh secret order under a fresh key.
     order = permutation(len(digests), setting.random)
     key = ristretto.scalars(1, setting.random)
@@ -67,13 +67,19 @@ def dh(setting: Setting, digests: Bytes) -> Rounds[Rows]:
 
 def traffic(count: int, other: int) -> int:
     """`Psi.traffic`: every element goes out, and its tag comes back."""
-    each = (count + other) * (ristretto.SIZE + tags.size(count, other))
+    each = (count + other) * (ristretto.SIZE + _tag_size(count, other))
     return 2 * (sizes.COUNT + ristretto.SIZE + PROOF) + each
 
 
 def unread(at_most: int) -> int:
     """`Psi.unread`: everything."""
     return sizes.COUNT + (at_most + 1) * ristretto.SIZE + at_most * tags.size(at_most, at_most) + PROOF
+
+
+def _tag_size(count: int, other: int) -> int:
+    """No two are equal by chance in the longer list either: equal ones there would count as a fault."""
+    longer = max(count, other)
+    return tags.size(longer, longer)
 
 
 def _common(ours: Bytes, theirs: Bytes, leads: bool, peer: str) -> Rows:

@@ -73,6 +73,15 @@ def test_a_tag_twice(against: Any, liar: str) -> None:
         against(liar, "masked twice", repeat)
 
 
+@pytest.mark.parametrize("short", [0, 1, 40, 1 << 20])
+def test_no_two_tags_of_the_longer_list_are_equal_by_chance(short: int) -> None:
+    """Else an honest peer is taken for one that sends an element twice."""
+    longer = 1 << 20
+    sent = dh.traffic(short, longer) - dh.traffic(0, 0)
+    tag = sent // (short + longer) - 32
+    assert 8 * tag >= tags.STATISTICAL + np.log2(longer * (longer - 1) / 2)
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.sampled_from(NAMES), st.sampled_from(["count", "masked", "masked twice"]), st.binary(max_size=300))
 def test_garbage_is_refused(against: Any, liar: str, kind: str, garbage: bytes) -> None:

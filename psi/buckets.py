@@ -139,7 +139,7 @@ def align(
         raise IdError(f"{len(digests)} ids here, and sets are padded to {padded_to}; bring fewer")
     size = padded(len(digests) if padded_to is None else padded_to, buckets)
     place = (digests.view("<u8")[:, 1] % np.uint64(buckets)).astype(np.uint16)
-    most = min(LARGEST, padded(setting.at_most, buckets)) if buckets > 1 else setting.at_most
+    most = min(LARGEST, padded(setting.at_most, buckets))
     filled = {name: padded(announced, buckets) for name, announced in setting.sizes.items()}
     done = Finished(b"")
     if buckets > 1:

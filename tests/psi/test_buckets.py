@@ -1,6 +1,7 @@
 """Buckets: the same result as without, sizes that tell nothing, restarts that reuse results and no key."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -136,6 +137,18 @@ def test_one_bucket_is_the_bare_protocol(plain: Any, make_digests: Make) -> None
     assert shape == [(said.sender, said.receiver, said.kind, len(said.payload)) for said in bare.transcript]
     assert not any(saves(words[name]) for name in NAMES)
     assert {word.total for word in words["ann"] if isinstance(word, Progress)} <= {len(SETS["ann"]), 190}
+
+
+def test_one_bucket_holds_no_more_than_any(plain: Any, make_digests: Make, lie: Any) -> None:
+    """However many the contract allows, a set that large would have been parted."""
+    aligning = {
+        name: buckets.align(Watched(plain), replace(setting_of(name), at_most=1 << 30), make_digests(ids), 1)
+        for name, ids in SETS.items()
+    }
+    told = (buckets.LARGEST + 1).to_bytes(8, "big")
+    aligning["lead"] = lie(aligning["lead"], {("bob", "count"): lambda _: told})
+    with pytest.raises(RemoteProtocolError, match="lead brings 1048577 ids"):
+        together(aligning)
 
 
 def test_sizes_of_buckets_follow_from_the_number_of_ids_alone(plain: Any, make_digests: Make) -> None:

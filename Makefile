@@ -29,6 +29,8 @@ test: lint
 test-slow: .venv/ready
 	@echo "== Slow tests: whole runs of real processes"
 	$(BIN)/python -m pytest -m slow
+	@echo "== PSI once more, every index into an array checked (compiled code does not check by itself)"
+	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$$(mktemp -d) $(BIN)/python -m pytest -n 2 -m "not slow" tests/psi
 
 lint: .venv/ready
 	@echo "== Lint and types"

@@ -15,6 +15,7 @@ from typing import Final
 from psi.conformance.correctness import one_order, plain_intersection
 from psi.conformance.costs import declared_traffic, declared_unread
 from psi.conformance.damage import damaged_messages
+from psi.conformance.declared import declared_class
 from psi.conformance.messages import fresh, no_ids
 from psi.conformance.order import order_of_rows
 from psi.conformance.report import DoesNotApply, Outcome, Report, Result, Violation
@@ -23,9 +24,10 @@ from psi.conformance.unmasked import unmasked_values
 from psi.conformance.views import no_guessing, no_pairwise
 from psi.interface import Psi
 
-__all__ = ["PROPERTIES", "Outcome", "Report", "Result", "Trial", "check"]
+__all__ = ["FIRST", "PROPERTIES", "Outcome", "Report", "Result", "Trial", "check"]
 
 PROPERTIES: Final[dict[str, Callable[[Trial], str]]] = {
+    "declared class": declared_class,
     "plain intersection": plain_intersection,
     "one order": one_order,
     "no ids in messages": no_ids,
@@ -39,6 +41,9 @@ PROPERTIES: Final[dict[str, Callable[[Trial], str]]] = {
     "declared unread": declared_unread,
 }
 
+FIRST: Final = ("declared class", "plain intersection")
+"""Where one of these fails, a pass of any later one would say nothing: those are not tried."""
+
 
 def check(
     protocol: Psi,
@@ -46,19 +51,26 @@ def check(
     largest: int = 2048,
     properties: Iterable[str] = tuple(PROPERTIES),
     watch: Callable[[Result], None] = lambda result: None,
+    begin: Callable[[str], None] = lambda name: None,
 ) -> Report:
-    """Try every property; a minute or so of runs in this process.
+    """Try every property: seconds to minutes of runs in this process, as fast as the protocol is.
 
     seed: of all sets, and of all randomness that the protocol takes from `Setting.random`; the same seed
     repeats a failure. largest: ids of a party in the largest case. properties: which to try, of PROPERTIES.
-    watch: is told each result as it comes.
+    begin: is told the name of each property before it is tried. watch: is told each result as it comes.
     """
     trial = Trial(protocol, seed, largest)
-    results = []
+    results: list[Result] = []
+    wrong = ""
     for name in properties:
-        results.append(_try(name, PROPERTIES[name], trial))
+        if wrong:
+            results.append(Result(name, "not tried", f"{wrong} failed"))
+        else:
+            begin(name)
+            results.append(_try(name, PROPERTIES[name], trial))
+            wrong = name if name in FIRST and results[-1].outcome == "failed" else ""
         watch(results[-1])
-    return Report(protocol.name, tuple(results))
+    return Report(str(protocol.name), tuple(results))
 
 
 def _try(name: str, holds: Callable[[Trial], str], trial: Trial) -> Result:

@@ -40,8 +40,6 @@ def one_order(trial: Trial) -> str:
 
 def _ended_well(case: Case) -> None:
     ends = case.ends
-    for name, error in ends.errors.items():
-        raise Violation(f"{name} ended in {type(error).__name__}: {error}", case.seed)
     for message in ends.leftover:
         raise Violation(f"{message.receiver} left {message.kind!r} of {message.sender} unread", case.seed)
     for name, own in zip(NAMES, case.sets, strict=False):

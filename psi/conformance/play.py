@@ -6,12 +6,24 @@ and the others play on as far as they can: what they return in spite of it is wh
 
 from __future__ import annotations
 
+import reprlib
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from protos.rounds import ANY, PeerFailed, Progress, Receive, RemoteProtocolError, Rounds, Send, Traffic
+from protos.rounds import (
+    ANY,
+    Bind,
+    PeerFailed,
+    Progress,
+    Receive,
+    RemoteProtocolError,
+    Rounds,
+    Save,
+    Send,
+    Traffic,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +39,8 @@ class Message(NamedTuple):
     payload: bytes
 
 
-class WentOn(Exception):
-    """A party caught the error that a driver threw into it, and asked for more."""
+class BrokenRule(Exception):
+    """A party did what no driver could carry out, such as yielding what is no round."""
 
 
 Post = Callable[[Message], Iterable[Message]]
@@ -84,7 +96,8 @@ def play(
             word = rounds.throw(answer) if isinstance(answer, Exception) else rounds.send(answer)
             if isinstance(answer, Exception):
                 rounds.close()
-                raise WentOn(f"{name} went on after {answer}")
+                raise BrokenRule(f"align goes on after the error {type(answer).__name__}")
+            _allowed(word)
             if isinstance(word, Send):
                 payload = word.payload if isinstance(word.payload, bytes) else b"".join(word.payload)
         except StopIteration as stop:
@@ -149,3 +162,21 @@ def play(
         step(name, PeerFailed(waiting[name].sender, "psi", "it sent nothing more"))
     ends.leftover = [one for (_, receiver), box in boxes.items() if receiver in ends.rows for one in box]
     return ends
+
+
+def _allowed(word: object) -> None:
+    """Raises BrokenRule for what is no round, or one that no driver could carry out."""
+    match word:
+        case Save() | Bind():
+            fault = f"yields {type(word).__name__}, which an alignment may not"
+        case Send(_, str(), payload) if isinstance(payload, str | bytearray | memoryview):
+            fault = f"sends {word.kind!r} as a {type(payload).__name__}, not as bytes or chunks of bytes"
+        case Send(str(), str(), payload) if isinstance(payload, Iterable):
+            return
+        case Receive(str(), str(), int()) | Progress():
+            return
+        case Send() | Receive():
+            fault = f"yields {reprlib.repr(word)}, whose fields are of the wrong type"
+        case _:
+            fault = f"yields {reprlib.repr(word)}, which is no round"
+    raise BrokenRule(f"align {fault}")

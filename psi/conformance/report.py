@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Outcome = Literal["passed", "failed", "does not apply"]
+Outcome = Literal["passed", "failed", "does not apply", "not tried"]
 
 
 class Violation(Exception):
@@ -22,7 +22,7 @@ class DoesNotApply(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One property. measured: what was tried and found, or why it does not apply.
+    """One property. measured: what was tried and found, or why it does not apply or was not tried.
 
     reason, seed: of a failure, one line and what to give to `check` to see it again.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, NamedTuple
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protos.rounds import Rounds
-from psi.conformance.play import Ends, Message, Post, as_sent, play
-from psi.conformance.report import DoesNotApply
+from psi.conformance.play import BrokenRule, Ends, Message, Post, as_sent, play
+from psi.conformance.report import DoesNotApply, Violation
 from psi.interface import Psi, Setting
 
 Bytes = NDArray[np.uint8]
@@ -64,10 +64,19 @@ class Trial:
         made = {}
         for me, own in zip(names, sets, strict=True):
             drawn = stream((streams or {}).get(me, seed), me)
-            made[me] = self.psi.align(
-                Setting(me, names, run or b"conformance".ljust(32), at_most, drawn), own
-            )
+            setting = Setting(me, names, run or b"conformance".ljust(32), at_most, drawn)
+            made[me] = self._begun(setting, own, seed)
         return made
+
+    def _begun(self, setting: Setting, own: Bytes, seed: int) -> Rounds[NDArray[np.int64]]:
+        try:
+            rounds: object = self.psi.align(setting, own)
+        except Exception as error:
+            raise Violation(f"align raised {told(error)}", seed) from error
+        if not isinstance(rounds, Generator):
+            what = "an array" if isinstance(rounds, np.ndarray) else f"a {type(rounds).__name__}"
+            raise Violation(f"align returned {what} without yielding: it must be a generator", seed)
+        return rounds
 
     def play(
         self,
@@ -79,7 +88,11 @@ class Trial:
         run: bytes = b"",
         room: int = 1,
     ) -> Ends:
-        return play(self.rounds(sets, seed, streams, run, room), post, slowest=slowest)
+        """All parties. Raises Violation where one fails although every message arrives as it was sent."""
+        ends = play(self.rounds(sets, seed, streams, run, room), post, slowest=slowest)
+        if post is as_sent:
+            _ended(ends, sets, seed)
+        return ends
 
     def replay(self, sets: Sequence[Bytes], seed: int, me: str, transcript: Sequence[Message]) -> Ends:
         """One party alone, with the randomness of a recorded run, and what it received in it."""
@@ -115,6 +128,25 @@ class Trial:
         if parties in (2, 3):
             half = self.largest // 2
             yield populate([everybody] * half + one_each * (self.largest - half), parties, draw)
+
+
+def _ended(ends: Ends, sets: Sequence[Bytes], seed: int) -> None:
+    names = NAMES[: len(sets)]
+    sizes = "/".join(str(len(own)) for own in sets)
+    for name, error in ends.errors.items():  # the first is the cause
+        if isinstance(error, BrokenRule):
+            raise Violation(f"{error}; {name}, sets of {sizes}", seed)
+        said = "ended in" if name in ends.stopped else "align raised"
+        raise Violation(f"{said} {told(error)}; {name}, sets of {sizes}", seed)
+    for message in ends.transcript:
+        if message.receiver == message.sender or message.receiver not in names:
+            said = f"{message.sender} sends {message.kind!r} to {message.receiver!r}"
+            raise Violation(f"{said}, which is no other party", seed)
+
+
+def told(error: Exception) -> str:
+    """In one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def populate(holders: Sequence[int], parties: int, draw: random.Random) -> list[Bytes]:

@@ -27,6 +27,11 @@ def _toys() -> Any:
 toys = _toys()
 
 BROKEN = [
+    ("TwoParties", "declared class", "parties is 2, not a range such as"),
+    ("ManyParties", "declared class", r"parties is range\(6, 8\), none of 2 to 5"),
+    ("NamedAsOurs", "declared class", "name is 'ecdh', as that of a protocol that comes with the program"),
+    ("SecureInWords", "declared class", "secure is 'yes', not True or False"),
+    ("ManyLines", "declared class", "leakage is 'a count.*more', not one line of text"),
     ("LosesARow", "plain intersection", "lost 1 of"),
     ("OrderOfItsOwn", "one order", "b has another order than lead"),
     ("TellsAHash", "no ids in messages", "'hello' contains sha256 of a digest"),
@@ -42,12 +47,16 @@ BROKEN = [
     ("SendsMore", "declared traffic", "bytes sent by sets of"),
     ("RunsAhead", "declared unread", "bytes before lead of 2 asked"),
     ("AsksForAnything", "declared unread", "asks for up to 1099511627776 bytes at once"),
+    ("NoFormula", "declared traffic", "traffic raised KeyError"),
+    ("NoFormula", "declared unread", "unread returns None, no number of bytes"),
 ]
 
 
 def test_a_protocol_that_conforms() -> None:
     seen: list[Result] = []
-    report = check(toys.Toy(), watch=seen.append)
+    begun: list[str] = []
+    report = check(toys.Toy(), watch=seen.append, begin=begun.append)
+    assert begun == list(PROPERTIES)
     assert report.conforms, [result for result in report.results if result.outcome == "failed"]
     assert [result.property for result in report.results] == list(PROPERTIES)
     assert tuple(seen) == report.results
@@ -56,7 +65,7 @@ def test_a_protocol_that_conforms() -> None:
     assert left_out == ["no pairwise", "unmasked values"]
 
 
-@pytest.mark.parametrize(("toy", "property", "says"), BROKEN, ids=[case[0] for case in BROKEN])
+@pytest.mark.parametrize(("toy", "property", "says"), BROKEN, ids=["-".join(case[:2]) for case in BROKEN])
 def test_what_is_broken_fails_there(toy: str, property: str, says: str) -> None:
     report = check(getattr(toys, toy)(), seed=3, properties=[property])
     assert report.failed == [property]
@@ -66,6 +75,42 @@ def test_what_is_broken_fails_there(toy: str, property: str, says: str) -> None:
     assert result.reason is not None
     assert "\n" not in result.reason
     assert re.search(says, result.reason), result.reason
+
+
+WRONG = [
+    ("RaisesAtOnce", r"align raised ValueError: no such key; (lead|b), sets of "),
+    ("FailsBeforeItIsOne", "align raised ValueError: no such key"),
+    ("NoGenerator", "align returned an array without yielding: it must be a generator"),
+    ("YieldsWhatIsNoRound", "align yields 3, which is no round; (lead|b), sets of "),
+    ("Saves", "align yields Save, which an alignment may not; "),
+    ("SendsText", "align sends 'hello' as a str, not as bytes or chunks of bytes"),
+    ("SendsToNobody", "(lead|b) sends 'hello' to 'nobody', which is no other party"),
+    ("NoLimit", "align yields Receive.*whose fields are of the wrong type"),
+]
+
+
+@pytest.mark.parametrize(("toy", "says"), WRONG, ids=[case[0] for case in WRONG])
+def test_what_does_not_run_fails_in_words_whatever_is_tried(toy: str, says: str) -> None:
+    asked = [name for name in PROPERTIES if name not in ("declared class", "no pairwise", "unmasked values")]
+    for name in asked:
+        (result,) = check(getattr(toys, toy)(), properties=[name]).results
+        assert result.outcome == "failed", name
+        assert re.match(says, str(result.reason)), (name, result.reason)
+
+
+@pytest.mark.parametrize(
+    ("toy", "first"), [("TwoParties", "declared class"), ("LosesARow", "plain intersection")]
+)
+def test_nothing_is_said_of_what_is_no_protocol_at_all(toy: str, first: str) -> None:
+    begun: list[str] = []
+    report = check(getattr(toys, toy)(), begin=begun.append)
+    assert begun[-1] == first
+    assert report.failed == [first]
+    tried = len(begun)
+    assert {(one.outcome, one.measured) for one in report.results[tried:]} == {
+        ("not tried", f"{first} failed")
+    }
+    assert len(report.results) == len(PROPERTIES)
 
 
 def test_every_property_can_fail() -> None:

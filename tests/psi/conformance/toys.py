@@ -6,12 +6,12 @@ Two-party Diffie-Hellman in the integers modulo a prime that is far too small: q
 import hashlib
 import hmac
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protos.rounds import Receive, RemoteProtocolError, Rounds, Send
+from protos.rounds import Receive, RemoteProtocolError, Rounds, Save, Send
 from psi.interface import Setting
 
 Bytes = NDArray[np.uint8]
@@ -231,3 +231,73 @@ class AsksForAnything(Toy):
             except StopIteration as stop:
                 return stop.value
             answer = yield Receive(word.sender, word.kind, 1 << 40) if isinstance(word, Receive) else word
+
+
+class RaisesAtOnce(Toy):
+    def align(self, setting: Setting, digests: Bytes) -> Rounds[Rows]:
+        raise ValueError("no such\nkey")
+        yield
+
+
+class NoGenerator(Toy):
+    """No word is yielded, so what is called is a function."""
+
+    def align(self, setting: Setting, digests: Bytes) -> Any:
+        return np.arange(len(digests))
+
+
+class FailsBeforeItIsOne(Toy):
+    def align(self, setting: Setting, digests: Bytes) -> Any:
+        raise ValueError("no such key")
+
+
+class YieldsWhatIsNoRound(Toy):
+    word: ClassVar[Any] = 3
+
+    def align(self, setting: Setting, digests: Bytes) -> Rounds[Rows]:
+        yield self.word
+        return (yield from super().align(setting, digests))
+
+
+class Saves(YieldsWhatIsNoRound):
+    word = Save(1, bytes)
+
+
+class SendsText(YieldsWhatIsNoRound):
+    word = Send("b", "hello", "text")  # type: ignore[arg-type]
+
+
+class SendsToNobody(YieldsWhatIsNoRound):
+    word = Send("nobody", "hello", b"")
+
+
+class NoLimit(YieldsWhatIsNoRound):
+    word = Receive("b", "hello", None)  # type: ignore[arg-type]
+
+
+class NoFormula(Toy):
+    def traffic(self, counts: Sequence[int], common: int) -> int:
+        raise KeyError("counts")
+
+    def unread(self, at_most: int) -> int:
+        return None  # type: ignore[return-value]
+
+
+class TwoParties(Toy):
+    parties = 2  # type: ignore[assignment]
+
+
+class ManyParties(Toy):
+    parties = range(6, 8)
+
+
+class NamedAsOurs(Toy):
+    name = "ecdh"
+
+
+class SecureInWords(Toy):
+    secure = "yes"  # type: ignore[assignment]
+
+
+class ManyLines(Toy):
+    leakage = "a count\nand more"

@@ -198,7 +198,8 @@ def _failed(error: BaseException, as_json: bool) -> int:
     """Tell of an error; returns the exit code."""
     usage = getattr(error, "format_message", None)  # typer's own errors: a wrong option, a missing argument
     if usage is not None:
-        code, message = 2, f"{str(usage()).rstrip('.')}; see `party --help`"
+        asked = getattr(getattr(error, "ctx", None), "command_path", "party")
+        code, message = 2, f"{str(usage()).rstrip('.')}; see `{asked} --help`"
     else:
         from parties.errors import PartyError, exit_code
         from protos.rounds import Cancelled

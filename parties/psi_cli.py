@@ -41,7 +41,10 @@ def _rtt(text: str) -> float:
 @app.command("list")
 def list_protocols(as_json: Json = False) -> None:
     """What is installed: cost, leakage, maturity."""
+    from parties.contract import Psi as Agreed
     from psi import installed
+
+    default = Agreed.model_fields["protocol"].default
 
     found: list[dict[str, object]] = []
     for name in installed():
@@ -49,11 +52,11 @@ def list_protocols(as_json: Json = False) -> None:
         if protocol is None:
             found.append({"protocol": name, "fault": fault})
             continue
-        first, last = protocol.parties[0], protocol.parties[-1]
         found.append(
             {
                 "protocol": name,
-                "parties": f"{first} to {last}" if last > first else str(first),
+                "default": name == default,
+                "parties": _how_many(protocol.parties),
                 "secure": protocol.secure,
                 "cost": protocol.cost,
                 "leakage": protocol.leakage,
@@ -64,6 +67,10 @@ def list_protocols(as_json: Json = False) -> None:
         typer.echo(json.dumps(found, indent=2))
         return
     typer.echo("\n\n".join(_paragraph(one) for one in found))
+    typer.echo(
+        '\nprotocol = "auto" in run.toml takes the secure one with the fewest bytes that all parties have; '
+        "`party psi estimate` says which"
+    )
 
 
 @app.command()
@@ -86,13 +93,24 @@ def estimate(
     from psi.estimate import calibrate
     from psi.estimate import estimate as expected
 
-    loaded = {name: protocol for name in installed() if (protocol := _loaded(name)[0]) is not None}
-    fit = {name: protocol for name, protocol in loaded.items() if parties in protocol.parties}
-    estimates = {}
-    for name, protocol in fit.items():
-        typer.echo(f"trying {name} ...", err=True)
-        calibration = calibrate(protocol, parties, together, time.perf_counter)
-        estimates[name] = expected(protocol, ids, parties, bandwidth, rtt, calibration)
+    fit: dict[str, Psi] = {}
+    estimates: dict[str, Estimate] = {}
+    unfit, left_out = [], {}
+    for name in installed():
+        protocol, fault = _loaded(name)
+        if protocol is None:
+            left_out[name] = fault
+            continue
+        try:
+            if parties not in protocol.parties:
+                unfit.append(name)
+                continue
+            typer.echo(f"trying {name} ...", err=True)
+            calibration = calibrate(protocol, parties, together, time.perf_counter)
+            estimates[name] = expected(protocol, ids, parties, bandwidth, rtt, calibration)
+            fit[name] = protocol
+        except Exception as error:  # whatever a plug-in does, the others are told
+            left_out[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
     auto = choose([ids] * parties, fit)
     if as_json:
         rows = [
@@ -109,17 +127,18 @@ def estimate(
             }
             for name, one in estimates.items()
         ]
-        typer.echo(json.dumps({"estimates": rows, "auto": auto}, indent=2))
+        typer.echo(json.dumps({"estimates": rows, "auto": auto, "left_out": left_out}, indent=2))
         return
     typer.echo(
-        f"{'protocol':<16}{'seconds':>9}  = {'compute':>8} + {'transfer':>8} + {'wait':>6}{'bytes':>10}"
+        f"{'protocol':<16}{'seconds':>9}  = {'compute':>8} + {'transfer':>8} + {'wait':>6}   bytes, all wires"
     )
-    for name, one in sorted(estimates.items(), key=lambda each: each[1].seconds):
-        typer.echo(f"{name:<16}{_row(one)}{'' if fit[name].secure else '   hides nothing'}")
-    others = ", ".join(sorted(loaded.keys() - fit.keys()))
-    if others:
-        typer.echo(f"not for {parties} parties: {others}")
-    typer.echo(f'protocol = "auto" takes {auto}, which sends the fewest bytes')
+    for name, one in sorted(estimates.items(), key=lambda each: (not fit[each[0]].secure, each[1].seconds)):
+        remark = "   <- auto: the fewest bytes" if name == auto else ""
+        typer.echo(f"{name:<16}{_row(one)}{remark if fit[name].secure else '   hides nothing'}")
+    if unfit:
+        typer.echo(f"not for {parties} parties: {', '.join(unfit)}")
+    for name, reason in left_out.items():
+        typer.echo(f"left out: {name}: {reason}")
 
 
 @app.command()
@@ -138,11 +157,14 @@ def conformance(
     if protocol is None:
         raise ConfigError(reason)
 
+    def begin(tried: str) -> None:
+        typer.echo(f"trying {tried} ...", err=True)
+
     def say(result: Result) -> None:
         if not as_json:
             typer.echo(f"{result.outcome:<14}  {result.property:<20}  {result.reason or result.measured}")
 
-    report = check(protocol, seed, watch=say)
+    report = check(protocol, seed, watch=say, begin=begin)
     if as_json:
         typer.echo(json.dumps({**asdict(report), "conforms": report.conforms}, indent=2))
     if not report.conforms:
@@ -162,15 +184,26 @@ def _loaded(name: str) -> "tuple[Psi | None, str]":
         return None, str(error)
 
 
+def _how_many(parties: object) -> str:
+    if not isinstance(parties, range) or not parties:
+        return f"{parties!r}, which is no range: a fault of the protocol's class"
+    return f"{parties[0]} to {parties[-1]}" if len(parties) > 1 else str(parties[0])
+
+
 def _paragraph(one: dict[str, object]) -> str:
-    name = one.pop("protocol")
-    lines = [f"  {key:<9} {value}" for key, value in one.items()]
-    return "\n".join([str(name), *lines])
+    title = f"{one.pop('protocol')}{'   (the default)' if one.pop('default', False) else ''}"
+    if "secure" in one:
+        one["secure"] = "yes" if one["secure"] else "NO: needs psi.allow_insecure"
+    return "\n".join([title, *(f"  {key:<9} {value}" for key, value in one.items())])
 
 
 def _row(one: "Estimate") -> str:
-    parts = f"{one.computing:>9.1f} + {one.transfer:>8.1f} + {one.waiting:>6.1f}"
-    return f"{one.seconds:>9.1f}  = {parts}{_bytes(one.bytes):>10}"
+    parts = f"{_seconds(one.computing):>8} + {_seconds(one.transfer):>8} + {_seconds(one.waiting):>6}"
+    return f"{_seconds(one.seconds):>9}  = {parts}{_bytes(one.bytes):>19}"
+
+
+def _seconds(count: float) -> str:
+    return f"{count:.2g}" if 0.0001 <= count < 1 else f"{count:.1f}"
 
 
 def _bytes(count: float) -> str:

@@ -74,7 +74,8 @@ def test_version(party: Party, capsys: pytest.CaptureFixture[str]) -> None:
 def test_wrong_use_is_one_line(party: Party, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     assert party(*words) == 2
     captured = capsys.readouterr()
-    assert re.fullmatch(r"party: .*; see `party --help`\n", captured.err)
+    command = "party" if words == ["nope"] else f"party {words[0]}"
+    assert re.fullmatch(rf"party: .*; see `{command} --help`\n", captured.err)
     assert captured.out == ""
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import psi
 from parties import cli, psi_cli
+from protos.rounds import LocalProtocolError
 from psi import conformance
 from psi.conformance.report import Report, Result
 from psi.estimate import Calibration
@@ -50,6 +51,10 @@ def test_list_tells_what_each_says_of_itself(party: Party, capsys: pytest.Captur
     assert party("list") == 0
     text = capsys.readouterr().out
     assert all(value in text for value in found["dh"].values() if isinstance(value, str))
+    assert [name for name, one in found.items() if one["default"]] == ["ecdh"]
+    assert "\necdh   (the default)\n" in text
+    assert text.count("secure    NO") == 1
+    assert text.splitlines()[-1].startswith('protocol = "auto"')
 
 
 def test_list_names_a_plugin_that_cannot_be_imported(
@@ -86,8 +91,44 @@ def test_estimate(party: Party, capsys: pytest.CaptureFixture[str]) -> None:
     assert party("estimate", *words) == 0
     text = capsys.readouterr().out
     assert "not for 3 parties: dh" in text
-    assert "hides nothing" in text
-    assert f"takes {told['auto']}" in text
+    *_, last = [line for line in text.splitlines() if " = " in line]
+    assert last.startswith("insecure-hash")
+    assert last.endswith("hides nothing")
+    (marked,) = [line for line in text.splitlines() if "<- auto" in line]
+    assert marked.startswith(f"{told['auto']} ")
+    assert "0.08" in marked  # what is less than a second, in two digits
+
+
+class Broken:
+    name, parties, secure = "broken", range(2, 3), True
+
+    def align(self, setting: Any, digests: Any) -> None:
+        raise LocalProtocolError("its wheel\ncannot be imported")
+
+
+class Countless(Broken):
+    parties: Any = 2
+
+
+def test_estimate_leaves_out_what_cannot_be_tried(
+    party: Party, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others: dict[str, Any] = {"broken": Broken(), "countless": Countless()}
+    monkeypatch.setattr(psi, "installed", lambda: [*others, "insecure-hash", "dh", "no_such_lab:Fast"])
+    load = psi.load
+    monkeypatch.setattr(psi, "load", lambda name: others.get(name) or load(name))
+    monkeypatch.setattr("psi.estimate.ENOUGH", 0.0)
+    monkeypatch.setattr("psi.estimate.SMALLEST", 64)
+    assert party("estimate", "--ids", "1000", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {one["protocol"] for one in told["estimates"]} == {"insecure-hash", "dh"}
+    assert told["auto"] == "dh"
+    assert told["left_out"]["broken"] == "LocalProtocolError: its wheel cannot be imported"
+    assert set(told["left_out"]) == {*others, "no_such_lab:Fast"}
+    assert party("estimate", "--ids", "1000") == 0
+    text = capsys.readouterr().out
+    assert "left out: broken: LocalProtocolError: its wheel cannot be imported\n" in text
+    assert text.index("\ndh ") < text.index("insecure-hash") < text.index("left out: countless: TypeError")
 
 
 @pytest.mark.parametrize(
@@ -117,6 +158,7 @@ def test_estimate_refuses(party: Party, capsys: pytest.CaptureFixture[str], word
     assert party("estimate", *words) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("party: ")
+    assert line.endswith("see `party psi estimate --help`")
 
 
 @pytest.fixture
@@ -124,9 +166,12 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """What `check` was asked, and shall answer."""
     asked = SimpleNamespace(results=())
 
-    def check(protocol: Any, seed: int, watch: Callable[[Result], None]) -> Report:
+    def check(
+        protocol: Any, seed: int, watch: Callable[[Result], None], begin: Callable[[str], None]
+    ) -> Report:
         asked.protocol, asked.seed = protocol.name, seed
         for result in asked.results:
+            begin(result.property)
             watch(result)
         return Report(protocol.name, tuple(asked.results))
 
@@ -144,7 +189,9 @@ def test_conformance_of_what_conforms(
     checked.results = [PASSED]
     assert party("conformance", "dh", "--seed", "5") == 0
     assert (checked.protocol, checked.seed) == ("dh", 5)
-    assert "12 alignments" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "12 alignments" in told.out
+    assert told.err == "trying one order ...\n"
 
 
 def test_conformance_of_what_does_not(
@@ -154,7 +201,7 @@ def test_conformance_of_what_does_not(
     assert party("conformance", "dh", "--seed", "5") == 14
     told = capsys.readouterr()
     assert "'key' is the same in two runs" in told.out
-    assert told.err.startswith("party: dh does not conform: fresh messages;")
+    assert told.err.splitlines()[-1].startswith("party: dh does not conform: fresh messages;")
     assert "--seed 5" in told.err
 
 

@@ -22,11 +22,11 @@ from parties.connection import OnProgress, connected
 from parties.errors import AlignmentError, ContractError, DataError, PartyError
 from parties.handshake import Meeting
 from parties.id_kinds import written_as
-from parties.own import brings, own_identity, own_ids, own_protocols
+from parties.own import brings, leakage, own_identity, own_ids, own_protocols
 from parties.storage import check_writable, locked, run_folder, write, writing
 from parties.summary import agreement, as_json, psi_record
 from parties.table_files import read_batches, read_rows
-from parties.unfinished import forget, unfinished
+from parties.unfinished import forget, told, unfinished
 from protos.rounds import Progress, Rounds, Traffic
 
 
@@ -46,11 +46,11 @@ def align_party(
         as_read = _state(config.party.data.file)
         ids = own_ids(config, lambda names: _cells(config, names, on_progress))
         counts = {kind: len(of_kind.rows) for kind, of_kind in ids.items()}
-        for name, protocol in protocols.items():
-            say(f"{name}: {protocol.leakage}")
+        for line in leakage(config, protocols):
+            say(line)
         aligning = alignment_only(config, identity, ids, protocols)
         del ids  # the rounds let go of it when they end
-        with connected(config, identity, on_progress, say) as link:
+        with told(unfinished(config), say), connected(config, identity, on_progress, say) as link:
             outcome = link.drive(aligning, on_progress=on_progress)
         if isinstance(outcome, PartyError):
             raise outcome
@@ -98,8 +98,9 @@ def said(summary: Mapping[str, Any]) -> str:
     """The last line, for people."""
     psi, ids = summary["psi"], summary["ids"]
     traffic = f"{psi['bytes_sent'] / 1e6:.1f} MB out, {psi['bytes_received'] / 1e6:.1f} MB in"
+    none = "" if summary["aligned"] else "Do all parties hold ids of the same people, written the same way?\n"
     return (
-        f"{summary['aligned']:,} of {summary['rows']:,} {psi['kind']} ids are common to all: {ids}\n"
+        f"{summary['aligned']:,} of {summary['rows']:,} {psi['kind']} ids are common to all: {ids}\n{none}"
         f"{psi['protocol']}, {summary['seconds']:.1f} s ({psi['seconds']:.1f} s of it to align), {traffic}"
     )
 

@@ -79,6 +79,7 @@ def align(
     contract, chosen = config.contract, ids[meeting.kind]
     parties = (contract.label_holder, *contract.feature_holders)
     terms = yield from settle(config.name, contract, meeting, protocols, len(chosen.rows))
+    yield Progress(f"agreed on {terms.protocol}, {terms.kind} ids", 0, 0)
     setting = psi.Setting(config.name, parties, meeting.run, contract.psi.at_most, random, terms.sizes)
     padded_to = contract.psi.at_most if contract.psi.hide_sizes else None
     aligning = buckets.align(

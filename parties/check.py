@@ -165,6 +165,7 @@ def _psi(config: Config, protocols: dict[str, Psi], data: OwnData | None) -> dic
                 "leakage": protocol.leakage,
                 "cost": protocol.cost,
                 "maturity": protocol.maturity,
+                "secure": protocol.secure,
                 "bytes": protocol.traffic([own] * parties, own // 2),
                 "bytes_hidden": protocol.traffic([agreed.at_most] * parties, own // 2),
             }
@@ -189,10 +190,11 @@ def _leaves(config: Config, data: OwnData | None, protocols: dict[str, Psi] | No
         "installed, a signature and fresh keys (handshake)",
         f"to {to}: {size}",
     ]
-    for name in protocols or ():
+    for name, protocol in (protocols or {}).items():
+        hides = "never an id or a digest of one" if protocol.secure else "WHERE WHO GUESSES AN ID FINDS IT"
         sent.append(
-            f"to {all_others}: the messages of {name}, made from your {own}, never an id or a digest of one "
-            "(its leakage, said under psi, is what they tell)"
+            f"to {all_others}: the messages of {name}, made from your {own}, {hides} (its leakage, said "
+            "under psi, is what they tell)"
         )
     each = f"{contract.model.cut} float32 numbers a row and step"
     if config.role == "label holder":
@@ -250,14 +252,17 @@ def _facts_of_data(data: dict[str, Any]) -> list[tuple[str, str]]:
 def _facts_of_psi(psi: dict[str, Any]) -> list[tuple[str, str]]:
     facts = [] if psi["protocol"] in psi["protocols"] else [("psi", f"{psi['protocol']}: of these")]
     for name, one in psi["protocols"].items():
-        plain, hidden = one["bytes"] / 1e6, one["bytes_hidden"] / 1e6
+        size = one["bytes_hidden" if psi["hide_sizes"] else "bytes"] / 1e6
+        filled, alike = "all sets are filled up to psi.at_most", "all have as many ids as you"
+        assumed = filled if psi["hide_sizes"] else alike
+        if not one["secure"]:
+            facts.append(("warning", f"{name} hides nothing: whoever guesses an id finds it"))
         facts += [
             ("psi", f"{name}: {one['maturity']}"),
             ("", f"leakage: {one['leakage']}"),
             (
                 "",
-                f"cost: {one['cost']}: {plain:,.1f} MB on all wires if all have as many ids as you, "
-                f"{hidden:,.1f} MB if all sets are filled up to psi.at_most (hide_sizes)",
+                f"cost: {one['cost']}: {size:,.1f} MB on all wires if {assumed}",
             ),
         ]
     ratio = f", at most {psi['largest_ratio']:g} times the smallest set" if psi["largest_ratio"] else ""

@@ -120,7 +120,7 @@ class Hub(Link):
                 for peer in missing:
                     self._tell(FAILED, f"{peer} absent")
                 why = (
-                    f"did not come within {within:g} s; is `party run` started there, and does its link.hub "
+                    f"did not come within {within:g} s; is its `party` started there, and does its link.hub "
                     f"lead to port {self.port} of this machine?"
                 )
                 if refused := ", ".join(sorted(self._refused.intersection(missing))):

@@ -93,10 +93,9 @@ def _unfit(config: Config, name: str, protocol: "Psi") -> str | None:
             "psi.protocol, or set this to true where that is wanted"
         )
     if parties not in protocol.parties:
-        return (
-            f"protocol: {name} is for {protocol.parties.start} to {protocol.parties.stop - 1} parties, and "
-            f"the contract has {parties}"
-        )
+        fewest, most = protocol.parties.start, protocol.parties.stop - 1
+        wanted = f"{fewest} to {most}" if most > fewest else fewest
+        return f"protocol: {name} is for {wanted} parties, and the contract has {parties}"
     unread, room = protocol.unread(min(agreed.at_most, LARGEST)), Limits().inbox
     if unread > room:
         return (
@@ -104,6 +103,18 @@ def _unfit(config: Config, name: str, protocol: "Psi") -> str | None:
             "lower it"
         )
     return None
+
+
+def leakage(config: Config, protocols: "dict[str, Psi]") -> list[str]:
+    """What others learn from the alignment, for people: a line a protocol, or for all that say the same."""
+    agreed = config.contract.psi
+    names: dict[str, list[str]] = {}
+    for name, protocol in protocols.items():
+        warning = "" if protocol.secure else "WARNING, this hides nothing from whoever guesses an id: "
+        hidden = f"; of sizes only psi.at_most = {agreed.at_most:,}" if agreed.hide_sizes else ""
+        names.setdefault(warning + protocol.leakage + hidden, []).append(name)
+    lines = [f"{' or '.join(alike)}: {leaks}" for leaks, alike in names.items()]
+    return lines or [f"{agreed.protocol} is not installed here, or cannot be used: `party check` says why"]
 
 
 def brings(config: Config, purpose: str, protocols: "Iterable[str]") -> Brings:

@@ -61,12 +61,13 @@ class Bars:
             self._count = ""
         seconds = time.monotonic() - self._began
         bytes_so_far = f"{traffic.sent / 1e6:,.1f} MB out, {traffic.received / 1e6:,.1f} MB in"
+        bytes_so_far = bytes_so_far if any(traffic) else ""
         self._display.update(self._task, traffic=bytes_so_far)
         if progress.total or progress.done:
             rate = f"{progress.done / seconds:,.0f}/s" if progress.done and seconds > 0.1 else ""
             self._display.update(self._task, completed=progress.done, total=progress.total or None, rate=rate)
             self._count = f"{progress.done:,}{f' of {progress.total:,}' if progress.total else ''}, "
-        self._last = f"{progress.phase}: {self._count}{seconds:.1f} s, {bytes_so_far}"
+        self._last = f"{progress.phase}: {self._count}{seconds:.1f} s, {bytes_so_far}".rstrip(", ")
         if time.monotonic() - self._told > EVERY:
             self._tell()
 

@@ -9,11 +9,12 @@ from parties.baselines import baselines
 from parties.config import Config
 from parties.connection import OnProgress, connected
 from parties.errors import PartyError
+from parties.own import leakage
 from parties.phases import prepare, whole_run
 from parties.results import keep, summarise, test_metrics
 from parties.storage import locked, write
 from parties.summary import as_json, report
-from parties.unfinished import forget, unfinished
+from parties.unfinished import forget, told, unfinished
 from protos.rounds import Progress
 from splitnn.exact import LabelHolderResult
 
@@ -28,9 +29,12 @@ def run_party(config: Config, on_progress: OnProgress, say: Callable[[str], None
     torch.set_num_threads(1)  # a sum in another order has other bits
     with locked(config.party.storage, config.name):
         prepared = prepare(config)
-        for name, protocol in prepared.protocols.items():
-            say(f"{name}: {protocol.leakage}")
-        with connected(config, prepared.identity, on_progress, say) as link:
+        for line in leakage(config, prepared.protocols):
+            say(line)
+        with (
+            told(unfinished(config), say),
+            connected(config, prepared.identity, on_progress, say) as link,
+        ):
             outcome = link.drive(whole_run(prepared), on_progress=on_progress)
         if isinstance(outcome, PartyError):
             raise outcome

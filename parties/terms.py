@@ -135,13 +135,13 @@ def _protocol(contract: Contract, meeting: Meeting, protocols: Mapping[str, Psi]
 def _refuse(contract: Contract, over: list[str], uneven: list[str]) -> None:
     if over:
         raise AlignmentError(
-            f"more ids than psi.at_most = {contract.psi.at_most:,} at {', '.join(over)}: nothing was "
-            "aligned; agree on a larger one, or bring fewer"
+            f"{', '.join(over)}: more ids than psi.at_most = {contract.psi.at_most:,} allows; nothing was "
+            "aligned: agree on a larger cap, or bring fewer"
         )
     if uneven:
         raise AlignmentError(
-            f"more than psi.largest_ratio = {contract.psi.largest_ratio:g} times the ids of the smallest set "
-            f"at {', '.join(uneven)}: nothing was aligned; agree on a larger one, or bring fewer"
+            f"{', '.join(uneven)}: more ids than psi.largest_ratio = {contract.psi.largest_ratio:g} times "
+            "the smallest set allows; nothing was aligned: agree on a larger ratio, or bring fewer"
         )
 
 

@@ -9,7 +9,8 @@ start the same alignment again, they go on after the last bucket that all of the
 
 import itertools
 import shutil
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +31,20 @@ def unfinished(config: Config) -> Path:
     """The folder of this party, for alignments under this contract."""
     contract = config.contract
     return config.party.storage / f"{contract.name}-{contract.digest.hex()[:12]}-unfinished" / config.name
+
+
+@contextmanager
+def told(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Say at the start what is there to go on from, and where an attempt fails, what it leaves."""
+    earlier = resume(folder)
+    if earlier is not None:
+        say(f"{earlier.step} finished bucket(s) of an earlier attempt, used if all parties still have them")
+    try:
+        yield
+    except BaseException:
+        if (kept := resume(folder)) is not None:
+            say(f"{kept.step} finished bucket(s) kept: start the same command again at all parties to go on")
+        raise
 
 
 def keeping(rounds: Rounds[T], folder: Path) -> Rounds[tuple[T, int]]:

@@ -84,7 +84,10 @@ def _check(name: str, made: object) -> Psi:
         raise UnknownProtocol(f"{name!r} is no class, so no PSI protocol")
     if missing:
         raise UnknownProtocol(f"{name!r} is no PSI protocol class: it lacks {', '.join(missing)}")
-    instance: Psi = made()
+    try:
+        instance: Psi = made()
+    except ImportError as error:
+        raise UnknownProtocol(f"PSI protocol {name!r} cannot be used here: {error}") from error
     return instance
 
 

@@ -59,8 +59,13 @@ key = "{name}.key"
 {link}
 wait = 60
 """
-SAID = re.compile(r"[\w:]+: the leader learns .*|calling \w+ at [\w.:]+, for up to [\d.]+ s")
-PROGRESS = re.compile(r"[a-z][a-z ,]*: (\d[\d,]*( of \d[\d,]*)?, )?[\d.]+ s, [\d,.]+ MB out, [\d,.]+ MB in")
+SAID = re.compile(
+    r"[\w:]+: the leader learns .*|[\w:]+ is not installed here, or .*|\d+ finished bucket.*"
+    r"|calling \w+ at [\w.:]+, for up to [\d.]+ s"
+)
+PROGRESS = re.compile(
+    r"[a-z][a-z0-9 ,_-]*: (\d[\d,]*( of \d[\d,]*)?, )?[\d.]+ s(, [\d,.]+ MB out, [\d,.]+ MB in)?"
+)
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ ROWS: dict[str, tuple[str, Any, int, str]] = {
         "logistics",
         lambda made, name: made.agree("ids.type", 'psi.protocol = "dh"\nids.type'),
         2,
-        r"/.*/run.toml: psi.protocol: dh is for 2 to 2 parties, and the contract has 3",
+        r"/.*/run.toml: psi.protocol: dh is for 2 parties, and the contract has 3",
     ),
     "kind of id that is not in the contract": (
         "logistics",

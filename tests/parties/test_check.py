@@ -189,9 +189,10 @@ def test_what_hidden_sizes_cost_is_told(config_of: Make) -> None:
     ecdh = found.psi["protocols"]["ecdh"]
     assert ecdh["bytes"] < 10_000
     assert 100 << 20 < ecdh["bytes_hidden"] < 200 << 20
-    assert "if all sets are filled up to psi.at_most" in " ".join(text(found).split())
+    assert "if all have as many ids as you" in " ".join(text(found).split())
     assert any("how many ids you bring" in line for line in found.leaves)
     hidden = check(config_of("platform", psi={"hide_sizes": True}))
+    assert "if all sets are filled up to psi.at_most" in " ".join(text(hidden).split())
     assert any("psi.at_most, in place of how many ids you bring" in line for line in hidden.leaves)
 
 
@@ -205,7 +206,7 @@ def test_a_protocol_for_fewer_parties(config_of: Make, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(EcdhPsi, "parties", range(2, 3))
     found = check(config_of("platform"))
-    assert "psi.protocol: ecdh is for 2 to 2 parties, and the contract has 3" in str(found.faults[0])
+    assert "psi.protocol: ecdh is for 2 parties, and the contract has 3" in str(found.faults[0])
 
 
 def test_the_text_shows_every_column_and_no_cell(config_of: Make) -> None:
@@ -223,3 +224,9 @@ def test_a_protocol_that_says_more_than_can_wait(config_of: Make, monkeypatch: p
     monkeypatch.setattr(psi, "load", lambda name: Talkative())
     with pytest.raises(ConfigError, match=r"psi\.at_most"):
         own_protocols(config_of("platform"))
+
+
+def test_an_insecure_protocol_is_warned_about(config_of: Make) -> None:
+    found = check(config_of("platform", psi={"protocol": "insecure-hash", "allow_insecure": True}))
+    assert "warning      insecure-hash hides nothing: whoever guesses an id finds it" in text(found)
+    assert not any("never an id" in line for line in found.leaves)

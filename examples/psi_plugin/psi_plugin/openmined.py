@@ -14,6 +14,7 @@ repeatable from `Setting.random`.
 import hmac
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
@@ -42,6 +43,10 @@ class Openmined:
     cost: ClassVar[str] = "4 multiplications on P-256, 105 bytes an id and 16 a common id"
     maturity: ClassVar[str] = "an example; OpenMined's C++, without an audit that we know of"
     secure: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        if find_spec("private_set_intersection") is None:
+            raise ImportError("pip install --no-deps openmined-psi==2.0.6")
 
     def align(self, setting: Setting, digests: Bytes) -> Rounds[Rows]:
         if len(digests) > setting.at_most:
@@ -102,7 +107,7 @@ def _other(wheel: Any, setting: Setting, digests: Bytes) -> Rounds[Rows]:
 
 
 def _wheel() -> Any:
-    """Imported when it is used, so that this protocol can be listed without it."""
+    """Imported when it is used: it takes a while, and this protocol can be listed without."""
     try:
         return import_module("private_set_intersection.python")
     except ImportError as error:

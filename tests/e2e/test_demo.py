@@ -27,7 +27,16 @@ SUMMARY: dict[str, Any] = {
     "role": str,
     "rows": int,
     "aligned": int,
-    "psi": {"protocol": str, **TRAFFIC},
+    "psi": {
+        "protocol": str,
+        "kind": str,
+        "buckets": int,
+        "reused": int,
+        "at_most": int,
+        "largest_ratio": type(None),
+        "hide_sizes": bool,
+        **TRAFFIC,
+    },
     "training": {
         "schedule": str,
         "epochs": int,
@@ -90,6 +99,9 @@ def test_the_summary_is_as_documented(made: Made) -> None:
     for name in NAMES:
         holds = name == "platform"
         summary = json.loads((run_folder(folder, name) / "summary.json").read_text())
+        sizes = summary["psi"].pop("sizes")
+        assert sizes.keys() == (set(NAMES) if holds else {name, "platform"})
+        assert sizes[name] == summary["rows"]
         assert shape(summary) == (SUMMARY | OF_LABEL_HOLDER if holds else SUMMARY)
         assert HEX.fullmatch(summary["run"])
         assert HEX.fullmatch(summary["contract"])
@@ -98,8 +110,9 @@ def test_the_summary_is_as_documented(made: Made) -> None:
         assert summary["aligned"] == printed["aligned"]
     more = {"weights_equal_pooled": bool, "alignment_exact": bool, "bayes_auc": float}
     of_demo = {"metrics": OF_LABEL_HOLDER["metrics"] | {"pooled": METRICS}}
-    assert shape(printed) == SUMMARY | of_demo | more
     keys = {*printed, *printed["psi"], *printed["training"], *METRICS} - {"metrics"}
+    of_psi = {key: value for key, value in printed["psi"].items() if key != "sizes"}
+    assert shape(printed | {"psi": of_psi}) == SUMMARY | of_demo | more
     for key in (*keys, *(f"metrics.{part}" for part in printed["metrics"])):
         assert f"`{key}`" in text, key
 

@@ -1,8 +1,8 @@
 """A wide-area line on one machine: a TCP proxy with delay, jitter and rate.
 
 Each direction of each connection is limited by itself, as if every stream had such a line to itself. What is
-emulated is the line, not TCP over it: no loss, no slow start, no congestion; and the proxy accepts a connection
-at once, so that TCP's own handshake (one round trip) is not counted. TLS and all above pay the delay.
+emulated is the line, not TCP over it: no loss, no slow start, no congestion; and the proxy accepts a
+connection at once, so that TCP's own handshake (one round trip) is not counted. TLS and all above pay.
 """
 
 import queue
@@ -11,6 +11,7 @@ import socket
 import struct
 import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -24,8 +25,8 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends a reset, as a cut d
 
 
 class Line(NamedTuple):
-    """delay: seconds one way. rate: bytes/s each way. jitter: up to so many seconds more for each chunk, uniform,
-    from `seed`; the order is kept, so that a late chunk delays those behind it.
+    """delay: seconds one way. rate: bytes/s each way. jitter: up to so many seconds more for each chunk,
+    uniform, from `seed`; the order is kept, so that a late chunk delays those behind it.
     """
 
     delay: float
@@ -35,7 +36,7 @@ class Line(NamedTuple):
 
 
 class EmulatedLine:
-    """Listens on 127.0.0.1:`port` and forwards each connection to 127.0.0.1:`target` over a `line` of its own."""
+    """Listens on 127.0.0.1:`port`; forwards each connection to port `target` over a `line` of its own."""
 
     def __init__(self, target: int, line: Line) -> None:
         self.line = line
@@ -61,10 +62,8 @@ class EmulatedLine:
         while self._open:
             end = self._open.pop()
             end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            try:
+            with suppress(OSError):  # it may be gone already
                 end.shutdown(socket.SHUT_RD)
-            except OSError:  # it is gone already
-                pass
             end.close()
 
     def _accept(self) -> None:

@@ -27,14 +27,23 @@ def read(connection: socket.socket, size: int) -> bytes:
 @contextmanager
 def connected(line: Line) -> Iterator[tuple[EmulatedLine, socket.socket, socket.socket]]:
     """The line, and the two ends of a connection over it."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        with EmulatedLine(server.getsockname()[1], line) as emulated:
-            with socket.create_connection(("127.0.0.1", emulated.port)) as dialled:
-                answered, _ = server.accept()
-                with answered:
-                    for end in (dialled, answered):
-                        end.settimeout(20)
-                    yield emulated, dialled, answered
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        EmulatedLine(server.getsockname()[1], line) as emulated,
+        connection(emulated, server) as (dialled, answered),
+    ):
+        yield emulated, dialled, answered
+
+
+@contextmanager
+def connection(
+    emulated: EmulatedLine, server: socket.socket
+) -> Iterator[tuple[socket.socket, socket.socket]]:
+    with socket.create_connection(("127.0.0.1", emulated.port), 20) as dialled:
+        answered, _ = server.accept()
+        with answered:
+            answered.settimeout(20)
+            yield dialled, answered
 
 
 def least(seconds: list[float]) -> float:
@@ -73,7 +82,12 @@ def test_a_transfer_takes_its_bytes_over_the_rate(mbit: int) -> None:
 def test_directions_and_streams_do_not_share_a_rate() -> None:
     line = Line(delay=0.01, rate=20 * MBIT)
     size = int(0.3 * line.rate)
-    with connected(line) as (emulated, dialled, answered), connected(line) as (_, other, far):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        EmulatedLine(server.getsockname()[1], line) as emulated,
+        connection(emulated, server) as (dialled, answered),
+        connection(emulated, server) as (other, far),
+    ):
         pairs = [(dialled, answered), (answered, dialled), (other, far)]
         start = time.monotonic()
         for source, _ in pairs:
@@ -129,7 +143,8 @@ def test_a_cut_resets_both_ends_and_a_new_connection_works() -> None:
 def test_an_absent_target_closes_the_connection() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    with EmulatedLine(port, Line(0.0, MBIT)) as emulated:
-        with socket.create_connection(("127.0.0.1", emulated.port)) as dialled:
-            dialled.settimeout(5)
-            assert dialled.recv(1) == b""
+    with (
+        EmulatedLine(port, Line(0.0, MBIT)) as emulated,
+        socket.create_connection(("127.0.0.1", emulated.port), 5) as dialled,
+    ):
+        assert dialled.recv(1) == b""

@@ -23,6 +23,7 @@ from splitnn import exact, reference
 from splitnn.features import Features
 from splitnn.plan import Plan
 from splitnn.schedule import Split, split_rows
+from splitnn.tasks import Labels
 
 NAMES = ("label-holder", "feature-a", "feature-b")
 EPOCHS = 4
@@ -52,10 +53,10 @@ def features(party: int, n: int) -> Features:
     return Features(torch.randn(n, 16, generator=draw), torch.empty(n, 0, dtype=torch.int64), ())
 
 
-def labels(split: Split) -> Split:
+def labels(split: Split) -> Labels:
     n = sum(len(part) for part in split)
     values = (torch.rand(n, generator=torch.Generator().manual_seed(9)) < 0.5).float()
-    return Split(*(values[part] for part in split))
+    return Labels(*(values[part] for part in split))
 
 
 def party(index: int, batch: int, steps: int) -> Rounds[exact.LabelHolderResult | exact.FeatureHolderResult]:

@@ -8,6 +8,7 @@ from parties.phases import Outcome, Prepared, features_of, plan_of
 from parties.storage import private_seed
 from splitnn import reference
 from splitnn.schedule import Split
+from splitnn.tasks import Labels
 
 
 def baselines(prepared: Prepared, outcome: Outcome) -> dict[str, dict[str, float]]:
@@ -46,7 +47,7 @@ def _train(
         plan,
         split,
         {me: features_of(pipeline, prepared.data.table, rows)},
-        Split(*(labels[part] for part in split)),
+        Labels(labels[split.train], labels[split.validation], labels[split.test]),
         {me: private_seed(prepared.secret, outcome.meeting.run, f"model of {me}")},
     )
-    return plan.objective.metrics(result.labels, result.scores)
+    return result.objective.metrics(result.labels, result.scores)

@@ -95,14 +95,35 @@ class Psi(Section):
         return hide_sizes
 
 
+LOSSES = {
+    "binary": ("cross-entropy",),
+    "multiclass": ("cross-entropy",),
+    "multilabel": ("cross-entropy",),
+    "regression": ("squared", "huber", "poisson"),
+}
+"""Those that fit each task; `splitnn.tasks` has them."""
+
+
 class Model(Section):
     """The split network; splitnn.plan says what each number shapes."""
 
-    task: Literal["binary"] = "binary"
+    task: Literal["binary", "multiclass", "multilabel", "regression"] = "binary"
+    loss: Literal["cross-entropy", "squared", "huber", "poisson"] = Field(default=None, validate_default=True)
+    """Where nothing is said, the first of LOSSES."""
     cut: int = Field(default=32, ge=1, le=4096)
     bottom_hidden: Widths = (128,)
     top_hidden: Widths = (64,)
     dropout: float = Field(default=0.2, ge=0, lt=1)
+
+    @field_validator("loss", mode="before")
+    @classmethod
+    def _loss_fits_the_task(cls, loss: object, info: ValidationInfo) -> object:
+        fitting = LOSSES.get(info.data.get("task", ""), ())
+        if loss is None:
+            return fitting[0] if fitting else "cross-entropy"  # a bad task is a fault of its own
+        if fitting and loss not in fitting and any(loss in losses for losses in LOSSES.values()):
+            raise ValueError(f"must be {' or '.join(map(repr, fitting))} for this model.task")
+        return loss
 
 
 class Training(Section):

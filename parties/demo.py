@@ -30,7 +30,8 @@ from parties.results import weights
 from parties.storage import own_secret, private_seed, run_folder
 from psi.canonical import canonical
 from splitnn import reference
-from splitnn.schedule import Split, split_rows
+from splitnn.schedule import split_rows
+from splitnn.tasks import Labels
 
 Say = Callable[[str], None]
 
@@ -116,7 +117,13 @@ def pooled(configs: dict[str, Config], run: str) -> tuple[dict[str, float], bool
             labels = torch.from_numpy(data.labels[rows])
     evaluation = contract.evaluation
     split = split_rows(len(labels), evaluation.validation, evaluation.test, plan.seed)
-    result = reference.train(plan, split, features, Split(*(labels[part] for part in split)), seeds)
+    result = reference.train(
+        plan,
+        split,
+        features,
+        Labels(labels[split.train], labels[split.validation], labels[split.test]),
+        seeds,
+    )
     equal = True
     for name in order:
         modules: dict[str, nn.Module] = {"bottom": result.bottoms[name]}
@@ -127,7 +134,7 @@ def pooled(configs: dict[str, Config], run: str) -> tuple[dict[str, float], bool
             safetensors.torch.load_file(_folder(configs[name], run) / "model.safetensors"),
         )
         equal &= ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
-    return plan.objective.metrics(result.labels, result.scores), equal
+    return result.objective.metrics(result.labels, result.scores), equal
 
 
 def _folder(config: Config, run: str) -> Path:

@@ -29,6 +29,7 @@ from splitnn.exact import FeatureHolderResult, LabelHolderResult, feature_holder
 from splitnn.features import Features
 from splitnn.plan import Plan
 from splitnn.schedule import Split, split_rows
+from splitnn.tasks import Labels
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def _after_meeting(prepared: Prepared, meeting: Meeting, clock: Clock, random: R
         trained, training_cost = yield from measured("training", training, clock)
     else:
         labels = torch.from_numpy(prepared.data.labels[alignment])
-        targets = Split(*(labels[part] for part in split))
+        targets = Labels(labels[split.train], labels[split.validation], labels[split.test])
         leading = label_holder(plan, split, features, targets, feature_holders, seed)
         trained, training_cost = yield from measured("training", leading, clock)
     return Outcome(meeting, aligned, split, pipeline, trained, training_cost)
@@ -126,6 +127,7 @@ def plan_of(contract: Contract) -> Plan:
     return Plan(
         seed=contract.seed.to_bytes(8, "big"),
         task=model.task,
+        loss=model.loss,
         cut=model.cut,
         bottom_hidden=model.bottom_hidden,
         top_hidden=model.top_hidden,

@@ -9,16 +9,15 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from parties.id_kinds import written_as
-from parties.phases import Outcome, Prepared, plan_of
+from parties.phases import Outcome, Prepared
 from parties.storage import run_folder, write
 from parties.summary import Summary, agreement, psi_record
 from splitnn.exact import LabelHolderResult
 
 
-def test_metrics(prepared: Prepared, trained: LabelHolderResult) -> dict[str, dict[str, float]]:
+def test_metrics(trained: LabelHolderResult) -> dict[str, dict[str, float]]:
     """The federation's metrics on the test rows, as `metrics.test`."""
-    task = plan_of(prepared.config.contract).objective
-    return {"test": task.metrics(trained.labels, trained.scores)}
+    return {"test": trained.objective.metrics(trained.labels, trained.scores)}
 
 
 def summarise(prepared: Prepared, outcome: Outcome, metrics: dict[str, dict[str, float]]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from splitnn.models import Bottom, Top
 from splitnn.plan import Plan
 from splitnn.schedule import EVALUATION_ROWS, Split, batches, chunks, steps_an_epoch
 from splitnn.stopping import judge
+from splitnn.tasks import Labels, Objective
 from splitnn.tensors import decode, encode, encoded_size
 
 IMPROVED, WORSE, STOP = b"\x01", b"\x00", b"\x02"
@@ -32,13 +33,15 @@ Part: TypeAlias = Generator[Round, Any, Tensor]
 class LabelHolderResult:
     """Both models with the best epoch's weights, and what the label holder alone may know.
 
-    history: an entry an epoch with `train_loss` and the validation metrics. scores, labels: of the test part,
-    float32 [t], in its order. steps: optimiser steps taken; epochs: run, of which `best_epoch` was kept.
+    history: an entry an epoch with `train_loss` and the validation metrics. objective: what the outputs mean.
+    scores, labels: of the test part, in its order, as `objective.scores` and `Labels` have them.
+    steps: optimiser steps taken; epochs: run, of which `best_epoch` was kept.
     """
 
     bottom: Bottom
     top: Top
     history: list[dict[str, float]]
+    objective: Objective
     scores: Tensor
     labels: Tensor
     steps: int
@@ -66,23 +69,21 @@ def label_holder(
     plan: Plan,
     rows: Split,
     features: Features,
-    labels: Split,
+    labels: Labels,
     feature_holders: Sequence[str],
     seed: bytes,
     resume: Resume | None = None,
 ) -> Rounds[LabelHolderResult]:
     """Train with these feature holders (none is allowed: the label holder alone); see the module.
 
-    rows: entity indices of each part's examples, the same at every party. labels: their targets.
+    rows: entity indices of each part's examples, the same at every party. labels: of these examples.
     seed: this party's private seed. resume: a `Save` of an earlier incarnation, the same step at every party.
     Raises RemoteProtocolError for a malformed message and TrainingError where the loss is not finite, or
-    labels of one class leave nothing to evaluate by.
+    labels leave nothing to train or evaluate by.
     """
-    task = plan.objective
-    for part in (labels.validation, labels.test):  # not only when all the training is done
-        task.check(part)
+    objective = Objective(plan.task, plan.loss, labels)
     bottom = Bottom(plan, features.numeric.shape[1], features.levels, seed)
-    top = Top(plan, 1 + len(feature_holders), seed)
+    top = Top(plan, 1 + len(feature_holders), seed, objective.outputs)
     learner = Learner(plan, nn.ModuleList([bottom, top]))
     if resume is not None:
         learner.load(resume.state)
@@ -121,11 +122,10 @@ def label_holder(
         for step, batch in enumerate(order, position.epoch * epoch_steps + 1):
             exchange.number += 1
             own = bottom(*features.batch(rows.train[batch]))
-            targets = labels.train[batch]
             cut = yield from activations("activation", own)
             for part in cut:
                 part.requires_grad_()
-            loss = task.loss(top(cut), targets)
+            loss = objective.loss(top(cut), batch)
             value = loss.item()
             if not math.isfinite(value):
                 raise TrainingError(f"the loss is not finite at step {step}: lower learning_rate in run.toml")
@@ -137,7 +137,7 @@ def label_holder(
             total_loss += value * len(batch)
             yield Progress("training", step, plan.epochs * epoch_steps)
         logits = yield from score("validation", rows.validation)
-        metrics = task.metrics(labels.validation, task.link(logits))
+        metrics = objective.metrics(labels.validation, objective.scores(logits))
         position.history.append({"train_loss": total_loss / len(rows.train), **metrics})
         improved, stop = judge(plan, position.history)
         for name in feature_holders:
@@ -151,7 +151,8 @@ def label_holder(
         bottom=bottom,
         top=top,
         history=position.history,
-        scores=task.link(logits),
+        objective=objective,
+        scores=objective.scores(logits),
         labels=labels.test,
         steps=position.epoch * epoch_steps,
         epochs=position.epoch,

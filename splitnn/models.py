@@ -68,10 +68,10 @@ class Top(nn.Module):
     depends on another's, and a small network learns products poorly.
     """
 
-    def __init__(self, plan: Plan, parties: int, seed: bytes) -> None:
+    def __init__(self, plan: Plan, parties: int, seed: bytes, outputs: int = 1) -> None:
         super().__init__()
         inputs = plan.cut * (parties + 1)
-        self.layers = _mlp(inputs, plan.top_hidden, plan.objective.outputs, plan.dropout, seed, "top")
+        self.layers = _mlp(inputs, plan.top_hidden, outputs, plan.dropout, seed, "top")
         _initialise(self, seed, "top")
 
     def forward(self, activations: Sequence[Tensor]) -> Tensor:

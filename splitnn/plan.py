@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 
 from splitnn.optimizers import OPTIMIZERS
-from splitnn.tasks import TASKS, Task
+from splitnn.tasks import TASKS
 
 
 @dataclass(frozen=True)
 class Plan:
     """The agreed model and schedule; the same at every party. Raises ValueError for what cannot be trained.
 
-    cut: width of each party's activation. bottom_hidden, top_hidden: widths of the hidden layers.
+    task, loss: an entry of `splitnn.tasks.TASKS`. cut: width of each party's activation.
+    bottom_hidden, top_hidden: widths of the hidden layers.
     weight_decay: decoupled from the gradient (Loshchilov and Hutter 2019), on weights and embeddings.
     batch: examples a step. patience: epochs without a better validation score before training stops.
     seed: public; orders the rows. Nothing private may be drawn from it.
@@ -18,6 +19,7 @@ class Plan:
 
     seed: bytes
     task: str = "binary"
+    loss: str = "cross-entropy"
     cut: int = 32
     bottom_hidden: tuple[int, ...] = (128,)
     top_hidden: tuple[int, ...] = (64,)
@@ -32,6 +34,12 @@ class Plan:
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise ValueError(f"unknown task {self.task!r}: choose one of {', '.join(TASKS)}")
+        if self.loss not in TASKS[self.task]:
+            fitting = ", ".join(TASKS[self.task])
+            raise ValueError(f"the loss {self.loss!r} does not fit task {self.task!r}: choose {fitting}")
+        if self.loss not in TASKS[self.task]:
+            fitting = ", ".join(TASKS[self.task])
+            raise ValueError(f"the loss {self.loss!r} does not fit task {self.task!r}: choose {fitting}")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"unknown optimizer {self.optimizer!r}: choose one of {', '.join(OPTIMIZERS)}")
         widths = {"cut": self.cut, "batch": self.batch, "epochs": self.epochs, "patience": self.patience}
@@ -44,7 +52,3 @@ class Plan:
             raise ValueError(f"dropout must be in [0, 1), not {self.dropout:g}")
         if not self.learning_rate > 0 or not self.weight_decay >= 0:
             raise ValueError("learning_rate must be positive and weight_decay not negative")
-
-    @property
-    def objective(self) -> Task:
-        return TASKS[self.task]

@@ -19,6 +19,7 @@ from splitnn.optimizers import OPTIMIZERS
 from splitnn.plan import Plan
 from splitnn.schedule import Split, batches, chunks, steps_an_epoch
 from splitnn.stopping import judge
+from splitnn.tasks import Labels, Objective
 
 
 class JoinedModel(nn.Module):
@@ -47,6 +48,7 @@ class ReferenceResult:
     bottoms: dict[str, Bottom]
     top: Top
     history: list[dict[str, float]]
+    objective: Objective
     scores: Tensor
     labels: Tensor
     steps: int
@@ -55,18 +57,19 @@ class ReferenceResult:
 
 
 def train(
-    plan: Plan, rows: Split, features: Mapping[str, Features], labels: Split, seeds: Mapping[str, bytes]
+    plan: Plan, rows: Split, features: Mapping[str, Features], labels: Labels, seeds: Mapping[str, bytes]
 ) -> ReferenceResult:
     """Train on all these parties' columns; the first in `features` is the label holder.
 
     rows, labels: as `splitnn.exact.label_holder` takes them. seeds: each party's private seed.
-    Raises TrainingError where the loss is not finite or an evaluated part holds one class only.
+    Raises TrainingError where the loss is not finite, or labels leave nothing to train or evaluate by.
     """
-    task, columns = plan.objective, list(features.values())
+    objective, columns = Objective(plan.task, plan.loss, labels), list(features.values())
     bottoms = {
         name: Bottom(plan, part.numeric.shape[1], part.levels, seeds[name]) for name, part in features.items()
     }
-    model = JoinedModel(list(bottoms.values()), Top(plan, len(bottoms), seeds[next(iter(features))]))
+    top = Top(plan, len(bottoms), seeds[next(iter(features))], objective.outputs)
+    model = JoinedModel(list(bottoms.values()), top)
     optimizer = OPTIMIZERS[plan.optimizer](model, plan.learning_rate, plan.weight_decay)
     history: list[dict[str, float]] = []
     best, best_epoch = copy.deepcopy(model.state_dict()), 0
@@ -76,20 +79,20 @@ def train(
         with torch.no_grad():
             logits = [model([party.batch(entities) for party in columns]) for entities in chunks(part)]
         model.train()
-        return task.link(torch.cat(logits))
+        return objective.scores(torch.cat(logits))
 
     for epoch in range(plan.epochs):
         total_loss = 0.0
         for batch in batches(len(rows.train), plan.batch, plan.seed, epoch):
             entities = rows.train[batch]
-            loss = task.loss(model([party.batch(entities) for party in columns]), labels.train[batch])
+            loss = objective.loss(model([party.batch(entities) for party in columns]), batch)
             if not math.isfinite(loss.item()):
                 raise TrainingError(f"the loss is not finite in epoch {epoch + 1}: lower learning_rate")
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             total_loss += loss.item() * len(batch)
-        metrics = task.metrics(labels.validation, score(rows.validation))
+        metrics = objective.metrics(labels.validation, score(rows.validation))
         history.append({"train_loss": total_loss / len(rows.train), **metrics})
         improved, stop = judge(plan, history)
         if improved:
@@ -101,6 +104,7 @@ def train(
         bottoms=bottoms,
         top=model.top,
         history=history,
+        objective=objective,
         scores=score(rows.test),
         labels=labels.test,
         steps=len(history) * steps_an_epoch(len(rows.train), plan.batch),

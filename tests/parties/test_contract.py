@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parties.contract import CANONICAL_AT_MOST, Contract, Model, Training, first_difference
+from parties.contract import CANONICAL_AT_MOST, LOSSES, Contract, Model, Training, first_difference
 from parties.document import check
 from protos.rounds import RemoteProtocolError
 
@@ -50,7 +50,7 @@ def test_canonical_order_of_parties() -> None:
 def test_digest_of_a_known_contract() -> None:
     """A change here means that parties of two releases no longer agree: raise WIRE_VERSION with it."""
     digest = made().digest.hex()
-    assert digest == "9c9ca5696b6d7ff75ab938f7449c9a83b316c7729cb055190bb9c1db8ae95829"
+    assert digest == "5a96e59f5d9e150c557818174f9d38e7c55476ab43c47360355ff5187c676aed"
 
 
 def test_canonical_form_is_ascii_json_with_every_default() -> None:
@@ -112,6 +112,9 @@ def test_every_field_counts() -> None:
         {"psi": {"protocol": "my_lab.fast_psi:FastPsi"}},
         {"psi": {"minimum": 99}},
         {"model": {"dropout": 0.3}},
+        {"model": {"task": "multiclass"}},
+        {"model": {"task": "regression"}},
+        {"model": {"task": "regression", "loss": "huber"}},
         {"training": {"batch": 512}},
         {"evaluation": {"test": 0.2}},
     ]
@@ -141,7 +144,22 @@ def test_every_field_counts() -> None:
         ),
         ({"psi": {"largest_ratio": 0.5}}, "psi.largest_ratio: must be greater than or equal to 1, not 0.5"),
         ({"psi": {"hide_sizes": 1}}, "psi.hide_sizes: must be true or false, not 1"),
-        ({"model": {"task": "ranking"}}, "model.task: must be 'binary', not 'ranking'"),
+        (
+            {"model": {"task": "ranking"}},
+            "model.task: must be 'binary', 'multiclass', 'multilabel' or 'regression', not 'ranking'",
+        ),
+        (
+            {"model": {"loss": "huber"}},
+            "model.loss: must be 'cross-entropy' for this model.task, not 'huber'",
+        ),
+        (
+            {"model": {"task": "regression", "loss": "cross-entropy"}},
+            "model.loss: must be 'squared' or 'huber' or 'poisson' for this model.task, not 'cross-entropy'",
+        ),
+        (
+            {"model": {"loss": "hinge"}},
+            "model.loss: must be 'cross-entropy', 'squared', 'huber' or 'poisson', not 'hinge'",
+        ),
         ({"model": {"cut": 0}}, "model.cut: must be greater than or equal to 1, not 0"),
         ({"model": {"top_hidden": [8, 0]}}, "model.top_hidden[1]: must be greater than or equal to 1, not 0"),
         ({"model": {"top_hidden": 8}}, "model.top_hidden: must be a list, not 8"),
@@ -211,7 +229,10 @@ def test_defaults_are_those_of_the_plan() -> None:
     assert ours.pop("schedule") == "exact"
     plan = Plan(seed=b"")
     assert ours == {field.name: getattr(plan, field.name) for field in fields(Plan) if field.name != "seed"}
-    assert sorted(made(model={"task": task}).model.task for task in TASKS) == sorted(TASKS)
+    assert {task: tuple(losses) for task, losses in TASKS.items()} == LOSSES
+    for task, losses in LOSSES.items():
+        assert made(model={"task": task}).model.loss == losses[0]
+        assert [made(model={"task": task, "loss": loss}).model.loss for loss in losses] == [*losses]
     assert {made(training={"optimizer": name}).training.optimizer for name in OPTIMIZERS} == {*OPTIMIZERS}
 
 

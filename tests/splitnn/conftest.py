@@ -15,6 +15,7 @@ from splitnn.models import Bottom, Top
 from splitnn.plan import Plan
 from splitnn.reference import ReferenceResult, train
 from splitnn.schedule import Split, split_rows
+from splitnn.tasks import Labels
 
 Result = LabelHolderResult | FeatureHolderResult
 
@@ -25,7 +26,7 @@ class Federation:
 
     features: dict[str, Features]
     rows: Split
-    labels: Split
+    labels: Labels
     seeds: dict[str, bytes]
 
     def protocols(self, plan: Plan, saved: dict[str, Resume] | None = None) -> dict[str, Rounds[Result]]:
@@ -80,7 +81,7 @@ class Make:
             ).float()
             truth[:2] = torch.tensor([0.0, 1.0])  # both classes in every part
             labels.append(truth)
-        return Federation(features, rows, Split(*labels), {name: name.encode() for name in features})
+        return Federation(features, rows, Labels(*labels), {name: name.encode() for name in features})
 
     @staticmethod
     def weights(results: dict[str, Result]) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from protos.rounds import Progress, Receive, RemoteProtocolError, Resume, Round, Rounds, Save, Send
+from splitnn.crossing import Crossing
 from splitnn.errors import TrainingError
 from splitnn.features import Features
 from splitnn.learner import Learner
@@ -21,7 +22,6 @@ from splitnn.plan import Plan
 from splitnn.schedule import EVALUATION_ROWS, Split, batches, chunks, steps_an_epoch
 from splitnn.stopping import judge
 from splitnn.tasks import Labels, Objective
-from splitnn.tensors import decode, encode, encoded_size
 
 IMPROVED, WORSE, STOP = b"\x01", b"\x00", b"\x02"
 """The label holder's verdict on an epoch: keep these weights / go on / stop and take the kept ones."""
@@ -60,9 +60,10 @@ class FeatureHolderResult:
 
 
 def most_bytes_unanswered(plan: Plan, rows: Split) -> int:
-    """The most bytes a feature holder sends before it waits for an answer (a label holder sends less)."""
+    """The most bytes a party sends to another before it waits for an answer."""
     largest = max(min(plan.batch, len(rows.train)), *(min(EVALUATION_ROWS, len(part)) for part in rows[1:]))
-    return encoded_size((largest, plan.cut))
+    crossing = Crossing(plan.codec, plan.cut, b"", "")
+    return max(crossing.activation_size(largest), crossing.gradient_size(largest))
 
 
 def label_holder(
@@ -90,15 +91,19 @@ def label_holder(
     position = learner.position
     epoch_steps = steps_an_epoch(len(rows.train), plan.batch)
     exchange = _Exchange(plan, rows, position.epoch)
+    crossings = {name: Crossing(plan.codec, plan.cut, seed, name) for name in feature_holders}
 
-    def activations(kind: str, own: Tensor) -> Generator[Round, Any, list[Tensor]]:
-        """One tensor a party, each a leaf of the autograd graph, so that each gets its gradient."""
-        shape = (len(own), plan.cut)
-        parts = [own.detach()]
-        for name in feature_holders:
-            payload = yield Receive(name, kind, at_most=encoded_size(shape))
-            parts.append(decode(payload, f"{kind} from {name!r}", shape, exchange.number))
-        return parts
+    def activations(kind: str, own: Tensor) -> Generator[Round, Any, tuple[list[Tensor], list[Tensor]]]:
+        """What crossed, a leaf of the autograd graph a party, and the activations that they make."""
+        leaf = own.detach().requires_grad_()
+        leaves, cut = [leaf], [leaf]
+        for name, crossing in crossings.items():
+            payload = yield Receive(name, kind, at_most=crossing.activation_size(len(own)))
+            what = f"{kind} from {name!r}"
+            leaf, activation = crossing.receive_activation(payload, what, len(own), exchange.number)
+            leaves.append(leaf)
+            cut.append(activation)
+        return leaves, cut
 
     def score(kind: str, part: Tensor) -> Generator[Round, Any, Tensor]:
         """The logits [len(part), outputs] of a part's rows, in evaluation mode."""
@@ -108,7 +113,7 @@ def label_holder(
             exchange.number += 1
             with torch.no_grad():
                 own = bottom(*features.batch(entities))
-            cut = yield from activations(kind, own)
+            _, cut = yield from activations(kind, own)
             with torch.no_grad():
                 logits.append(top(cut))
             for name in feature_holders:
@@ -122,17 +127,16 @@ def label_holder(
         for step, batch in enumerate(order, position.epoch * epoch_steps + 1):
             exchange.number += 1
             own = bottom(*features.batch(rows.train[batch]))
-            cut = yield from activations("activation", own)
-            for part in cut:
-                part.requires_grad_()
+            leaves, cut = yield from activations("activation", own)
             loss = objective.loss(top(cut), batch)
             value = loss.item()
             if not math.isfinite(value):
                 raise TrainingError(f"the loss is not finite at step {step}: lower learning_rate in run.toml")
             loss.backward()  # type: ignore[no-untyped-call]
-            for name, part in zip(feature_holders, cut[1:], strict=True):
-                yield Send(name, "gradient", encode(_gradient(part), exchange.number))
-            own.backward(_gradient(cut[0]))
+            for (name, crossing), leaf in zip(crossings.items(), leaves[1:], strict=True):
+                payload = crossing.send_gradient(_gradient(leaf), exchange.number, step)
+                yield Send(name, "gradient", payload)
+            own.backward(_gradient(leaves[0]))
             learner.step()
             total_loss += value * len(batch)
             yield Progress("training", step, plan.epochs * epoch_steps)
@@ -176,6 +180,7 @@ def feature_holder(
     position = learner.position
     epoch_steps = steps_an_epoch(len(rows.train), plan.batch)
     exchange = _Exchange(plan, rows, position.epoch)
+    crossing = Crossing(plan.codec, plan.cut, seed, hub)
 
     def score(kind: str, part: Tensor) -> Rounds[None]:
         bottom.eval()
@@ -183,7 +188,8 @@ def feature_holder(
             exchange.number += 1
             with torch.no_grad():
                 activation = bottom(*features.batch(entities))
-            yield Send(hub, kind, encode(activation, exchange.number))
+            _, payload = crossing.send_activation(activation, exchange.number, None)
+            yield Send(hub, kind, payload)
             # One chunk at a time, so that the label holder's inbox is bounded at any number of rows.
             yield Receive(hub, "scored", at_most=0)
         bottom.train()
@@ -193,10 +199,12 @@ def feature_holder(
         for step, batch in enumerate(order, position.epoch * epoch_steps + 1):
             exchange.number += 1
             activation = bottom(*features.batch(rows.train[batch]))
-            yield Send(hub, "activation", encode(activation, exchange.number))
-            payload = yield Receive(hub, "gradient", at_most=encoded_size(activation.shape))
-            gradient = decode(payload, f"gradient from {hub!r}", activation.shape, exchange.number)
-            activation.backward(gradient)
+            sent, payload = crossing.send_activation(activation, exchange.number, step)
+            yield Send(hub, "activation", payload)
+            payload = yield Receive(hub, "gradient", at_most=crossing.gradient_size(len(batch)))
+            what = f"gradient from {hub!r}"
+            gradient = crossing.receive_gradient(payload, what, len(batch), exchange.number)
+            sent.backward(gradient)  # type: ignore[no-untyped-call]
             learner.step()
             yield Progress("training", step, plan.epochs * epoch_steps)
         yield from score("validation", rows.validation)

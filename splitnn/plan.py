@@ -1,7 +1,8 @@
 """What all parties agreed on about the model and its training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from splitnn.crossing import Codecs
 from splitnn.optimizers import OPTIMIZERS
 from splitnn.tasks import TASKS
 
@@ -14,6 +15,7 @@ class Plan:
     bottom_hidden, top_hidden: widths of the hidden layers.
     weight_decay: decoupled from the gradient (Loshchilov and Hutter 2019), on weights and embeddings.
     batch: examples a step. patience: epochs without a better validation score before training stops.
+    codec: how activations and gradients are written where they cross.
     seed: public; orders the rows. Nothing private may be drawn from it.
     """
 
@@ -30,6 +32,7 @@ class Plan:
     batch: int = 256
     epochs: int = 50
     patience: int = 8
+    codec: Codecs = field(default_factory=Codecs)
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -52,3 +55,5 @@ class Plan:
             raise ValueError(f"dropout must be in [0, 1), not {self.dropout:g}")
         if not self.learning_rate > 0 or not self.weight_decay >= 0:
             raise ValueError("learning_rate must be positive and weight_decay not negative")
+        if self.codec.keep is not None and self.codec.keep > self.cut:
+            raise ValueError(f"codec.keep must be at most cut, {self.cut}, not {self.codec.keep}")

@@ -6,12 +6,13 @@ holder alone; all columns pooled).
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from splitnn.crossing_reference import Lines
 from splitnn.errors import TrainingError
 from splitnn.features import Features
 from splitnn.models import Bottom, Top
@@ -30,14 +31,19 @@ class JoinedModel(nn.Module):
         self.bottoms = nn.ModuleList(bottoms)
         self.top = top
 
-    def forward(self, inputs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    def forward(
+        self,
+        inputs: Sequence[tuple[Tensor, Tensor]],
+        cross: Callable[[Sequence[Tensor]], Sequence[Tensor]] = list,
+    ) -> Tensor:
+        """cross: what becomes of the parties' activations between the bottoms and the top."""
         cut = [bottom(*columns) for bottom, columns in zip(self.bottoms, inputs, strict=True)]
         for activation in cut:
             if activation.requires_grad:
                 # As it would come over a wire: contiguous and aligned. A GEMM may sum in another order on
                 # a view into a larger gradient, and the last bit would differ.
                 activation.register_hook(torch.clone)
-        logits: Tensor = self.top(cut)
+        logits: Tensor = self.top(cross(cut))
         return logits
 
 
@@ -71,21 +77,26 @@ def train(
     top = Top(plan, len(bottoms), seeds[next(iter(features))], objective.outputs)
     model = JoinedModel(list(bottoms.values()), top)
     optimizer = OPTIMIZERS[plan.optimizer](model, plan.learning_rate, plan.weight_decay)
+    lines = Lines(plan, {name: seeds[name] for name in features})
     history: list[dict[str, float]] = []
     best, best_epoch = copy.deepcopy(model.state_dict()), 0
 
     def score(part: Tensor) -> Tensor:
         model.eval()
         with torch.no_grad():
-            logits = [model([party.batch(entities) for party in columns]) for entities in chunks(part)]
+            logits = [
+                model([party.batch(entities) for party in columns], lines.at(None))
+                for entities in chunks(part)
+            ]
         model.train()
         return objective.scores(torch.cat(logits))
 
     for epoch in range(plan.epochs):
         total_loss = 0.0
-        for batch in batches(len(rows.train), plan.batch, plan.seed, epoch):
+        order = batches(len(rows.train), plan.batch, plan.seed, epoch)
+        for step, batch in enumerate(order, epoch * steps_an_epoch(len(rows.train), plan.batch) + 1):
             entities = rows.train[batch]
-            loss = objective.loss(model([party.batch(entities) for party in columns]), batch)
+            loss = objective.loss(model([party.batch(entities) for party in columns], lines.at(step)), batch)
             if not math.isfinite(loss.item()):
                 raise TrainingError(f"the loss is not finite in epoch {epoch + 1}: lower learning_rate")
             optimizer.zero_grad()

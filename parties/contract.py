@@ -138,6 +138,27 @@ class Training(Section):
     patience: int = Field(default=8, ge=1, le=100_000)
 
 
+class Codec(Section):
+    """How what crosses the cut is written; splitnn.codecs says what each does."""
+
+    activations: Literal["fp32", "bf16", "int8", "randtopk"] = "fp32"
+    gradients: Literal["fp32", "bf16", "int8"] = "fp32"
+    keep: int | None = Field(default=None, ge=1, le=4096, validate_default=True)
+    """Numbers of each row that randtopk keeps."""
+    explore: float = Field(default=0.1, ge=0, lt=1)
+    """The share of randtopk's draws that go to numbers which are not among the largest."""
+
+    @field_validator("keep")
+    @classmethod
+    def _keep_goes_with_randtopk(cls, keep: int | None, info: ValidationInfo) -> int | None:
+        activations = info.data.get("activations")
+        if activations == "randtopk" and keep is None:
+            raise ValueError("is required where codec.activations is randtopk")
+        if activations not in ("randtopk", None) and keep is not None:
+            raise ValueError(f"has no use where codec.activations is {activations}; remove it")
+        return keep
+
+
 class Evaluation(Section):
     """Which fractions of the aligned rows are kept out of training."""
 
@@ -166,6 +187,7 @@ class Contract(Section):
     psi: Psi = Psi()
     model: Model = Model()
     training: Training = Training()
+    codec: Codec = Codec()
     evaluation: Evaluation = Evaluation()
 
     @field_validator("parties")
@@ -182,6 +204,13 @@ class Contract(Section):
         if training.batch * cut > STEP_AT_MOST:
             raise ValueError(f"batch times model.cut must be at most {STEP_AT_MOST:,}; lower one of them")
         return training
+
+    @field_validator("codec")
+    @classmethod
+    def _no_more_is_kept_than_there_is(cls, codec: Codec, info: ValidationInfo) -> Codec:
+        if "model" in info.data and codec.keep is not None and codec.keep > info.data["model"].cut:
+            raise ValueError(f"keep must be at most model.cut, {info.data['model'].cut}, not {codec.keep}")
+        return codec
 
     @field_validator("label_holder")
     @classmethod

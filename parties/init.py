@@ -91,6 +91,10 @@ batch = 256
 epochs = 50                       # at most
 patience = 8                      # epochs without a better validation score before it stops
 
+[codec]
+activations = "fp32"              # fp32 | bf16 | int8 | randtopk (and keep = 8, of cut)
+gradients = "fp32"                # fp32 | bf16 | int8
+
 [evaluation]
 validation = 0.15
 test = 0.15

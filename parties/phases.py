@@ -25,6 +25,7 @@ from parties.summary import Cost
 from parties.table import Table
 from parties.unfinished import unfinished
 from protos.rounds import Rounds
+from splitnn.crossing import Codecs
 from splitnn.exact import FeatureHolderResult, LabelHolderResult, feature_holder, label_holder
 from splitnn.features import Features
 from splitnn.plan import Plan
@@ -138,6 +139,7 @@ def plan_of(contract: Contract) -> Plan:
         batch=training.batch,
         epochs=training.epochs,
         patience=training.patience,
+        codec=Codecs(**contract.codec.model_dump()),
     )
 
 

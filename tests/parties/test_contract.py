@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import tomllib
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parties.contract import CANONICAL_AT_MOST, LOSSES, Contract, Model, Training, first_difference
+from parties.contract import CANONICAL_AT_MOST, LOSSES, Codec, Contract, Model, Training, first_difference
 from parties.document import check
 from protos.rounds import RemoteProtocolError
 
@@ -50,7 +50,7 @@ def test_canonical_order_of_parties() -> None:
 def test_digest_of_a_known_contract() -> None:
     """A change here means that parties of two releases no longer agree: raise WIRE_VERSION with it."""
     digest = made().digest.hex()
-    assert digest == "5a96e59f5d9e150c557818174f9d38e7c55476ab43c47360355ff5187c676aed"
+    assert digest == "e7a069bea23c4ab6c7ecad69595b976791c32a700bd8474dec0569e2b54098d8"
 
 
 def test_canonical_form_is_ascii_json_with_every_default() -> None:
@@ -67,8 +67,10 @@ def test_digest_does_not_depend_on_how_the_file_is_written(data: st.DataObject) 
     """Order of keys and tables, blanks, comments, defaults spelled out, 1 for 1.0: all the same contract."""
     content = json.loads(made(training={"learning_rate": 1.0}).canonical)
     content["ids"] = content["ids"][0] | {"type": "email"}  # one table, as `type` alone would be
-    del content["ids"]["types"], content["psi"]["largest_ratio"]  # TOML has no null
-    for section in ("psi", "model", "evaluation"):
+    for name, table in content.items():
+        if isinstance(table, dict):  # TOML has no null
+            content[name] = {key: value for key, value in table.items() if value is not None}
+    for section in ("psi", "model", "codec", "evaluation"):
         if data.draw(st.booleans()):
             del content[section]
     content["training"]["learning_rate"] = data.draw(st.sampled_from([1, 1.0]))
@@ -116,6 +118,11 @@ def test_every_field_counts() -> None:
         {"model": {"task": "regression"}},
         {"model": {"task": "regression", "loss": "huber"}},
         {"training": {"batch": 512}},
+        {"codec": {"activations": "bf16"}},
+        {"codec": {"gradients": "bf16"}},
+        {"codec": {"activations": "randtopk", "keep": 3}},
+        {"codec": {"activations": "randtopk", "keep": 4}},
+        {"codec": {"explore": 0.2}},
         {"evaluation": {"test": 0.2}},
     ]
     assert len({made().digest, *(made(**change).digest for change in changes)}) == len(changes) + 1
@@ -221,6 +228,7 @@ def test_number_of_parties() -> None:
 
 def test_defaults_are_those_of_the_plan() -> None:
     """parties.contract spells them out, so that reading a file need not import torch."""
+    from splitnn.crossing import ACTIVATION_CODECS, GRADIENT_CODECS
     from splitnn.optimizers import OPTIMIZERS
     from splitnn.plan import Plan
     from splitnn.tasks import TASKS
@@ -228,12 +236,44 @@ def test_defaults_are_those_of_the_plan() -> None:
     ours = Model().model_dump() | Training().model_dump()
     assert ours.pop("schedule") == "exact"
     plan = Plan(seed=b"")
-    assert ours == {field.name: getattr(plan, field.name) for field in fields(Plan) if field.name != "seed"}
+    assert ours | {"seed": plan.seed, "codec": plan.codec} == {
+        field.name: getattr(plan, field.name) for field in fields(Plan)
+    }
+    assert Codec().model_dump() == asdict(plan.codec)
+    for name in ACTIVATION_CODECS:
+        keep = 3 if name == "randtopk" else None
+        assert made(codec={"activations": name, "keep": keep}).codec.activations == name
+    assert {made(codec={"gradients": name}).codec.gradients for name in GRADIENT_CODECS} == {*GRADIENT_CODECS}
     assert {task: tuple(losses) for task, losses in TASKS.items()} == LOSSES
     for task, losses in LOSSES.items():
         assert made(model={"task": task}).model.loss == losses[0]
         assert [made(model={"task": task, "loss": loss}).model.loss for loss in losses] == [*losses]
     assert {made(training={"optimizer": name}).training.optimizer for name in OPTIMIZERS} == {*OPTIMIZERS}
+
+
+def test_codecs_that_do_not_fit() -> None:
+    assert "'fp32', 'bf16', 'int8' or 'randtopk', not 'zfp'" in faults(codec={"activations": "zfp"})[0]
+    assert "'fp32', 'bf16' or 'int8', not 'randtopk'" in faults(codec={"gradients": "randtopk"})[0]
+    assert faults(codec={"activations": "randtopk"}) == [
+        "codec.keep: is required where codec.activations is randtopk"
+    ]
+    assert faults(codec={"keep": 3}) == ["codec.keep: has no use where codec.activations is fp32; remove it"]
+    assert faults(codec={"activations": "randtopk", "keep": 33}) == [
+        "codec: keep must be at most model.cut, 32, not 33"
+    ]
+    assert made(codec={"activations": "randtopk", "keep": 32}).codec.keep == 32
+
+
+def test_a_codec_unknown_at_a_peer_is_a_difference() -> None:
+    """A peer of another release, with a codec that is none here, or with no codecs at all."""
+    ours = made().canonical
+    theirs = json.loads(ours)
+    theirs["codec"]["activations"] = "zfp"
+    told = first_difference(ours, json.dumps(theirs).encode(), "logistics")
+    assert told == 'codec.activations: "fp32" here, "zfp" at logistics'
+    del theirs["codec"]
+    told = first_difference(ours, json.dumps(theirs).encode(), "logistics")
+    assert told == "codec: a table here, nothing at logistics"
 
 
 def test_id_types_are_those_of_psi() -> None:

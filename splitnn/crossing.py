@@ -88,6 +88,13 @@ class Crossing:
             raise diverged(error, exchange) from error
         return kept.values, encode(kept, exchange, self._kept)
 
+    def crossed_before(self, activation: Tensor, message: bytes, exchange: int) -> Tensor:
+        """Of an activation [b, cut], in its graph, the numbers that our message of a staler one carried."""
+        if self._kept is None:
+            return activation
+        kept = decode(message, "our own activation", activation.shape, exchange, self._kept)
+        return activation.gather(1, kept.columns)
+
     def receive_activation(
         self, payload: bytes, what: str, rows: int, exchange: int
     ) -> tuple[Tensor, Tensor]:

@@ -3,8 +3,8 @@
     python benchmarks/large.py --json
 
 1,000,000 rows x 3 parties x 30 columns, one epoch at batch 4096, evaluation and test included, the default
-model, one thread a process. ratio: rows/s of the federation over the reference's; medians over the runs, which
-alternate. peak_rss_mb: of the party that takes most.
+model, one thread a process. ratio: rows/s of the federation over the reference's; medians over the runs,
+which alternate. peak_rss_mb: of the party that takes most.
 """
 
 import argparse

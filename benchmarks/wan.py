@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,10 +76,9 @@ def plan(settings: list[str], seed: int, names: list[str]) -> Plan:
     for setting in settings:
         name, value = setting.split("=", 1)
         section, key = name.split(".", 1)
-        try:
-            document.setdefault(section, {})[key] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            document[section][key] = value
+        with suppress(tomllib.TOMLDecodeError):  # a word without quotes
+            value = tomllib.loads(f"value = {value}")["value"]
+        document.setdefault(section, {})[key] = value
     return plan_of(Contract.model_validate(document))
 
 

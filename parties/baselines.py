@@ -8,7 +8,6 @@ from parties.phases import Outcome, Prepared, features_of, plan_of
 from parties.storage import private_seed
 from splitnn import reference
 from splitnn.schedule import Split
-from splitnn.tasks import Labels
 
 
 def baselines(prepared: Prepared, outcome: Outcome) -> dict[str, dict[str, float]]:
@@ -42,12 +41,11 @@ def _train(
     """Train on these rows of the table alone, with the federation's plan; the test part's metrics."""
     assert prepared.data.labels is not None
     plan, me = plan_of(prepared.config.contract), prepared.config.name
-    labels = torch.from_numpy(prepared.data.labels[rows])
     result = reference.train(
         plan,
         split,
         {me: features_of(pipeline, prepared.data.table, rows)},
-        Labels(labels[split.train], labels[split.validation], labels[split.test]),
+        prepared.data.labels.of(rows, split),
         {me: private_seed(prepared.secret, outcome.meeting.run, f"model of {me}")},
     )
     return result.objective.metrics(result.labels, result.scores)

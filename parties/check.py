@@ -10,6 +10,7 @@ import psi
 from parties.config import Config
 from parties.contract import AUTO
 from parties.errors import ConfigError, DataError, PartyError, exit_code
+from parties.labels import facts_of, told_of
 from parties.own import OwnData, own_data, own_identity, own_protocols
 from parties.probe import look_at_hub, look_at_port
 from psi import IdError, Psi
@@ -123,7 +124,7 @@ def _data(config: Config, data: OwnData) -> dict[str, Any]:
             }
             for kind, ids in data.ids.items()
         },
-        "label": config.party.data.label,
+        "label": facts_of(data.labels, config) if data.labels else None,
         "numeric": [str(name) for name in data.table.numeric.columns],
         "categorical": [str(name) for name in data.table.categorical.columns],
         "warnings": [*data.table.warnings, *_too_few(config, usable)],
@@ -242,7 +243,7 @@ def _facts_of_data(data: dict[str, Any]) -> list[tuple[str, str]]:
             )
             for kind, ids in data["ids"].items()
         ),
-        *([("label", data["label"])] if data["label"] else []),
+        *([("label", told_of(data["label"]))] if data["label"] else []),
         *((kind, f"{len(data[kind])}: {', '.join(data[kind])}") for kind in kinds if data[kind]),
     ]
 

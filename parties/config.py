@@ -12,6 +12,7 @@ from parties.contract import Contract, PartyName
 from parties.document import Section, check, dotted, read
 from parties.errors import ConfigError
 from parties.id_kinds import IdColumns, by_kind, faults_of_columns
+from parties.label_keys import ClassWeights, LabelColumns, faults_of_task
 
 Role = Literal["label holder", "feature holder"]
 Scalar = str | int | float | bool
@@ -70,9 +71,12 @@ class Data(Section):
 
     file: File
     id: IdColumns
-    label: Column | None = None
+    label: LabelColumns = ()
     positive: Positive = ()
     """The values of the label that count as a yes; not needed where it is true / false or 1 / 0."""
+    weight: Column | None = None
+    """How much each row counts in training."""
+    class_weights: ClassWeights | None = None
     numeric: Columns = ()
     categorical: Columns = ()
     exclude: Columns = ()
@@ -81,14 +85,14 @@ class Data(Section):
     duplicates: Literal["drop", "refuse"] = "drop"
     """What to do with rows whose id has been seen before."""
 
-    @field_validator("label", "numeric", "categorical", "exclude")
+    @field_validator("label", "weight", "numeric", "categorical", "exclude")
     @classmethod
     def _used_once(cls, value: Any, info: ValidationInfo) -> Any:
         columns = [] if value is None else [value] if isinstance(value, str) else list(value)
         for position, column in enumerate(columns):
             if column in columns[:position]:
                 raise ValueError(f"column {column!r} stands here twice")
-            for key in ("id", "label", "numeric", "categorical"):
+            for key in ("id", "label", "weight", "numeric", "categorical"):
                 if key != info.field_name and column in _named(info.data.get(key)):
                     raise ValueError(f"column {column!r} is already named by data.{key}")
         return value
@@ -204,6 +208,7 @@ def _faults_of_role(private: dict[str, Any], shared: dict[str, Any], for_trainin
     if name in parties and label_holder in parties:
         if name == label_holder:
             yield from _faults_of_label_holder(data, link, for_training)
+            yield from faults_of_task(data, _table(shared, "model").get("task", "binary"))
         else:
             yield from _faults_of_feature_holder(data, link, label_holder)
     yield from faults_of_columns(data.get("id"), shared.get("ids"))
@@ -223,7 +228,7 @@ def _faults_of_label_holder(data: dict[str, Any], link: dict[str, Any], for_trai
 
 
 def _faults_of_feature_holder(data: dict[str, Any], link: dict[str, Any], label_holder: str) -> Iterator[str]:
-    for key in ("label", "positive"):
+    for key in ("label", "positive", "weight", "class_weights"):
         if key in data:
             yield f"data.{key}: not for a feature holder; the label is held by {label_holder}; remove it"
     if "hub" not in link:

@@ -31,7 +31,6 @@ from parties.storage import own_secret, private_seed, run_folder
 from psi.canonical import canonical
 from splitnn import reference
 from splitnn.schedule import split_rows
-from splitnn.tasks import Labels
 
 Say = Callable[[str], None]
 
@@ -114,16 +113,10 @@ def pooled(configs: dict[str, Config], run: str) -> tuple[dict[str, float], bool
         features[name] = features_of(pipeline, data.table, rows)
         seeds[name] = private_seed(own_secret(party.storage), bytes.fromhex(run), f"model of {name}")
         if data.labels is not None:
-            labels = torch.from_numpy(data.labels[rows])
-    evaluation = contract.evaluation
-    split = split_rows(len(labels), evaluation.validation, evaluation.test, plan.seed)
-    result = reference.train(
-        plan,
-        split,
-        features,
-        Labels(labels[split.train], labels[split.validation], labels[split.test]),
-        seeds,
-    )
+            evaluation = contract.evaluation
+            split = split_rows(len(rows), evaluation.validation, evaluation.test, plan.seed)
+            labels = data.labels.of(rows, split)
+    result = reference.train(plan, split, features, labels, seeds)
     equal = True
     for name in order:
         modules: dict[str, nn.Module] = {"bottom": result.bottoms[name]}

@@ -30,7 +30,6 @@ from splitnn.exact import FeatureHolderResult, LabelHolderResult, feature_holder
 from splitnn.features import Features
 from splitnn.plan import Plan
 from splitnn.schedule import Split, split_rows
-from splitnn.tasks import Labels
 
 
 @dataclass(frozen=True)
@@ -115,9 +114,8 @@ def _after_meeting(prepared: Prepared, meeting: Meeting, clock: Clock, random: R
         training = feature_holder(plan, split, features, hub, seed)
         trained, training_cost = yield from measured("training", training, clock)
     else:
-        labels = torch.from_numpy(prepared.data.labels[alignment])
-        targets = Labels(labels[split.train], labels[split.validation], labels[split.test])
-        leading = label_holder(plan, split, features, targets, feature_holders, seed)
+        labels = prepared.data.labels.of(alignment, split)
+        leading = label_holder(plan, split, features, labels, feature_holders, seed)
         trained, training_cost = yield from measured("training", leading, clock)
     return Outcome(meeting, aligned, split, pipeline, trained, training_cost)
 

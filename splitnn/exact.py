@@ -90,6 +90,7 @@ def label_holder(
         learner.load(resume.state)
     position = learner.position
     epoch_steps = steps_an_epoch(len(rows.train), plan.batch)
+    weights = [weight for weight in top.parameters() if weight.requires_grad]
     exchange = _Exchange(plan, rows, position.epoch)
     crossings = {name: Crossing(plan.codec, plan.cut, seed, name) for name in feature_holders}
 
@@ -132,10 +133,13 @@ def label_holder(
             value = loss.item()
             if not math.isfinite(value):
                 raise TrainingError(f"the loss is not finite at step {step}: lower learning_rate in run.toml")
-            loss.backward()  # type: ignore[no-untyped-call]
+            # What the others wait for comes first; the top's own gradients go back the same graph below.
+            torch.autograd.backward(loss, inputs=leaves, retain_graph=True)
             for (name, crossing), leaf in zip(crossings.items(), leaves[1:], strict=True):
                 payload = crossing.send_gradient(_gradient(leaf), exchange.number, step)
                 yield Send(name, "gradient", payload)
+            if weights:
+                torch.autograd.backward(loss, inputs=weights)
             own.backward(_gradient(leaves[0]))
             learner.step()
             total_loss += value * len(batch)
@@ -196,14 +200,18 @@ def feature_holder(
 
     while not position.stopped and position.epoch < plan.epochs:
         order = batches(len(rows.train), plan.batch, plan.seed, position.epoch)
-        for step, batch in enumerate(order, position.epoch * epoch_steps + 1):
+        gathered = (features.batch(rows.train[batch]) for batch in order)
+        columns = next(gathered)
+        for step in range(position.epoch * epoch_steps + 1, (position.epoch + 1) * epoch_steps + 1):
             exchange.number += 1
-            activation = bottom(*features.batch(rows.train[batch]))
+            activation = bottom(*columns)
             sent, payload = crossing.send_activation(activation, exchange.number, step)
             yield Send(hub, "activation", payload)
-            payload = yield Receive(hub, "gradient", at_most=crossing.gradient_size(len(batch)))
+            columns = next(gathered, columns)  # while the label holder computes; after the last, unused
+            size = crossing.gradient_size(len(activation))
+            payload = yield Receive(hub, "gradient", at_most=size)
             what = f"gradient from {hub!r}"
-            gradient = crossing.receive_gradient(payload, what, len(batch), exchange.number)
+            gradient = crossing.receive_gradient(payload, what, len(activation), exchange.number)
             sent.backward(gradient)  # type: ignore[no-untyped-call]
             learner.step()
             yield Progress("training", step, plan.epochs * epoch_steps)

@@ -231,4 +231,6 @@ def _largest(tensor: Tensor, count: int) -> Tensor:
 def _columns(mask: NDArray[np.bool_]) -> Tensor:
     """Where each row is true; all rows are so equally often. mask: [b, d]."""
     rows, width = mask.shape
-    return torch.from_numpy(np.flatnonzero(mask).reshape(rows, -1) % width)
+    columns = np.flatnonzero(mask).astype(np.int64, copy=False).reshape(rows, -1)
+    columns -= np.arange(0, rows * width, width)[:, None]
+    return torch.from_numpy(columns)

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from parties.features import Pipeline
+from parties.own_model import local_of
 from parties.phases import Outcome, Prepared, features_of, plan_of
 from parties.storage import private_seed
 from splitnn import reference
@@ -47,5 +48,6 @@ def _train(
         {me: features_of(pipeline, prepared.data.table, rows)},
         prepared.data.labels.of(rows, split),
         {me: private_seed(prepared.secret, outcome.meeting.run, f"model of {me}")},
+        {me: local_of(prepared.config)},
     )
     return result.objective.metrics(result.labels, result.scores)

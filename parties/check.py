@@ -70,6 +70,7 @@ def check(config: Config) -> Findings:
     if data is not None:
         found.data = _data(config, data)
         found.faults += _too_many(config, data)
+    attempt(lambda config: _models_can_be_trained(config, data))
     attempt(_protocol_is_installed)
     protocols = attempt(own_protocols)
     if protocols is not None:
@@ -91,6 +92,13 @@ def _protocol_is_installed(config: Config) -> None:
             psi.load(name)
     except (psi.UnknownProtocol, psi.DuplicateProtocol) as error:
         raise ConfigError(f"{config.party.contract}: psi.protocol: {error}") from error
+
+
+def _models_can_be_trained(config: Config, data: OwnData | None) -> None:
+    from parties.own_model import check_models  # torch: two seconds that the rest need not wait for
+    from parties.phases import plan_of
+
+    check_models(config, plan_of(config.contract), data)
 
 
 def _port_is_free(config: Config) -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo, field_validator
 
 from parties.address import Address
-from parties.contract import Contract, PartyName
+from parties.contract import CLASS, Contract, PartyName
 from parties.document import Section, check, dotted, read
 from parties.errors import ConfigError
 from parties.id_kinds import IdColumns, by_kind, faults_of_columns
@@ -56,6 +56,12 @@ def _scalar(value: object) -> Scalar:
     if not isinstance(value, str | int | float | bool):
         raise ValueError("must be a string, a number or true / false")
     return value
+
+
+def _bottom(name: str) -> str:
+    if name != "mlp" and not CLASS.fullmatch(name):
+        raise ValueError("must be 'mlp', or a class such as my_lab.models:MyBottom")
+    return name
 
 
 AnyPath = Annotated[Path, Field(strict=False), AfterValidator(_resolved)]
@@ -124,6 +130,21 @@ class Link(Section):
     """No TLS, on loopback only, for experiments."""
 
 
+class OwnModel(Section):
+    """What this party chooses for its own half of the network."""
+
+    bottom: Annotated[str, AfterValidator(_bottom)] = "mlp"
+
+
+class OwnTraining(Section):
+    """How its own weights are trained; by default as the contract says."""
+
+    optimizer: Literal["adam", "sgd"] | None = None
+    learning_rate: float | None = Field(default=None, gt=0, le=100)
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["float32", "bf16"] = "float32"
+
+
 class PartyConfig(Section):
     """party.toml, validated; every path is absolute."""
 
@@ -133,6 +154,8 @@ class PartyConfig(Section):
     data: Data
     tls: Tls
     link: Link
+    model: OwnModel = OwnModel()
+    training: OwnTraining = OwnTraining()
 
 
 @dataclass(frozen=True)

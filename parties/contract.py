@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from functools import cached_property
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
@@ -22,6 +23,9 @@ STEP_AT_MOST = 1 << 26
 
 PROTOCOL = re.compile(r"[a-z0-9][a-z0-9-]{0,63}|[A-Za-z_][\w.]{0,127}:[A-Za-z_]\w{0,127}", re.ASCII)
 """The name of a PSI protocol: registered, or `module:Class`."""
+
+CLASS = re.compile(r"[A-Za-z_][\w.]{0,127}:[A-Za-z_]\w{0,127}", re.ASCII)
+"""A class of the user's, `module:Class`."""
 
 AUTO = "auto"
 """As `psi.protocol`: of the protocols installed at all parties, the one that costs least."""
@@ -48,6 +52,12 @@ def _pin(key: str) -> str:
 def _protocol(name: str) -> str:
     if not PROTOCOL.fullmatch(name):
         raise ValueError("must be a name such as ecdh, or a class such as my_lab.fast_psi:FastPsi")
+    return name
+
+
+def _top(name: str) -> str:
+    if name not in ("mlp", "deepfm") and not CLASS.fullmatch(name):
+        raise ValueError("must be 'mlp', 'deepfm', or a class such as my_lab.models:MyTop")
     return name
 
 
@@ -114,6 +124,19 @@ class Model(Section):
     bottom_hidden: Widths = (128,)
     top_hidden: Widths = (64,)
     dropout: float = Field(default=0.2, ge=0, lt=1)
+    norm: Literal["none", "layer"] = "none"
+    residual: bool = False
+    """Hidden layers as wide as the one before are added to their input."""
+    fusion: Literal["bi-interaction", "concat", "sum", "mean", "attention"] = "bi-interaction"
+    top: Annotated[str, AfterValidator(_top)] = "mlp"
+
+    @field_validator("residual")
+    @classmethod
+    def _some_layers_can_be_added(cls, residual: bool, info: ValidationInfo) -> bool:
+        hidden = [info.data.get(name, (1, 1)) for name in ("bottom_hidden", "top_hidden")]
+        if residual and all(a != b for widths in hidden for a, b in pairwise(widths)):
+            raise ValueError("needs two neighbouring hidden layers of one width")
+        return residual
 
     @field_validator("loss", mode="before")
     @classmethod
@@ -129,9 +152,19 @@ class Model(Section):
 class Training(Section):
     """How the network is trained."""
 
-    schedule: Literal["exact"] = "exact"
+    schedule: Literal["exact", "pipelined"] = "exact"
+    in_flight: int = Field(default=8, ge=1, le=64)
+    """Of the schedule `pipelined`: batches under way at once."""
     optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: float = Field(default=1e-3, gt=0, le=100)
+    learning_rate_schedule: Literal["constant", "cosine", "step"] = "constant"
+    warmup: int = Field(default=0, ge=0, le=1_000_000)
+    """Steps in which the learning rate rises from near 0."""
+    decay: float = Field(default=0.1, gt=0, le=1)
+    """Of the schedule `step`: the factor after every `decay_epochs` epochs."""
+    decay_epochs: int = Field(default=10, ge=1, le=100_000)
+    clip_norm: float | None = Field(default=None, gt=0, le=1e9)
+    """The longest gradient of one party's weights, as a 2-norm."""
     weight_decay: float = Field(default=1e-4, ge=0, le=100)
     batch: int = Field(default=256, ge=1, le=1 << 20)
     epochs: int = Field(default=50, ge=1, le=100_000)
@@ -203,6 +236,10 @@ class Contract(Section):
         cut = info.data["model"].cut if "model" in info.data else 1
         if training.batch * cut > STEP_AT_MOST:
             raise ValueError(f"batch times model.cut must be at most {STEP_AT_MOST:,}; lower one of them")
+        if training.schedule == "pipelined" and training.in_flight * training.batch * cut > STEP_AT_MOST:
+            raise ValueError(
+                f"in_flight times batch times model.cut must be at most {STEP_AT_MOST:,}; lower one of them"
+            )
         return training
 
     @field_validator("codec")

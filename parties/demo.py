@@ -25,12 +25,13 @@ from parties.demo_data import DemoData, PartyData, generate, read_real, split_re
 from parties.errors import ConfigError, DemoFailed
 from parties.features import Pipeline
 from parties.own import own_data, pin_of
+from parties.own_model import local_of
 from parties.phases import features_of, plan_of
 from parties.results import weights
 from parties.storage import own_secret, private_seed, run_folder
 from psi.canonical import canonical
-from splitnn import reference
 from splitnn.schedule import split_rows
+from splitnn.schedules import SCHEDULES
 
 Say = Callable[[str], None]
 
@@ -116,7 +117,8 @@ def pooled(configs: dict[str, Config], run: str) -> tuple[dict[str, float], bool
             evaluation = contract.evaluation
             split = split_rows(len(rows), evaluation.validation, evaluation.test, plan.seed)
             labels = data.labels.of(rows, split)
-    result = reference.train(plan, split, features, labels, seeds)
+    choices = {name: local_of(configs[name]) for name in order}
+    result = SCHEDULES[plan.schedule].reference(plan, split, features, labels, seeds, choices)
     equal = True
     for name in order:
         modules: dict[str, nn.Module] = {"bottom": result.bottoms[name]}

@@ -17,7 +17,8 @@ from splitnn.crossing import Crossing
 from splitnn.errors import TrainingError
 from splitnn.features import Features
 from splitnn.learner import Learner
-from splitnn.models import Bottom, Top
+from splitnn.local import DEFAULTS, Local
+from splitnn.models import bottom_model, top_model
 from splitnn.plan import Plan
 from splitnn.schedule import EVALUATION_ROWS, Split, batches, chunks, steps_an_epoch
 from splitnn.stopping import judge
@@ -38,8 +39,8 @@ class LabelHolderResult:
     steps: optimiser steps taken; epochs: run, of which `best_epoch` was kept.
     """
 
-    bottom: Bottom
-    top: Top
+    bottom: nn.Module
+    top: nn.Module
     history: list[dict[str, float]]
     objective: Objective
     scores: Tensor
@@ -53,7 +54,7 @@ class LabelHolderResult:
 class FeatureHolderResult:
     """The bottom model with the best epoch's weights; steps, epochs, best_epoch as at the label holder."""
 
-    bottom: Bottom
+    bottom: nn.Module
     steps: int
     epochs: int
     best_epoch: int
@@ -74,22 +75,24 @@ def label_holder(
     feature_holders: Sequence[str],
     seed: bytes,
     resume: Resume | None = None,
+    local: Local = DEFAULTS,
 ) -> Rounds[LabelHolderResult]:
     """Train with these feature holders (none is allowed: the label holder alone); see the module.
 
     rows: entity indices of each part's examples, the same at every party. labels: of these examples.
     seed: this party's private seed. resume: a `Save` of an earlier incarnation, the same step at every party.
+    local: what this party chooses by itself.
     Raises RemoteProtocolError for a malformed message and TrainingError where the loss is not finite, or
     labels leave nothing to train or evaluate by.
     """
     objective = Objective(plan.task, plan.loss, labels)
-    bottom = Bottom(plan, features.numeric.shape[1], features.levels, seed)
-    top = Top(plan, 1 + len(feature_holders), seed, objective.outputs)
-    learner = Learner(plan, nn.ModuleList([bottom, top]))
+    bottom = bottom_model(plan, features.numeric.shape[1], features.levels, seed, local)
+    top = top_model(plan, 1 + len(feature_holders), seed, objective.outputs, local)
+    epoch_steps = steps_an_epoch(len(rows.train), plan.batch)
+    learner = Learner(plan, nn.ModuleList([bottom, top]), epoch_steps, local)
     if resume is not None:
         learner.load(resume.state)
     position = learner.position
-    epoch_steps = steps_an_epoch(len(rows.train), plan.batch)
     weights = [weight for weight in top.parameters() if weight.requires_grad]
     exchange = _Exchange(plan, rows, position.epoch)
     crossings = {name: Crossing(plan.codec, plan.cut, seed, name) for name in feature_holders}
@@ -175,14 +178,15 @@ def feature_holder(
     hub: str,
     seed: bytes,
     resume: Resume | None = None,
+    local: Local = DEFAULTS,
 ) -> Rounds[FeatureHolderResult]:
     """Train this party's bottom model with the label holder `hub`; arguments and errors as there."""
-    bottom = Bottom(plan, features.numeric.shape[1], features.levels, seed)
-    learner = Learner(plan, bottom)
+    bottom = bottom_model(plan, features.numeric.shape[1], features.levels, seed, local)
+    epoch_steps = steps_an_epoch(len(rows.train), plan.batch)
+    learner = Learner(plan, bottom, epoch_steps, local)
     if resume is not None:
         learner.load(resume.state)
     position = learner.position
-    epoch_steps = steps_an_epoch(len(rows.train), plan.batch)
     exchange = _Exchange(plan, rows, position.epoch)
     crossing = Crossing(plan.codec, plan.cut, seed, hub)
 

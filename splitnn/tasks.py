@@ -66,7 +66,7 @@ class Task:
     stop_on: the metric whose growth (sign +1) or fall (sign -1) counts as better in early stopping.
     """
 
-    losses: Callable[[Tensor, Tensor], Tensor]
+    losses: Callable[[Tensor, Tensor, str], Tensor]
     link: Callable[[Tensor], Tensor]
     scale: Callable[[Tensor], tuple[float, float]]
     check: Callable[[Tensor, Sequence[str]], None]
@@ -94,8 +94,10 @@ class Objective:
 
     def loss(self, logits: Tensor, examples: Tensor) -> Tensor:
         """The mean weighted loss, a scalar. logits: [b, outputs], of these training examples (int64 [b])."""
-        losses = self.task.losses(logits, self._targets[examples])
-        return (losses if self._weights is None else losses * self._weights[examples]).mean()
+        targets = self._targets[examples]
+        if self._weights is None:  # not the mean of losses one by one: its gradient has another last bit
+            return self.task.losses(logits, targets, "mean")
+        return (self.task.losses(logits, targets, "none") * self._weights[examples]).mean()
 
     def scores(self, logits: Tensor) -> Tensor:
         """Probabilities, or numbers in the label's own unit: [n], or [n, outputs] where there are names."""
@@ -143,13 +145,13 @@ def _none_and_mean(labels: Tensor) -> tuple[float, float]:
     return 0.0, labels.mean().item()
 
 
-def _first(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+def _first(loss: Callable[[Tensor, Tensor, str], Tensor]) -> Callable[[Tensor, Tensor, str], Tensor]:
     """For one output: logits [b, 1]."""
-    return lambda logits, targets: loss(logits.squeeze(1), targets)
+    return lambda logits, targets, reduction: loss(logits.squeeze(1), targets, reduction)
 
 
 _classes = Task(
-    _first(lambda z, y: binary_cross_entropy_with_logits(z, y, reduction="none")),
+    _first(lambda z, y, reduction: binary_cross_entropy_with_logits(z, y, reduction=reduction)),
     lambda logits: torch.sigmoid(logits.squeeze(1)),
     _as_they_are,
     metrics.check_classes,
@@ -158,7 +160,7 @@ _classes = Task(
     sign=1,
 )
 _one_of_many = Task(
-    lambda z, y: cross_entropy(z, y, reduction="none"),
+    lambda z, y, reduction: cross_entropy(z, y, reduction=reduction),
     lambda logits: torch.softmax(logits, 1),
     _as_they_are,
     metrics.check_classes,
@@ -167,7 +169,7 @@ _one_of_many = Task(
     sign=-1,
 )
 _several = Task(
-    lambda z, y: binary_cross_entropy_with_logits(z, y, reduction="none"),
+    lambda z, y, reduction: binary_cross_entropy_with_logits(z, y, reduction=reduction),
     torch.sigmoid,
     _as_they_are,
     metrics.check_targets,
@@ -176,7 +178,7 @@ _several = Task(
     sign=1,
 )
 _squared = Task(
-    _first(lambda z, y: mse_loss(z, y, reduction="none")),
+    _first(lambda z, y, reduction: mse_loss(z, y, reduction=reduction)),
     lambda logits: logits.squeeze(1),
     _mean_and_deviation,
     metrics.check_numbers,
@@ -185,7 +187,7 @@ _squared = Task(
     sign=-1,
 )
 _huber = Task(
-    _first(lambda z, y: huber_loss(z, y, reduction="none", delta=ROBUST)),
+    _first(lambda z, y, reduction: huber_loss(z, y, reduction=reduction, delta=ROBUST)),
     lambda logits: logits.squeeze(1),
     _median_and_deviation,
     metrics.check_numbers,
@@ -194,7 +196,7 @@ _huber = Task(
     sign=-1,
 )
 _poisson = Task(
-    _first(lambda z, y: poisson_nll_loss(z, y, log_input=True, reduction="none")),
+    _first(lambda z, y, reduction: poisson_nll_loss(z, y, log_input=True, reduction=reduction)),
     lambda logits: torch.exp(logits.squeeze(1)),
     _none_and_mean,
     metrics.check_numbers,

@@ -9,8 +9,9 @@ import torch
 
 from parties.demo_data import generate, split_real
 from parties.features import Pipeline
+from parties.labels import yes_or_no
 from parties.phases import features_of
-from parties.table import label_values, read_table
+from parties.table import read_table
 from psi.canonical import canonical
 from splitnn.features import Features
 from splitnn.schedule import Split, split_rows
@@ -35,12 +36,14 @@ def aligned(folder: Path, source: Path | None, seed: int, people: int) -> Aligne
     rows = split_rows(len(wanted), 0.15, 0.15, seed.to_bytes(8, "big"))
     features: dict[str, Features] = {}
     for party in sorted(made.parties, key=lambda party: party.name != made.label_holder):
-        table = read_table(party.file, [party.id_column], party.numeric, party.categorical, party.label)
+        target = [party.label] if party.label else []
+        table = read_table(party.file, [party.id_column], party.numeric, party.categorical, target)
         ids = pd.Index([canonical(cell, "email") or "" for cell in table.ids[party.id_column]])
         places = pd.Series(np.arange(len(ids)), ids)
         alignment = places[~places.index.duplicated()].loc[wanted].to_numpy()
         pipeline = Pipeline.fit(table, alignment[rows.train.numpy()])
         features[party.name] = features_of(pipeline, table, alignment)
-        if table.label is not None:
-            labels = torch.from_numpy(label_values(table.label, party.positive or ())[alignment])
+        if party.label:
+            values = yes_or_no(table.labels[party.label], party.positive or ())
+            labels = torch.from_numpy(values[alignment])
     return Aligned(features, labels, rows)

@@ -41,6 +41,8 @@ wait = 300                        # seconds to wait for the others
 LABEL = """\
 label = "converted"               # the column to predict
 positive = [1]                    # its values that count as a yes
+# weight = "weight"               # a column: how much each row counts in training
+# class_weights = "balanced"      # or a table, such as { yes = 20 }
 """
 
 RUN = Template("""\
@@ -76,7 +78,8 @@ hide_sizes = false                # true: all sets are filled up to at_most, at 
 allow_insecure = false            # true: also protocols for measurements, which hide nothing
 
 [model]
-task = "binary"
+task = "binary"                   # binary | multiclass | multilabel | regression
+# loss = "squared"                # of regression: squared | huber | poisson
 cut = 32                          # numbers a row that each feature holder sends
 bottom_hidden = [128]
 top_hidden = [64]

@@ -29,10 +29,10 @@ def local_of(config: Config) -> Local:
     )
 
 
-def check_models(config: Config, plan: Plan, data: OwnData | None, outputs: int = 1) -> None:
+def check_models(config: Config, plan: Plan, data: OwnData | None) -> None:
     """Try this party's device and classes on made-up rows: no data of its own is shown to them.
 
-    data: None skips the bottom model, whose shape follows from the columns. outputs: of the top model.
+    data: None skips the bottom model, whose shape follows from the columns.
     Raises ConfigError: no such device, no such class, one that fails, or returns another shape than agreed.
     """
     local = local_of(config)
@@ -48,6 +48,8 @@ def check_models(config: Config, plan: Plan, data: OwnData | None, outputs: int 
             raise ConfigError(f"{config.path}: model.bottom: {error}") from error
     if CLASS.fullmatch(plan.top) and config.role == "label holder":
         parties = len(config.contract.parties)
+        names = data.labels.names if data is not None and data.labels is not None else ()
+        outputs = max(1, len(names))
         try:
             module = top_model(plan, parties, b"trial", outputs, local)
             cut = [torch.zeros(ROWS, plan.cut) for _ in range(parties)]

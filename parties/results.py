@@ -65,14 +65,14 @@ def keep(prepared: Prepared, outcome: Outcome) -> Path:
     if isinstance(trained, LabelHolderResult):
         modules["top"] = trained.top
         tested = aligned.iloc[outcome.split.test.numpy()].reset_index(drop=True)
-        told = tested_columns(trained, config.contract.model.task)
+        told = scored_columns(trained, config.contract.model.task)
         write(folder / "test_scores.parquet", _parquet(pd.concat([tested, told], axis="columns")))
         write(folder / "target.json", as_json(target(trained.objective, config.contract.model)))
     write(folder / "model.safetensors", safetensors.torch.save(weights(modules)))
     return folder
 
 
-def tested_columns(trained: LabelHolderResult, task: str) -> pd.DataFrame:
+def scored_columns(trained: LabelHolderResult, task: str) -> pd.DataFrame:
     """Of the test examples: label and score, or a score of each class, or label and score of each target."""
     labels, scores, names = trained.labels.numpy(), trained.scores.numpy(), trained.objective.names
     if task == "multiclass":

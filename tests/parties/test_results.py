@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from parties.contract import LOSSES, Model
-from parties.results import target, tested_columns
+from parties.results import scored_columns, target
 from parties.summary import HEADLINES, as_json, report
 from splitnn.exact import LabelHolderResult
 from splitnn.tasks import Labels, Objective
@@ -33,14 +33,14 @@ def result(task: str, loss: str, scores: Tensor | None = None) -> LabelHolderRes
 
 
 def test_each_task_has_its_columns() -> None:
-    assert [*tested_columns(result("binary", "cross-entropy"), "binary")] == ["label", "score"]
-    assert [*tested_columns(result("regression", "huber"), "regression")] == ["label", "score"]
+    assert [*scored_columns(result("binary", "cross-entropy"), "binary")] == ["label", "score"]
+    assert [*scored_columns(result("regression", "huber"), "regression")] == ["label", "score"]
     shares = torch.tensor([[0.25, 0.75], [1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
-    several = tested_columns(result("multiclass", "cross-entropy", shares), "multiclass")
+    several = scored_columns(result("multiclass", "cross-entropy", shares), "multiclass")
     assert several["label"].tolist() == ["shoes", "hats", "shoes", "hats"]
     assert several["score.shoes"].tolist() == [0.75, 0.0, 1.0, 0.5]
     assert [*several] == ["label", "score.hats", "score.shoes"]
-    targets = tested_columns(result("multilabel", "cross-entropy", shares), "multilabel")
+    targets = scored_columns(result("multilabel", "cross-entropy", shares), "multilabel")
     assert [*targets] == ["label.click", "label.conversion", "score.click", "score.conversion"]
     assert targets["label.conversion"].tolist() == [1, 0, 1, 0]
     assert targets["score.click"].tolist() == [0.25, 1.0, 0.0, 0.5]

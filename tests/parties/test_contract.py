@@ -173,6 +173,13 @@ def test_every_field_counts() -> None:
         ({"model": {"dropout": 1}}, "model.dropout: must be less than 1, not 1"),
         ({"model": {"dropout": float("nan")}}, "model.dropout: must be a finite number, not nan"),
         ({"training": {"schedule": "fast"}}, "training.schedule: must be 'exact' or 'pipelined', not 'fast'"),
+        ({"model": {"residual": True}}, "model.residual: needs two neighbouring hidden layers of one width"),
+        (
+            {"model": {"top": "transformer"}},
+            "model.top: must be 'mlp', 'deepfm', or a class such as my_lab.models:MyTop, not 'transformer'",
+        ),
+        ({"training": {"clip_norm": 0}}, "training.clip_norm: must be greater than 0, not 0"),
+        ({"training": {"decay": 2}}, "training.decay: must be less than or equal to 1, not 2"),
         ({"training": {"optimizer": "lion"}}, "training.optimizer: must be 'adam' or 'sgd', not 'lion'"),
         ({"training": {"learning_rate": 0}}, "training.learning_rate: must be greater than 0, not 0"),
         ({"training": {"learning_rate": "1"}}, "training.learning_rate: must be a number, not '1'"),

@@ -270,7 +270,7 @@ def test_every_key_is_documented_with_its_default() -> None:
     documented = {"contract": '"run.toml"', "storage": '"runs"'}  # load() fills these in
     for written, wanted in ((defaults, keys(Contract)), (table(private), keys(PartyConfig) | documented)):
         for name, default in wanted.items():
-            if default in ("null", "[]") and written[name] != default:  # none at all, or it depends on the party's role, the task or the contract
+            if default in ("null", "[]") and written[name] != default:  # none, or by role, task, contract
                 others = ("none", "the contract's", "the task's first")
                 assert written[name] in others or ("required" in written[name] and "refused" in written[name])
             elif written[name] != default:

@@ -5,10 +5,12 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.emulated_line import EmulatedLine, Line
 from parties import certs
 from parties.dial import Spoke
 from parties.hub import Hub
@@ -39,19 +41,27 @@ class Job:
     conclude: Callable[[Any], Any]
 
 
-def measure(hub: str, jobs: Mapping[str, Job]) -> dict[str, Measured]:
-    """Run every party in a process of its own; the clocks start when all are connected and ready."""
+def measure(hub: str, jobs: Mapping[str, Job], line: Line | None = None) -> dict[str, Measured]:
+    """Run every party in a process of its own; the clocks start when all are connected and ready.
+
+    line: what lies between the hub and each other party; None: loopback itself.
+    """
     context = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as lines:
         certs.issue(Path(folder), list(jobs), host="localhost")
         port, barrier = context.Value("i", 0), context.Barrier(len(jobs))
+        dialled = port if line is None else context.Value("i", 0)
         results = context.SimpleQueue()
         processes = [
-            context.Process(target=_party, args=(name, hub, list(jobs), folder, port, barrier, job, results))
+            context.Process(
+                target=_party, args=(name, hub, list(jobs), folder, port, dialled, barrier, job, results)
+            )
             for name, job in jobs.items()
         ]
         for process in processes:
             process.start()
+        if line is not None:
+            dialled.value = lines.enter_context(EmulatedLine(_known(port), line)).port
         measured = dict(results.get() for _ in processes)
         for process in processes:
             process.join()
@@ -59,7 +69,15 @@ def measure(hub: str, jobs: Mapping[str, Job]) -> dict[str, Measured]:
 
 
 def _party(
-    name: str, hub: str, names: list[str], folder: str, port: Any, barrier: Any, job: Job, results: Any
+    name: str,
+    hub: str,
+    names: list[str],
+    folder: str,
+    port: Any,
+    dialled: Any,
+    barrier: Any,
+    job: Job,
+    results: Any,
 ) -> None:
     at = Path(folder)
     identity = certs.load(at / "ca.pem", at / f"{name}.pem", at / f"{name}.key", name)
@@ -72,9 +90,7 @@ def _party(
         port.value = link.port
         link.wait_for_peers(60)
     else:
-        while port.value == 0:
-            time.sleep(0.01)
-        link = Spoke(identity, hub, f"127.0.0.1:{port.value}", others)
+        link = Spoke(identity, hub, f"127.0.0.1:{_known(dialled)}", others)
         link.open(60)
     steps: list[float] = []
 
@@ -89,3 +105,9 @@ def _party(
         ended, cpu = time.monotonic(), time.process_time() - cpu
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     results.put((name, Measured(began, ended, cpu, rss, link.traffic, steps, job.conclude(result))))
+
+
+def _known(port: Any) -> int:
+    while port.value == 0:
+        time.sleep(0.01)
+    return int(port.value)

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from parties.features import Pipeline
+from parties.own_model import local_of
 from parties.phases import Outcome, Prepared, features_of, plan_of
 from parties.storage import private_seed
 from splitnn import reference
@@ -41,12 +42,12 @@ def _train(
     """Train on these rows of the table alone, with the federation's plan; the test part's metrics."""
     assert prepared.data.labels is not None
     plan, me = plan_of(prepared.config.contract), prepared.config.name
-    labels = torch.from_numpy(prepared.data.labels[rows])
     result = reference.train(
         plan,
         split,
         {me: features_of(pipeline, prepared.data.table, rows)},
-        Split(*(labels[part] for part in split)),
+        prepared.data.labels.of(rows, split),
         {me: private_seed(prepared.secret, outcome.meeting.run, f"model of {me}")},
+        {me: local_of(prepared.config)},
     )
-    return plan.objective.metrics(result.labels, result.scores)
+    return result.objective.metrics(result.labels, result.scores)

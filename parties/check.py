@@ -10,6 +10,7 @@ import psi
 from parties.config import Config
 from parties.contract import AUTO
 from parties.errors import ConfigError, DataError, PartyError, exit_code
+from parties.labels import facts_of, told_of
 from parties.own import OwnData, own_data, own_identity, own_protocols
 from parties.probe import look_at_hub, look_at_port
 from psi import IdError, Psi
@@ -69,6 +70,7 @@ def check(config: Config) -> Findings:
     if data is not None:
         found.data = _data(config, data)
         found.faults += _too_many(config, data)
+    attempt(lambda config: _models_can_be_trained(config, data))
     attempt(_protocol_is_installed)
     protocols = attempt(own_protocols)
     if protocols is not None:
@@ -90,6 +92,13 @@ def _protocol_is_installed(config: Config) -> None:
             psi.load(name)
     except (psi.UnknownProtocol, psi.DuplicateProtocol) as error:
         raise ConfigError(f"{config.party.contract}: psi.protocol: {error}") from error
+
+
+def _models_can_be_trained(config: Config, data: OwnData | None) -> None:
+    from parties.own_model import check_models  # torch: two seconds that the rest need not wait for
+    from parties.phases import plan_of
+
+    check_models(config, plan_of(config.contract), data)
 
 
 def _port_is_free(config: Config) -> bool:
@@ -123,7 +132,7 @@ def _data(config: Config, data: OwnData) -> dict[str, Any]:
             }
             for kind, ids in data.ids.items()
         },
-        "label": config.party.data.label,
+        "label": facts_of(data.labels, config) if data.labels else None,
         "numeric": [str(name) for name in data.table.numeric.columns],
         "categorical": [str(name) for name in data.table.categorical.columns],
         "warnings": [*data.table.warnings, *_too_few(config, usable)],
@@ -244,7 +253,7 @@ def _facts_of_data(data: dict[str, Any]) -> list[tuple[str, str]]:
             )
             for kind, ids in data["ids"].items()
         ),
-        *([("label", data["label"])] if data["label"] else []),
+        *([("label", told_of(data["label"]))] if data["label"] else []),
         *((kind, f"{len(data[kind])}: {', '.join(data[kind])}") for kind in kinds if data[kind]),
     ]
 

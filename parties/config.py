@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo, field_validator
 
 from parties.address import Address
-from parties.contract import Contract, PartyName
+from parties.contract import CLASS, Contract, PartyName
 from parties.document import Section, check, dotted, read
 from parties.errors import ConfigError
 from parties.id_kinds import IdColumns, by_kind, faults_of_columns
+from parties.label_keys import ClassWeights, LabelColumns, faults_of_task
 
 Role = Literal["label holder", "feature holder"]
 Scalar = str | int | float | bool
@@ -57,6 +58,12 @@ def _scalar(value: object) -> Scalar:
     return value
 
 
+def _bottom(name: str) -> str:
+    if name != "mlp" and not CLASS.fullmatch(name):
+        raise ValueError("must be 'mlp', or a class such as my_lab.models:MyBottom")
+    return name
+
+
 AnyPath = Annotated[Path, Field(strict=False), AfterValidator(_resolved)]
 File = Annotated[AnyPath, AfterValidator(_existing)]
 HostPort = Annotated[Address, PlainValidator(_address)]
@@ -70,9 +77,12 @@ class Data(Section):
 
     file: File
     id: IdColumns
-    label: Column | None = None
+    label: LabelColumns = ()
     positive: Positive = ()
     """The values of the label that count as a yes; not needed where it is true / false or 1 / 0."""
+    weight: Column | None = None
+    """How much each row counts in training."""
+    class_weights: ClassWeights | None = None
     numeric: Columns = ()
     categorical: Columns = ()
     exclude: Columns = ()
@@ -81,14 +91,14 @@ class Data(Section):
     duplicates: Literal["drop", "refuse"] = "drop"
     """What to do with rows whose id has been seen before."""
 
-    @field_validator("label", "numeric", "categorical", "exclude")
+    @field_validator("label", "weight", "numeric", "categorical", "exclude")
     @classmethod
     def _used_once(cls, value: Any, info: ValidationInfo) -> Any:
         columns = [] if value is None else [value] if isinstance(value, str) else list(value)
         for position, column in enumerate(columns):
             if column in columns[:position]:
                 raise ValueError(f"column {column!r} stands here twice")
-            for key in ("id", "label", "numeric", "categorical"):
+            for key in ("id", "label", "weight", "numeric", "categorical"):
                 if key != info.field_name and column in _named(info.data.get(key)):
                     raise ValueError(f"column {column!r} is already named by data.{key}")
         return value
@@ -120,6 +130,21 @@ class Link(Section):
     """No TLS, on loopback only, for experiments."""
 
 
+class OwnModel(Section):
+    """What this party chooses for its own half of the network."""
+
+    bottom: Annotated[str, AfterValidator(_bottom)] = "mlp"
+
+
+class OwnTraining(Section):
+    """How its own weights are trained; by default as the contract says."""
+
+    optimizer: Literal["adam", "sgd"] | None = None
+    learning_rate: float | None = Field(default=None, gt=0, le=100)
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["float32", "bf16"] = "float32"
+
+
 class PartyConfig(Section):
     """party.toml, validated; every path is absolute."""
 
@@ -129,6 +154,8 @@ class PartyConfig(Section):
     data: Data
     tls: Tls
     link: Link
+    model: OwnModel = OwnModel()
+    training: OwnTraining = OwnTraining()
 
 
 @dataclass(frozen=True)
@@ -204,6 +231,7 @@ def _faults_of_role(private: dict[str, Any], shared: dict[str, Any], for_trainin
     if name in parties and label_holder in parties:
         if name == label_holder:
             yield from _faults_of_label_holder(data, link, for_training)
+            yield from faults_of_task(data, _table(shared, "model").get("task", "binary"))
         else:
             yield from _faults_of_feature_holder(data, link, label_holder)
     yield from faults_of_columns(data.get("id"), shared.get("ids"))
@@ -223,7 +251,7 @@ def _faults_of_label_holder(data: dict[str, Any], link: dict[str, Any], for_trai
 
 
 def _faults_of_feature_holder(data: dict[str, Any], link: dict[str, Any], label_holder: str) -> Iterator[str]:
-    for key in ("label", "positive"):
+    for key in ("label", "positive", "weight", "class_weights"):
         if key in data:
             yield f"data.{key}: not for a feature holder; the label is held by {label_holder}; remove it"
     if "hub" not in link:

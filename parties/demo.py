@@ -25,12 +25,13 @@ from parties.demo_data import DemoData, PartyData, generate, read_real, split_re
 from parties.errors import ConfigError, DemoFailed
 from parties.features import Pipeline
 from parties.own import own_data, pin_of
+from parties.own_model import local_of
 from parties.phases import features_of, plan_of
 from parties.results import weights
 from parties.storage import own_secret, private_seed, run_folder
 from psi.canonical import canonical
-from splitnn import reference
-from splitnn.schedule import Split, split_rows
+from splitnn.schedule import split_rows
+from splitnn.schedules import SCHEDULES
 
 Say = Callable[[str], None]
 
@@ -113,10 +114,11 @@ def pooled(configs: dict[str, Config], run: str) -> tuple[dict[str, float], bool
         features[name] = features_of(pipeline, data.table, rows)
         seeds[name] = private_seed(own_secret(party.storage), bytes.fromhex(run), f"model of {name}")
         if data.labels is not None:
-            labels = torch.from_numpy(data.labels[rows])
-    evaluation = contract.evaluation
-    split = split_rows(len(labels), evaluation.validation, evaluation.test, plan.seed)
-    result = reference.train(plan, split, features, Split(*(labels[part] for part in split)), seeds)
+            evaluation = contract.evaluation
+            split = split_rows(len(rows), evaluation.validation, evaluation.test, plan.seed)
+            labels = data.labels.of(rows, split)
+    choices = {name: local_of(configs[name]) for name in order}
+    result = SCHEDULES[plan.schedule].reference(plan, split, features, labels, seeds, choices)
     equal = True
     for name in order:
         modules: dict[str, nn.Module] = {"bottom": result.bottoms[name]}
@@ -127,7 +129,7 @@ def pooled(configs: dict[str, Config], run: str) -> tuple[dict[str, float], bool
             safetensors.torch.load_file(_folder(configs[name], run) / "model.safetensors"),
         )
         equal &= ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
-    return plan.objective.metrics(result.labels, result.scores), equal
+    return result.objective.metrics(result.labels, result.scores), equal
 
 
 def _folder(config: Config, run: str) -> Path:

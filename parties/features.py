@@ -6,6 +6,7 @@ other parties, and nothing is taken from validation or test rows. `docs/data.md`
 A fitted pipeline holds level names and statistics of the party's data: it stays in the party's own folder.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -27,6 +28,8 @@ FARTHEST: Final = 8.0
 """Standard deviations; what lies beyond counts as that far, so that one odd value cannot swamp a batch."""
 RARE: Final = 10
 """Occurrences below which a level shares one code with all unseen ones: too few to learn from."""
+LEVELS_AT_MOST: Final = 10_000
+"""Levels with a code of their own. Beyond, a step over all embeddings would take longer than all the rest."""
 MISSING, OTHER = 0, 1
 """Codes of every categorical column; its own levels follow."""
 
@@ -57,10 +60,31 @@ class Numeric:
 
 @dataclass(frozen=True)
 class Categorical:
-    """Code 0: missing; 1: unseen, or rarer than RARE at fit; 2 and on: `names`, the most frequent first."""
+    """Code 0: missing; 1: unseen, or rarer than RARE at fit; 2 and on: `names`, the most frequent first.
+
+    buckets: 0, or of a column with too many levels: it has no names, and two codes, each 1 + a hash of the
+    level modulo `buckets`. Two levels that share one of their embeddings hardly ever share both (Svenstrup
+    et al. 2017, section 2), so any number of levels fits into the memory of 2 * buckets.
+    """
 
     name: str
     names: tuple[str, ...]
+    buckets: int = 0
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        return (self.buckets + 1,) * 2 if self.buckets else (len(self.names) + 2,)
+
+    def codes(self, cells: "pd.Series[Any]") -> NDArray[np.int64]:
+        """[n, 1], or [n, 2] where hashed."""
+        if not self.buckets:
+            found = pd.Index(self.names, dtype=object).get_indexer(pd.Index(cells, dtype=object)) + 2
+            return np.where(cells.isna(), MISSING, np.maximum(found, OTHER)).astype(np.int64)[:, None]
+        place, uniques = pd.factorize(cells)  # -1: missing
+        digests = b"".join(hashlib.blake2b(str(name).encode(), digest_size=16).digest() for name in uniques)
+        hashed = np.frombuffer(digests, "<u8").reshape(-1, 2) % np.uint64(self.buckets) + np.uint64(1)
+        missing = np.full((1, 2), MISSING, dtype=np.int64)
+        return np.concatenate((hashed.astype(np.int64), missing))[place]
 
 
 @dataclass(frozen=True)
@@ -88,8 +112,8 @@ class Pipeline:
 
     @property
     def levels(self) -> tuple[int, ...]:
-        """How many codes each categorical column has."""
-        return tuple(len(column.names) + 2 for column in self.categorical)
+        """How many codes each column of the categorical output has."""
+        return tuple(levels for column in self.categorical for levels in column.levels)
 
     @property
     def width(self) -> int:
@@ -99,7 +123,7 @@ class Pipeline:
     def transform(
         self, table: Table, rows: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """These rows, in this order: numeric float32 [n, width] and codes int64 [n, categorical columns].
+        """These rows, in this order: numeric float32 [n, width] and codes int64 [n, len(levels)].
 
         DataError if the table lacks a column of the fit, or holds it as another kind.
         """
@@ -114,12 +138,9 @@ class Pipeline:
             if column.flagged:
                 numbers[:, flag] = np.isnan(values)
                 flag += 1
-        codes = np.zeros((len(rows), len(self.categorical)), dtype=np.int64)
-        for place, level in enumerate(self.categorical):
-            cells = table.categorical[level.name].iloc[rows]
-            found = pd.Index(level.names, dtype=object).get_indexer(pd.Index(cells, dtype=object)) + 2
-            codes[:, place] = np.where(cells.isna(), MISSING, np.maximum(found, OTHER))
-        return numbers, codes
+        codes = [np.zeros((len(rows), 0), dtype=np.int64)]
+        codes += [level.codes(table.categorical[level.name].iloc[rows]) for level in self.categorical]
+        return numbers, np.concatenate(codes, axis=1)
 
     def to_json(self) -> str:
         return json.dumps(
@@ -140,7 +161,10 @@ class Pipeline:
                 raise DataError(f"the feature pipeline is of version {kept['version']}; train again")
             return cls(
                 tuple(Numeric(**{key: _frozen(value) for key, value in c.items()}) for c in kept["numeric"]),
-                tuple(Categorical(c["name"], tuple(c["names"])) for c in kept["categorical"]),
+                tuple(
+                    Categorical(c["name"], tuple(c["names"]), c.get("buckets", 0))
+                    for c in kept["categorical"]
+                ),
             )
         except (ValueError, KeyError, TypeError):
             raise DataError("the feature pipeline is damaged; restore it, or train again") from None
@@ -184,6 +208,8 @@ def _fit_categorical(cells: "pd.Series[Any]") -> Categorical | None:
     """None for a constant column."""
     counts = cells.value_counts()
     frequent = sorted(((-int(count), str(name)) for name, count in counts.items() if count >= RARE))
+    if len(frequent) > LEVELS_AT_MOST:
+        return Categorical(str(cells.name), (), LEVELS_AT_MOST)
     codes = len(frequent) + int(len(frequent) < len(counts)) + int(cells.isna().any())
     return Categorical(str(cells.name), tuple(name for _, name in frequent)) if codes > 1 else None
 

@@ -41,6 +41,8 @@ wait = 300                        # seconds to wait for the others
 LABEL = """\
 label = "converted"               # the column to predict
 positive = [1]                    # its values that count as a yes
+# weight = "weight"               # a column: how much each row counts in training
+# class_weights = "balanced"      # or a table, such as { yes = 20 }
 """
 
 RUN = Template("""\
@@ -76,7 +78,8 @@ hide_sizes = false                # true: all sets are filled up to at_most, at 
 allow_insecure = false            # true: also protocols for measurements, which hide nothing
 
 [model]
-task = "binary"
+task = "binary"                   # binary | multiclass | multilabel | regression
+# loss = "squared"                # of regression: squared | huber | poisson
 cut = 32                          # numbers a row that each feature holder sends
 bottom_hidden = [128]
 top_hidden = [64]
@@ -90,6 +93,10 @@ weight_decay = 0.0001
 batch = 256
 epochs = 50                       # at most
 patience = 8                      # epochs without a better validation score before it stops
+
+[codec]
+activations = "fp32"              # fp32 | bf16 | int8 | randtopk (and keep = 8, of cut)
+gradients = "fp32"                # fp32 | bf16 | int8
 
 [evaluation]
 validation = 0.15

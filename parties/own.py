@@ -14,23 +14,21 @@ from parties.id_kinds import digest_key
 from parties.limits import Limits
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from parties.labels import OwnLabels
     from parties.table import Table
     from psi import Psi
     from psi.ids import Ids
 
 
 class OwnData(NamedTuple):
-    """`labels` (label holder only, float32) and `table` have the file's rows.
+    """`labels` (label holder only) and `table` have the file's rows.
 
     ids: by kind, in the contract's order of preference; the `rows` of each are the usable ones.
     """
 
     table: "Table"
     ids: "dict[str, Ids]"
-    labels: "NDArray[np.float32] | None"
+    labels: "OwnLabels | None"
 
 
 def pin_of(certificate: Path) -> str:
@@ -129,14 +127,17 @@ def brings(config: Config, purpose: str, protocols: "Iterable[str]") -> Brings:
 
 def own_data(config: Config) -> OwnData:
     """The party's table, ids and labels, read whole and checked. Raises DataError, IdError."""
-    from parties.table import label_values, read_table
+    from parties.labels import own_labels
+    from parties.table import read_table
 
     data, columns = config.party.data, config.id_columns
     named = list(dict.fromkeys(name for of_kind in columns.values() for name in of_kind))
-    table = read_table(data.file, named, data.numeric, data.categorical, data.label, data.exclude)
+    table = read_table(
+        data.file, named, data.numeric, data.categorical, data.label, data.exclude, data.weight
+    )
     ids = own_ids(config, lambda names: [[table.ids[name] for name in names]])
     try:
-        labels = None if table.label is None else label_values(table.label, data.positive)
+        labels = own_labels(table, config.contract.model, data) if data.label else None
     except DataError as error:
         raise DataError(f"{data.file}: {error}") from error
     return OwnData(table, ids, labels)

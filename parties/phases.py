@@ -20,15 +20,18 @@ from parties.errors import AlignmentError, ContractError
 from parties.features import Pipeline
 from parties.handshake import Brings, Meeting
 from parties.own import OwnData, brings, own_data, own_identity, own_protocols
+from parties.own_model import check_models, local_of
 from parties.storage import own_secret, private_seed
 from parties.summary import Cost
 from parties.table import Table
 from parties.unfinished import unfinished
 from protos.rounds import Rounds
-from splitnn.exact import FeatureHolderResult, LabelHolderResult, feature_holder, label_holder
+from splitnn.crossing import Codecs
+from splitnn.exact import FeatureHolderResult, LabelHolderResult
 from splitnn.features import Features
 from splitnn.plan import Plan
 from splitnn.schedule import Split, split_rows
+from splitnn.schedules import SCHEDULES
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,12 @@ class Outcome:
 def prepare(config: Config) -> Prepared:
     """Read and check this party's own files. Raises ConfigError, DataError, IdError, IdentityError."""
     protocols = own_protocols(config)
+    identity, data = own_identity(config), own_data(config)
+    check_models(config, plan_of(config.contract), data)
     return Prepared(
         config,
-        own_identity(config),
-        own_data(config),
+        identity,
+        data,
         protocols,
         brings(config, "run", protocols),
         own_secret(config.party.storage),
@@ -108,14 +113,15 @@ def _after_meeting(prepared: Prepared, meeting: Meeting, clock: Clock, random: R
     pipeline = Pipeline.fit(prepared.data.table, alignment[split.train.numpy()])
     features = features_of(pipeline, prepared.data.table, alignment)
     seed = private_seed(prepared.secret, meeting.run, f"model of {me}")
+    local = local_of(config)
     trained: LabelHolderResult | FeatureHolderResult
+    schedule = SCHEDULES[plan.schedule]
     if prepared.data.labels is None:
-        training = feature_holder(plan, split, features, hub, seed)
+        training = schedule.feature_holder(plan, split, features, hub, seed, local=local)
         trained, training_cost = yield from measured("training", training, clock)
     else:
-        labels = torch.from_numpy(prepared.data.labels[alignment])
-        targets = Split(*(labels[part] for part in split))
-        leading = label_holder(plan, split, features, targets, feature_holders, seed)
+        labels = prepared.data.labels.of(alignment, split)
+        leading = schedule.label_holder(plan, split, features, labels, feature_holders, seed, local=local)
         trained, training_cost = yield from measured("training", leading, clock)
     return Outcome(meeting, aligned, split, pipeline, trained, training_cost)
 
@@ -126,16 +132,29 @@ def plan_of(contract: Contract) -> Plan:
     return Plan(
         seed=contract.seed.to_bytes(8, "big"),
         task=model.task,
+        loss=model.loss,
         cut=model.cut,
         bottom_hidden=model.bottom_hidden,
         top_hidden=model.top_hidden,
         dropout=model.dropout,
+        norm=model.norm,
+        residual=model.residual,
+        fusion=model.fusion,
+        top=model.top,
         optimizer=training.optimizer,
         learning_rate=training.learning_rate,
+        learning_rate_schedule=training.learning_rate_schedule,
+        warmup=training.warmup,
+        decay=training.decay,
+        decay_epochs=training.decay_epochs,
+        clip_norm=training.clip_norm,
         weight_decay=training.weight_decay,
         batch=training.batch,
         epochs=training.epochs,
         patience=training.patience,
+        schedule=training.schedule,
+        in_flight=training.in_flight,
+        codec=Codecs(**contract.codec.model_dump()),
     )
 
 

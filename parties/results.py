@@ -4,21 +4,23 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import safetensors.torch
 from torch import Tensor, nn
 
+from parties.contract import Model
 from parties.id_kinds import written_as
-from parties.phases import Outcome, Prepared, plan_of
+from parties.phases import Outcome, Prepared
 from parties.storage import run_folder, write
-from parties.summary import Summary, agreement, psi_record
+from parties.summary import Summary, agreement, as_json, psi_record
 from splitnn.exact import LabelHolderResult
+from splitnn.tasks import Objective
 
 
-def test_metrics(prepared: Prepared, trained: LabelHolderResult) -> dict[str, dict[str, float]]:
+def test_metrics(trained: LabelHolderResult) -> dict[str, dict[str, float]]:
     """The federation's metrics on the test rows, as `metrics.test`."""
-    task = plan_of(prepared.config.contract).objective
-    return {"test": task.metrics(trained.labels, trained.scores)}
+    return {"test": trained.objective.metrics(trained.labels, trained.scores)}
 
 
 def summarise(prepared: Prepared, outcome: Outcome, metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
@@ -34,6 +36,8 @@ def summarise(prepared: Prepared, outcome: Outcome, metrics: dict[str, dict[str,
         aligned=len(outcome.aligned.rows),
         psi=psi_record(contract, outcome.aligned),
         training={
+            "task": contract.model.task,
+            "loss": contract.model.loss,
             "schedule": contract.training.schedule,
             "epochs": trained.epochs,
             "best_epoch": trained.best_epoch,
@@ -61,10 +65,35 @@ def keep(prepared: Prepared, outcome: Outcome) -> Path:
     if isinstance(trained, LabelHolderResult):
         modules["top"] = trained.top
         tested = aligned.iloc[outcome.split.test.numpy()].reset_index(drop=True)
-        tested = tested.assign(label=trained.labels.numpy(), score=trained.scores.numpy())
-        write(folder / "test_scores.parquet", _parquet(tested))
+        told = scored_columns(trained, config.contract.model.task)
+        write(folder / "test_scores.parquet", _parquet(pd.concat([tested, told], axis="columns")))
+        write(folder / "target.json", as_json(target(trained.objective, config.contract.model)))
     write(folder / "model.safetensors", safetensors.torch.save(weights(modules)))
     return folder
+
+
+def scored_columns(trained: LabelHolderResult, task: str) -> pd.DataFrame:
+    """Of the test examples: label and score, or a score of each class, or label and score of each target."""
+    labels, scores, names = trained.labels.numpy(), trained.scores.numpy(), trained.objective.names
+    if task == "multiclass":
+        each = {f"score.{name}": scores[:, place] for place, name in enumerate(names)}
+        return pd.DataFrame({"label": np.array(names)[labels], **each})
+    if task == "multilabel":
+        each = {f"label.{name}": labels[:, place] for place, name in enumerate(names)}
+        each |= {f"score.{name}": scores[:, place] for place, name in enumerate(names)}
+        return pd.DataFrame(each)
+    return pd.DataFrame({"label": labels, "score": scores})
+
+
+def target(objective: Objective, model: Model) -> dict[str, Any]:
+    """What the top model's outputs mean: all that scoring needs beside the weights."""
+    return {
+        "task": model.task,
+        "loss": model.loss,
+        "names": [*objective.names],
+        "location": objective.location,
+        "scale": objective.scale,
+    }
 
 
 def weights(modules: dict[str, nn.Module]) -> dict[str, Tensor]:

@@ -78,6 +78,15 @@ class Summary:
         return content
 
 
+HEADLINES: dict[str, dict[str, str]] = {
+    "binary": {"auc": "AUC", "log_loss": "log loss"},
+    "multiclass": {"accuracy": "accuracy", "macro_f1": "macro F1", "log_loss": "log loss"},
+    "multilabel": {"auc": "mean AUC", "log_loss": "mean log loss"},
+    "regression": {"rmse": "RMSE", "mae": "MAE", "r2": "R2"},
+}
+"""The metrics of each task that the report shows, and what people call them."""
+
+
 def report(summary: Mapping[str, Any]) -> str:
     """A page of text for people."""
     psi, training = summary["psi"], summary["training"]
@@ -97,7 +106,8 @@ def report(summary: Mapping[str, Any]) -> str:
         "pooled": "all columns pooled",
     }
     for key, metrics in summary.get("metrics", {}).items():
-        lines.append(f"test AUC   {metrics['auc']:.4f}  log loss {metrics['log_loss']:.4f}  {names[key]}")
+        told = (f"{word} {metrics[metric]:.4f}" for metric, word in HEADLINES[training["task"]].items())
+        lines.append(f"test       {'  '.join(told)}  {names[key]}")
     return "\n".join(lines) + "\n"
 
 

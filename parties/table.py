@@ -24,7 +24,6 @@ NO_NUMBER: Final = ["NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "n
 """Spellings of a missing number. In a categorical column only the empty cell is missing: NA is Namibia."""
 LEADING_ZERO: Final = r"^\s*[+-]?0[0-9]"
 """A code such as a postcode, whatever it looks like."""
-BOOLEANS: Final = {"true": 1.0, "1": 1.0, "false": 0.0, "0": 0.0}
 
 
 @dataclass(frozen=True)
@@ -32,14 +31,16 @@ class Table:
     """One party's rows, in the file's order.
 
     ids: the id columns as written (CSV: text; Parquet: its own type), null where empty. numeric: float64, NaN
-    where missing. categorical: text, null where empty. label: raw. warnings: one line a column left out.
+    where missing. categorical: text, null where empty. labels, weight: as `ids`; `parties.labels` reads them.
+    warnings: one line a column left out.
     """
 
     file: Path
     ids: pd.DataFrame
     numeric: pd.DataFrame
     categorical: pd.DataFrame
-    label: "pd.Series[Any] | None"
+    labels: pd.DataFrame
+    weight: "pd.Series[Any] | None"
     warnings: tuple[str, ...] = ()
 
     @property
@@ -52,24 +53,26 @@ def read_table(
     id_columns: Sequence[str],
     numeric: Sequence[str] = (),
     categorical: Sequence[str] = (),
-    label: str | None = None,
+    labels: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    weight: str | None = None,
 ) -> Table:
     """Read a .parquet, .pq, .csv or .csv.gz file. Raises DataError for whatever is wrong with it.
 
-    Named columns take part as they are named. Where none is named, all but ids, label and the excluded ones
-    do: as numeric if every cell is a number, otherwise as categorical; free text, names and keys (distinct
-    values in more than half of the rows) are left out with a warning.
+    Named columns take part as they are named. Where none is named, all but ids, labels, weight and the
+    excluded ones do: as numeric if every cell is a number, otherwise as categorical; free text, names and
+    keys (distinct values in more than half of the rows) are left out with a warning.
     """
-    named = [*id_columns, *numeric, *categorical, *([label] if label else []), *exclude]
+    kept = [*labels, *([weight] if weight else [])]
+    named = [*id_columns, *numeric, *categorical, *kept, *exclude]
     inferred = not numeric and not categorical
     columns = read_columns(file, named, others=inferred)
     ids = pd.DataFrame({name: _cells(file, name, columns[name]) for name in id_columns})
-    target = _cells(file, label, columns[label]) if label else None
+    targets = {name: _cells(file, name, columns[name]) for name in kept}
     warnings: list[str] = []
     if inferred:
         numeric, categorical = [], []
-        for name in sorted(set(columns) - {*id_columns, label, *exclude}):
+        for name in sorted(set(columns) - {*id_columns, *kept, *exclude}):
             kind = _kind(columns[name])
             if kind == "numeric":
                 numeric.append(name)
@@ -83,43 +86,14 @@ def read_table(
     texts = {name: _series(_texts(file, name, columns[name]), name) for name in categorical}
     rows = range(len(ids))
     return Table(
-        file, ids, pd.DataFrame(numbers, index=rows), pd.DataFrame(texts, index=rows), target, tuple(warnings)
+        file,
+        ids,
+        pd.DataFrame(numbers, index=rows),
+        pd.DataFrame(texts, index=rows),
+        pd.DataFrame({name: targets[name] for name in labels}, index=rows),
+        targets[weight] if weight else None,
+        tuple(warnings),
     )
-
-
-def label_values(column: "pd.Series[Any]", positive: Sequence[Any] = ()) -> NDArray[np.float32]:
-    """The label as 0 and 1, float32 [rows].
-
-    Without `positive`, cells must be true / false or 0 / 1; with it, cells equal to one of its values are 1
-    and all others 0. 1, 1.0 and "1" are equal, and so are true and "True". DataError for empty cells, for a
-    class that is neither, and for a column of one class only.
-    """
-    name = f"label column {str(column.name)!r}"
-    codes, classes = pd.factorize(column)
-    spelled = [*(_spelling(value) for value in classes), ""]  # factorize gives a missing cell the code -1
-    empty = np.array([not text or text in NO_NUMBER for text in spelled])[codes]
-    if empty.any():
-        first = int(np.argmax(empty)) + 1
-        raise DataError(
-            f"{name}: {int(empty.sum())} empty cell(s), the first in row {first}; fill or remove them"
-        )
-    if positive:
-        wanted = {_spelling(value) for value in positive}
-        target = [float(text in wanted) for text in spelled]
-    elif all(text in BOOLEANS for text in spelled[:-1]):
-        target = [BOOLEANS.get(text, 0.0) for text in spelled]
-    else:
-        raise DataError(
-            f"{name}: neither true / false nor 0 / 1; name the values that mean yes in data.positive"
-        )
-    values = np.array(target, dtype=np.float32)[codes]
-    if values.min() == values.max():
-        only = "yes" if values[0] else "no"
-        raise DataError(
-            f"{name}: every row is a {only}: nothing to learn; check data.label and the spelling in "
-            "data.positive"
-        )
-    return values
 
 
 def _kind(column: Any) -> str:
@@ -208,13 +182,3 @@ def _series(column: Any, name: str) -> "pd.Series[Any]":
     """integer_object_nulls: an integer id beside a missing one must not become a float."""
     series: pd.Series[Any] = column.to_pandas(integer_object_nulls=True).rename(name)
     return series
-
-
-def _spelling(value: Any) -> str:
-    """One text for values that a CSV and a TOML file would write differently."""
-    text = str(value).strip()
-    try:
-        number = float(text)
-    except ValueError:
-        return text.lower() if text.lower() in BOOLEANS else text
-    return str(int(number)) if number.is_integer() else str(number)

@@ -58,7 +58,7 @@ class Line:
         self._sent = 0
         self._received = 0
         self._withheld: dict[int, None] = {}  # in order
-        self._unacknowledged: deque[Frame] = deque()
+        self._unacknowledged: deque[tuple[Frame, int]] = deque()  # and its payload's bytes
         self.unacknowledged_bytes = 0
 
     def post(self, sender: str, receiver: str, kind: str, chunk: int, last: bool, payload: bytes) -> Frame:
@@ -77,7 +77,7 @@ class Line:
             last=last,
             payload=payload,
         )
-        self._unacknowledged.append(frame)
+        self._unacknowledged.append((frame, len(payload)))
         self.unacknowledged_bytes += len(payload)
         return frame
 
@@ -124,12 +124,13 @@ class Line:
             raise RemoteProtocolError(f"a frame of another run from {frame.sender!r}")
         if frame.acknowledgement > self._sent:
             raise RemoteProtocolError(f"{frame.sender!r} acknowledges a frame that was never sent")
-        if len(frame.payload) > MOST_PAYLOAD:
-            raise RemoteProtocolError(f"a frame of {len(frame.payload)} bytes from {frame.sender!r}")
+        size = len(frame.payload)
+        if size > MOST_PAYLOAD:
+            raise RemoteProtocolError(f"a frame of {size} bytes from {frame.sender!r}")
         if frame.sequence > self._received + 1:
             raise Gap(f"{frame.sequence - self._received - 1} frames are missing on the line")
-        while self._unacknowledged and self._unacknowledged[0].sequence <= frame.acknowledgement:
-            self.unacknowledged_bytes -= len(self._unacknowledged.popleft().payload)
+        while self._unacknowledged and self._unacknowledged[0][0].sequence <= frame.acknowledgement:
+            self.unacknowledged_bytes -= self._unacknowledged.popleft()[1]
         if frame.sequence != self._received + 1:
             return False
         self._received += 1
@@ -145,9 +146,10 @@ class Line:
 
     def resend(self) -> list[Frame]:
         """After a cut: what the other end may not have. The same bytes, but for the acknowledgement."""
-        for frame in self._unacknowledged:
+        frames = [frame for frame, _ in self._unacknowledged]
+        for frame in frames:
             frame.acknowledgement = self.acknowledgement
-        return list(self._unacknowledged)
+        return frames
 
 
 class Inbox:
@@ -169,16 +171,17 @@ class Inbox:
         """Take the next chunk; does it complete a message? Raises RemoteProtocolError, the chunk unused."""
         if frame.chunk != len(self._parts) or (self._parts and frame.kind != self._kind) or not frame.kind:
             raise RemoteProtocolError(f"{self.sender!r} mixed up the chunks of its message {frame.kind!r}")
-        cost = len(frame.payload) + FRAME_COST
+        payload = frame.payload  # once: protobuf copies a field of bytes each time it is read
+        cost = len(payload) + FRAME_COST
         if self._held + cost > self._at_most:
             raise RemoteProtocolError(
                 f"{self.sender!r} sent more than the {self._at_most} bytes that may wait here unread"
             )
-        if not frame.last and not frame.payload:
+        if not frame.last and not payload:
             raise RemoteProtocolError(f"{self.sender!r} sent an empty chunk inside a message")
         self._held += cost
-        self._part_bytes += len(frame.payload)
-        self._parts.append(frame.payload)
+        self._part_bytes += len(payload)
+        self._parts.append(payload)
         self._kind = frame.kind
         if not frame.last:
             return False

@@ -13,14 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from protos.rounds import Progress, Receive, RemoteProtocolError, Resume, Round, Rounds, Save, Send
+from splitnn.crossing import Crossing
 from splitnn.errors import TrainingError
 from splitnn.features import Features
 from splitnn.learner import Learner
-from splitnn.models import Bottom, Top
+from splitnn.local import DEFAULTS, Local
+from splitnn.models import bottom_model, top_model
 from splitnn.plan import Plan
 from splitnn.schedule import EVALUATION_ROWS, Split, batches, chunks, steps_an_epoch
 from splitnn.stopping import judge
-from splitnn.tensors import decode, encode, encoded_size
+from splitnn.tasks import Labels, Objective
 
 IMPROVED, WORSE, STOP = b"\x01", b"\x00", b"\x02"
 """The label holder's verdict on an epoch: keep these weights / go on / stop and take the kept ones."""
@@ -32,13 +34,15 @@ Part: TypeAlias = Generator[Round, Any, Tensor]
 class LabelHolderResult:
     """Both models with the best epoch's weights, and what the label holder alone may know.
 
-    history: an entry an epoch with `train_loss` and the validation metrics. scores, labels: of the test part,
-    float32 [t], in its order. steps: optimiser steps taken; epochs: run, of which `best_epoch` was kept.
+    history: an entry an epoch with `train_loss` and the validation metrics. objective: what the outputs mean.
+    scores, labels: of the test part, in its order, as `objective.scores` and `Labels` have them.
+    steps: optimiser steps taken; epochs: run, of which `best_epoch` was kept.
     """
 
-    bottom: Bottom
-    top: Top
+    bottom: nn.Module
+    top: nn.Module
     history: list[dict[str, float]]
+    objective: Objective
     scores: Tensor
     labels: Tensor
     steps: int
@@ -50,54 +54,60 @@ class LabelHolderResult:
 class FeatureHolderResult:
     """The bottom model with the best epoch's weights; steps, epochs, best_epoch as at the label holder."""
 
-    bottom: Bottom
+    bottom: nn.Module
     steps: int
     epochs: int
     best_epoch: int
 
 
 def most_bytes_unanswered(plan: Plan, rows: Split) -> int:
-    """The most bytes a feature holder sends before it waits for an answer (a label holder sends less)."""
+    """The most bytes a party sends to another before it waits for an answer."""
     largest = max(min(plan.batch, len(rows.train)), *(min(EVALUATION_ROWS, len(part)) for part in rows[1:]))
-    return encoded_size((largest, plan.cut))
+    crossing = Crossing(plan.codec, plan.cut, b"", "")
+    return max(crossing.activation_size(largest), crossing.gradient_size(largest))
 
 
 def label_holder(
     plan: Plan,
     rows: Split,
     features: Features,
-    labels: Split,
+    labels: Labels,
     feature_holders: Sequence[str],
     seed: bytes,
     resume: Resume | None = None,
+    local: Local = DEFAULTS,
 ) -> Rounds[LabelHolderResult]:
     """Train with these feature holders (none is allowed: the label holder alone); see the module.
 
-    rows: entity indices of each part's examples, the same at every party. labels: their targets.
+    rows: entity indices of each part's examples, the same at every party. labels: of these examples.
     seed: this party's private seed. resume: a `Save` of an earlier incarnation, the same step at every party.
+    local: what this party chooses by itself.
     Raises RemoteProtocolError for a malformed message and TrainingError where the loss is not finite, or
-    labels of one class leave nothing to evaluate by.
+    labels leave nothing to train or evaluate by.
     """
-    task = plan.objective
-    for part in (labels.validation, labels.test):  # not only when all the training is done
-        task.check(part)
-    bottom = Bottom(plan, features.numeric.shape[1], features.levels, seed)
-    top = Top(plan, 1 + len(feature_holders), seed)
-    learner = Learner(plan, nn.ModuleList([bottom, top]))
+    objective = Objective(plan.task, plan.loss, labels)
+    bottom = bottom_model(plan, features.numeric.shape[1], features.levels, seed, local)
+    top = top_model(plan, 1 + len(feature_holders), seed, objective.outputs, local)
+    epoch_steps = steps_an_epoch(len(rows.train), plan.batch)
+    learner = Learner(plan, nn.ModuleList([bottom, top]), epoch_steps, local)
     if resume is not None:
         learner.load(resume.state)
     position = learner.position
-    epoch_steps = steps_an_epoch(len(rows.train), plan.batch)
+    weights = [weight for weight in top.parameters() if weight.requires_grad]
     exchange = _Exchange(plan, rows, position.epoch)
+    crossings = {name: Crossing(plan.codec, plan.cut, seed, name) for name in feature_holders}
 
-    def activations(kind: str, own: Tensor) -> Generator[Round, Any, list[Tensor]]:
-        """One tensor a party, each a leaf of the autograd graph, so that each gets its gradient."""
-        shape = (len(own), plan.cut)
-        parts = [own.detach()]
-        for name in feature_holders:
-            payload = yield Receive(name, kind, at_most=encoded_size(shape))
-            parts.append(decode(payload, f"{kind} from {name!r}", shape, exchange.number))
-        return parts
+    def activations(kind: str, own: Tensor) -> Generator[Round, Any, tuple[list[Tensor], list[Tensor]]]:
+        """What crossed, a leaf of the autograd graph a party, and the activations that they make."""
+        leaf = own.detach().requires_grad_()
+        leaves, cut = [leaf], [leaf]
+        for name, crossing in crossings.items():
+            payload = yield Receive(name, kind, at_most=crossing.activation_size(len(own)))
+            what = f"{kind} from {name!r}"
+            leaf, activation = crossing.receive_activation(payload, what, len(own), exchange.number)
+            leaves.append(leaf)
+            cut.append(activation)
+        return leaves, cut
 
     def score(kind: str, part: Tensor) -> Generator[Round, Any, Tensor]:
         """The logits [len(part), outputs] of a part's rows, in evaluation mode."""
@@ -107,7 +117,7 @@ def label_holder(
             exchange.number += 1
             with torch.no_grad():
                 own = bottom(*features.batch(entities))
-            cut = yield from activations(kind, own)
+            _, cut = yield from activations(kind, own)
             with torch.no_grad():
                 logits.append(top(cut))
             for name in feature_holders:
@@ -121,23 +131,24 @@ def label_holder(
         for step, batch in enumerate(order, position.epoch * epoch_steps + 1):
             exchange.number += 1
             own = bottom(*features.batch(rows.train[batch]))
-            targets = labels.train[batch]
-            cut = yield from activations("activation", own)
-            for part in cut:
-                part.requires_grad_()
-            loss = task.loss(top(cut), targets)
+            leaves, cut = yield from activations("activation", own)
+            loss = objective.loss(top(cut), batch)
             value = loss.item()
             if not math.isfinite(value):
                 raise TrainingError(f"the loss is not finite at step {step}: lower learning_rate in run.toml")
-            loss.backward()  # type: ignore[no-untyped-call]
-            for name, part in zip(feature_holders, cut[1:], strict=True):
-                yield Send(name, "gradient", encode(_gradient(part), exchange.number))
-            own.backward(_gradient(cut[0]))
+            # What the others wait for comes first; the top's own gradients go back the same graph below.
+            torch.autograd.backward(loss, inputs=leaves, retain_graph=True)
+            for (name, crossing), leaf in zip(crossings.items(), leaves[1:], strict=True):
+                payload = crossing.send_gradient(_gradient(leaf), exchange.number, step)
+                yield Send(name, "gradient", payload)
+            if weights:
+                torch.autograd.backward(loss, inputs=weights)
+            own.backward(_gradient(leaves[0]))
             learner.step()
             total_loss += value * len(batch)
             yield Progress("training", step, plan.epochs * epoch_steps)
         logits = yield from score("validation", rows.validation)
-        metrics = task.metrics(labels.validation, task.link(logits))
+        metrics = objective.metrics(labels.validation, objective.scores(logits))
         position.history.append({"train_loss": total_loss / len(rows.train), **metrics})
         improved, stop = judge(plan, position.history)
         for name in feature_holders:
@@ -151,7 +162,8 @@ def label_holder(
         bottom=bottom,
         top=top,
         history=position.history,
-        scores=task.link(logits),
+        objective=objective,
+        scores=objective.scores(logits),
         labels=labels.test,
         steps=position.epoch * epoch_steps,
         epochs=position.epoch,
@@ -166,15 +178,17 @@ def feature_holder(
     hub: str,
     seed: bytes,
     resume: Resume | None = None,
+    local: Local = DEFAULTS,
 ) -> Rounds[FeatureHolderResult]:
     """Train this party's bottom model with the label holder `hub`; arguments and errors as there."""
-    bottom = Bottom(plan, features.numeric.shape[1], features.levels, seed)
-    learner = Learner(plan, bottom)
+    bottom = bottom_model(plan, features.numeric.shape[1], features.levels, seed, local)
+    epoch_steps = steps_an_epoch(len(rows.train), plan.batch)
+    learner = Learner(plan, bottom, epoch_steps, local)
     if resume is not None:
         learner.load(resume.state)
     position = learner.position
-    epoch_steps = steps_an_epoch(len(rows.train), plan.batch)
     exchange = _Exchange(plan, rows, position.epoch)
+    crossing = Crossing(plan.codec, plan.cut, seed, hub)
 
     def score(kind: str, part: Tensor) -> Rounds[None]:
         bottom.eval()
@@ -182,20 +196,27 @@ def feature_holder(
             exchange.number += 1
             with torch.no_grad():
                 activation = bottom(*features.batch(entities))
-            yield Send(hub, kind, encode(activation, exchange.number))
+            _, payload = crossing.send_activation(activation, exchange.number, None)
+            yield Send(hub, kind, payload)
             # One chunk at a time, so that the label holder's inbox is bounded at any number of rows.
             yield Receive(hub, "scored", at_most=0)
         bottom.train()
 
     while not position.stopped and position.epoch < plan.epochs:
         order = batches(len(rows.train), plan.batch, plan.seed, position.epoch)
-        for step, batch in enumerate(order, position.epoch * epoch_steps + 1):
+        gathered = (features.batch(rows.train[batch]) for batch in order)
+        columns = next(gathered)
+        for step in range(position.epoch * epoch_steps + 1, (position.epoch + 1) * epoch_steps + 1):
             exchange.number += 1
-            activation = bottom(*features.batch(rows.train[batch]))
-            yield Send(hub, "activation", encode(activation, exchange.number))
-            payload = yield Receive(hub, "gradient", at_most=encoded_size(activation.shape))
-            gradient = decode(payload, f"gradient from {hub!r}", activation.shape, exchange.number)
-            activation.backward(gradient)
+            activation = bottom(*columns)
+            sent, payload = crossing.send_activation(activation, exchange.number, step)
+            yield Send(hub, "activation", payload)
+            columns = next(gathered, columns)  # while the label holder computes; after the last, unused
+            size = crossing.gradient_size(len(activation))
+            payload = yield Receive(hub, "gradient", at_most=size)
+            what = f"gradient from {hub!r}"
+            gradient = crossing.receive_gradient(payload, what, len(activation), exchange.number)
+            sent.backward(gradient)  # type: ignore[no-untyped-call]
             learner.step()
             yield Progress("training", step, plan.epochs * epoch_steps)
         yield from score("validation", rows.validation)

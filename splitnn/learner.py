@@ -8,21 +8,24 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from splitnn.descent import Descent
 from splitnn.errors import TrainingError
-from splitnn.models import dropouts
-from splitnn.optimizers import OPTIMIZERS
+from splitnn.local import DEFAULTS, Local
+from splitnn.models import generators
 from splitnn.plan import Plan
 
 
 @dataclass
 class Position:
     """How far training got. epoch: epochs completed. best_epoch: the one whose weights are kept, from 1.
+    steps: that the weights have taken.
 
     history: one entry an epoch (train_loss and the validation metrics); at the label holder only.
     """
 
     epoch: int = 0
     best_epoch: int = 0
+    steps: int = 0
     stopped: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -30,18 +33,19 @@ class Position:
 class Learner:
     """Trains `module` by the plan; remembers its best weights; can be saved at an epoch's end and loaded."""
 
-    def __init__(self, plan: Plan, module: nn.Module) -> None:
+    def __init__(self, plan: Plan, module: nn.Module, epoch_steps: int, local: Local = DEFAULTS) -> None:
         self.plan, self.module = plan, module
-        self.optimizer = OPTIMIZERS[plan.optimizer](module, plan.learning_rate, plan.weight_decay)
+        self.descent = Descent(plan, [(module, local)], epoch_steps)
+        self.optimizer = local.descent(plan)[0]
         self.position = Position()
         self.best: dict[str, Tensor] = {}
 
     def step(self) -> None:
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.descent.step()
 
     def end_epoch(self, improved: bool, stop: bool) -> None:
         self.position.epoch += 1
+        self.position.steps = self.descent.steps
         self.position.stopped = stop
         if improved:
             self.position.best_epoch = self.position.epoch
@@ -54,10 +58,10 @@ class Learner:
         """All that the next epochs depend on, as safetensors: a loaded learner goes on bit for bit."""
         tensors = {f"weights.{name}": tensor for name, tensor in self.module.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"{self.plan.optimizer}.{index}.{name}": tensor for name, tensor in moments.items()}
-        for index, dropout in enumerate(dropouts(self.module)):
-            tensors[f"dropout.{index}"] = dropout.generator.get_state()
+        for index, moments in self.descent.moments().items():
+            tensors |= {f"{self.optimizer}.{index}.{name}": tensor for name, tensor in moments.items()}
+        for index, generator in enumerate(generators(self.module)):
+            tensors[f"generator.{index}"] = generator.get_state()
         position = json.dumps(asdict(self.position)).encode()
         tensors["position"] = torch.frombuffer(bytearray(position), dtype=torch.uint8)
         return safetensors.torch.save(tensors)
@@ -70,15 +74,16 @@ class Learner:
             self.module.load_state_dict(_under("weights.", tensors))
             self.best = _under("best.", tensors)
             moments: dict[int, dict[str, Tensor]] = {}
-            for name, tensor in _under(f"{self.plan.optimizer}.", tensors).items():
+            for name, tensor in _under(f"{self.optimizer}.", tensors).items():
                 index, moment = name.split(".")
                 moments.setdefault(int(index), {})[moment] = tensor
-            if len(moments) != len(list(self.module.parameters())):
-                raise KeyError(self.plan.optimizer)
-            groups = self.optimizer.state_dict()["param_groups"]
-            self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-            for layer, dropout in enumerate(dropouts(self.module)):
-                dropout.generator.set_state(tensors[f"dropout.{layer}"])
+            if (
+                not moments
+            ):  # another optimiser's: a module of one's own may leave some weights unused, not all
+                raise KeyError(self.optimizer)
+            self.descent.load(moments, self.position.steps)
+            for place, generator in enumerate(generators(self.module)):
+                generator.set_state(tensors[f"generator.{place}"])
         except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise TrainingError(
                 "the saved training state is damaged, or of another plan or other columns: start afresh"

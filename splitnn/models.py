@@ -11,7 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from splitnn.plan import Plan
+from splitnn.custom import Custom
+from splitnn.fusion import FUSIONS, pairs
+from splitnn.local import DEFAULTS, MLP, Local
+from splitnn.placement import Placement
+from splitnn.plan import TOPS, Plan
 from splitnn.randomness import generator, uniform
 
 EMBEDDING = 8
@@ -35,7 +39,15 @@ class Dropout(nn.Module):
         words = torch.empty(-(-x.numel() // 4), dtype=torch.int64)
         words.random_(-(2**63), None, generator=self.generator)
         draws = words.view(torch.int16)[: x.numel()].view_as(x)
-        return x * (draws >= self.threshold) * self.scale
+        return x * (draws >= self.threshold).to(x.device) * self.scale
+
+
+class Residual(nn.Sequential):
+    """Layers whose output is added to their input (He et al. 2016, equation 1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        added: Tensor = x + super().forward(x)  # type: ignore[no-untyped-call]
+        return added
 
 
 class Bottom(nn.Module):
@@ -44,59 +56,103 @@ class Bottom(nn.Module):
     levels: of each categorical column. seed: this party's private seed.
     """
 
-    def __init__(self, plan: Plan, numeric: int, levels: Sequence[int], seed: bytes) -> None:
+    def __init__(
+        self, plan: Plan, numeric: int, levels: Sequence[int], seed: bytes, local: Local = DEFAULTS
+    ) -> None:
         super().__init__()
+        self.placement = Placement(local)
         self.embedding: nn.Embedding = skip_init(nn.Embedding, sum(levels), EMBEDDING)  # type: ignore[no-untyped-call]
         offsets = torch.tensor([0, *levels[:-1]], dtype=torch.int64).cumsum(0)[: len(levels)]
         self.offsets: Tensor
         self.register_buffer("offsets", offsets, persistent=False)
         inputs = numeric + EMBEDDING * len(levels)
-        self.layers = _mlp(inputs, plan.bottom_hidden, plan.cut, plan.dropout, seed, "bottom")
+        self.layers = _mlp(plan, inputs, plan.bottom_hidden, plan.cut, seed, "bottom")
         _initialise(self, seed, "bottom")
+        self.to(self.placement.device)
 
     def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
-        embedded = self.embedding(categorical + self.offsets).flatten(1)
-        output: Tensor = self.layers(torch.cat((numeric, embedded), 1))
-        return output
+        numeric, categorical = self.placement.inward(numeric), self.placement.inward(categorical)
+        with self.placement.computing():
+            embedded = self.embedding(categorical + self.offsets).flatten(1)
+            output: Tensor = self.layers(torch.cat((numeric, embedded), 1))
+        return self.placement.outward(output)
 
 
 class Top(nn.Module):
     """All parties' activations (the label holder's first, then in contract order) to logits [b, outputs].
 
-    Fusion: the activations side by side, and the sum of the products of all pairs of them (bi-interaction
-    pooling: He and Chua 2017, section 3.2.1, equation 4), because what one party's columns mean often
-    depends on another's, and a small network learns products poorly.
+    They are joined by the plan's fusion, then pass hidden layers. With the top `deepfm` the logits are the
+    sum of that, of a linear function of the activations, and of weighted products of all pairs (Guo et al.
+    2017, equations 1 and 2, a party's activation in place of a field's embedding; weights of the products as
+    in He and Chua 2017, section 3.3, so that there may be several outputs).
     """
 
-    def __init__(self, plan: Plan, parties: int, seed: bytes) -> None:
+    def __init__(self, plan: Plan, parties: int, seed: bytes, outputs: int, local: Local = DEFAULTS) -> None:
         super().__init__()
-        inputs = plan.cut * (parties + 1)
-        self.layers = _mlp(inputs, plan.top_hidden, plan.objective.outputs, plan.dropout, seed, "top")
+        self.placement = Placement(local)
+        self.fusion = FUSIONS[plan.fusion](parties, plan.cut)
+        self.layers = _mlp(plan, self.fusion.outputs, plan.top_hidden, outputs, seed, "top")
+        self.machine = plan.top == "deepfm"
+        if self.machine:
+            self.linear = _linear(parties * plan.cut, outputs)
+            self.products = _linear(plan.cut, outputs, bias=False)
         _initialise(self, seed, "top")
+        self.to(self.placement.device)
 
     def forward(self, activations: Sequence[Tensor]) -> Tensor:
-        cut = torch.stack(tuple(activations))  # [parties, b, cut]
-        pairs = (cut.sum(0).square() - cut.square().sum(0)) / 2
-        logits: Tensor = self.layers(torch.cat((*cut, pairs), 1))
-        return logits
+        with self.placement.computing():
+            cut = self.placement.inward(torch.stack(tuple(activations)))  # [parties, b, cut]
+            logits: Tensor = self.layers(self.fusion(cut))
+            if self.machine:
+                logits = logits + self.linear(torch.cat((*cut,), 1)) + self.products(pairs(cut))
+        return self.placement.outward(logits)
+
+
+def bottom_model(
+    plan: Plan, numeric: int, levels: Sequence[int], seed: bytes, local: Local = DEFAULTS
+) -> nn.Module:
+    """The bottom model of a party's choice. Raises TrainingError for a class that is not one."""
+    if local.bottom == MLP:
+        return Bottom(plan, numeric, levels, seed, local)
+    arguments = (numeric, tuple(levels), plan.cut)
+    return Custom("bottom", local.bottom, arguments, plan.cut, seed, Placement(local))
+
+
+def top_model(plan: Plan, parties: int, seed: bytes, outputs: int, local: Local = DEFAULTS) -> nn.Module:
+    """The plan's top model, at the label holder. Raises TrainingError for a class that is not one."""
+    if plan.top in TOPS:
+        return Top(plan, parties, seed, outputs, local)
+    return Custom("top", plan.top, (parties, plan.cut, outputs), outputs, seed, Placement(local))
 
 
 def dropouts(module: nn.Module) -> Iterator[Dropout]:
     return (layer for layer in module.modules() if isinstance(layer, Dropout))
 
 
+def generators(module: nn.Module) -> Iterator[torch.Generator]:
+    """The random streams that the next step will draw from."""
+    return (layer.generator for layer in module.modules() if isinstance(layer, Dropout | Custom))
+
+
 def _mlp(
-    inputs: int, hidden: Sequence[int], outputs: int, dropout: float, seed: bytes, purpose: str
+    plan: Plan, inputs: int, hidden: Sequence[int], outputs: int, seed: bytes, purpose: str
 ) -> nn.Sequential:
     layers: list[nn.Module] = []
     for depth, width in enumerate(hidden):
-        layers += [_linear(inputs, width), nn.ReLU(), Dropout(dropout, seed, f"dropout {purpose} {depth}")]
+        layer = [_linear(inputs, width), *_norm(plan.norm, width), nn.ReLU()]
+        layer += [Dropout(plan.dropout, seed, f"dropout {purpose} {depth}")]
+        layers += [Residual(*layer)] if plan.residual and depth and inputs == width else layer
         inputs = width
     return nn.Sequential(*layers, _linear(inputs, outputs))
 
 
-def _linear(inputs: int, outputs: int) -> nn.Linear:
-    layer: nn.Linear = skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
+def _norm(name: str, width: int) -> list[nn.Module]:
+    """Over the units of one row, so that a batch of any size will do and no row sees another."""
+    return [nn.LayerNorm(width)] if name == "layer" else []
+
+
+def _linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
+    layer: nn.Linear = skip_init(nn.Linear, inputs, outputs, bias=bias)  # type: ignore[no-untyped-call]
     return layer
 
 

@@ -39,3 +39,16 @@ def generator(seed: bytes, purpose: str) -> torch.Generator:
     torch keeps 32 bits of its seed: enough for masks, never for a secret or for noise that hides one.
     """
     return torch.Generator().manual_seed(int.from_bytes(stream(seed, purpose, 4), "little"))
+
+
+def strong_generator(seed: bytes, purpose: str) -> torch.Generator:
+    """The same with all 19,937 bits of the Mersenne twister's state from the stream, not 32.
+
+    For weights that a module draws by itself: whoever sees a model's first outputs could try 2^32 seeds.
+    The state is torch's: 24 bytes of seed and position, 624 words of 8 bytes, then what is kept of normals.
+    """
+    made = generator(seed, purpose)
+    state = made.get_state()
+    words = np.frombuffer(stream(seed, f"{purpose} state", 4 * 624), "<u4").astype("<u8")
+    state[24 : 24 + 8 * 624] = torch.from_numpy(words.view(np.uint8))
+    return made.set_state(state)

@@ -6,37 +6,46 @@ holder alone; all columns pooled).
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
+from splitnn.crossing_reference import Lines
+from splitnn.descent import Descent
 from splitnn.errors import TrainingError
 from splitnn.features import Features
-from splitnn.models import Bottom, Top
-from splitnn.optimizers import OPTIMIZERS
+from splitnn.local import DEFAULTS, Local
+from splitnn.models import bottom_model, top_model
 from splitnn.plan import Plan
 from splitnn.schedule import Split, batches, chunks, steps_an_epoch
 from splitnn.stopping import judge
+from splitnn.tasks import Labels, Objective
 
 
 class JoinedModel(nn.Module):
     """All parties' bottoms and the top: a list of (numeric, categorical) batches to logits."""
 
-    def __init__(self, bottoms: Sequence[Bottom], top: Top) -> None:
+    def __init__(self, bottoms: Sequence[nn.Module], top: nn.Module) -> None:
         super().__init__()
         self.bottoms = nn.ModuleList(bottoms)
         self.top = top
 
-    def forward(self, inputs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    def forward(
+        self,
+        inputs: Sequence[tuple[Tensor, Tensor]],
+        cross: Callable[[Sequence[Tensor]], Sequence[Tensor]] = list,
+    ) -> Tensor:
+        """cross: what becomes of the parties' activations between the bottoms and the top."""
         cut = [bottom(*columns) for bottom, columns in zip(self.bottoms, inputs, strict=True)]
         for activation in cut:
             if activation.requires_grad:
                 # As it would come over a wire: contiguous and aligned. A GEMM may sum in another order on
                 # a view into a larger gradient, and the last bit would differ.
-                activation.register_hook(torch.clone)
-        logits: Tensor = self.top(cut)
+                activation.register_hook(_contiguous)
+        logits: Tensor = self.top(cross(cut))
         return logits
 
 
@@ -44,9 +53,10 @@ class JoinedModel(nn.Module):
 class ReferenceResult:
     """As `splitnn.exact.LabelHolderResult`, with the bottom of every party by name."""
 
-    bottoms: dict[str, Bottom]
-    top: Top
+    bottoms: dict[str, nn.Module]
+    top: nn.Module
     history: list[dict[str, float]]
+    objective: Objective
     scores: Tensor
     labels: Tensor
     steps: int
@@ -55,41 +65,58 @@ class ReferenceResult:
 
 
 def train(
-    plan: Plan, rows: Split, features: Mapping[str, Features], labels: Split, seeds: Mapping[str, bytes]
+    plan: Plan,
+    rows: Split,
+    features: Mapping[str, Features],
+    labels: Labels,
+    seeds: Mapping[str, bytes],
+    choices: Mapping[str, Local] = MappingProxyType({}),
 ) -> ReferenceResult:
     """Train on all these parties' columns; the first in `features` is the label holder.
 
     rows, labels: as `splitnn.exact.label_holder` takes them. seeds: each party's private seed.
-    Raises TrainingError where the loss is not finite or an evaluated part holds one class only.
+    choices: of the parties that do not take the defaults.
+    Raises TrainingError where the loss is not finite, or labels leave nothing to train or evaluate by.
     """
-    task, columns = plan.objective, list(features.values())
+    objective, columns = Objective(plan.task, plan.loss, labels), list(features.values())
+    local = {name: choices.get(name, DEFAULTS) for name in features}
     bottoms = {
-        name: Bottom(plan, part.numeric.shape[1], part.levels, seeds[name]) for name, part in features.items()
+        name: bottom_model(plan, part.numeric.shape[1], part.levels, seeds[name], local[name])
+        for name, part in features.items()
     }
-    model = JoinedModel(list(bottoms.values()), Top(plan, len(bottoms), seeds[next(iter(features))]))
-    optimizer = OPTIMIZERS[plan.optimizer](model, plan.learning_rate, plan.weight_decay)
+    hub, *others = features
+    top = top_model(plan, len(bottoms), seeds[hub], objective.outputs, local[hub])
+    model = JoinedModel(list(bottoms.values()), top)
+    parties = [(nn.ModuleList([bottoms[hub], top]), local[hub])]
+    parties += [(nn.ModuleList([bottoms[name]]), local[name]) for name in others]
+    epoch_steps = steps_an_epoch(len(rows.train), plan.batch)
+    descent = Descent(plan, parties, epoch_steps)
+    lines = Lines(plan, {name: seeds[name] for name in features})
     history: list[dict[str, float]] = []
     best, best_epoch = copy.deepcopy(model.state_dict()), 0
 
     def score(part: Tensor) -> Tensor:
         model.eval()
         with torch.no_grad():
-            logits = [model([party.batch(entities) for party in columns]) for entities in chunks(part)]
+            logits = [
+                model([party.batch(entities) for party in columns], lines.at(None))
+                for entities in chunks(part)
+            ]
         model.train()
-        return task.link(torch.cat(logits))
+        return objective.scores(torch.cat(logits))
 
     for epoch in range(plan.epochs):
         total_loss = 0.0
-        for batch in batches(len(rows.train), plan.batch, plan.seed, epoch):
+        order = batches(len(rows.train), plan.batch, plan.seed, epoch)
+        for step, batch in enumerate(order, epoch * epoch_steps + 1):
             entities = rows.train[batch]
-            loss = task.loss(model([party.batch(entities) for party in columns]), labels.train[batch])
+            loss = objective.loss(model([party.batch(entities) for party in columns], lines.at(step)), batch)
             if not math.isfinite(loss.item()):
                 raise TrainingError(f"the loss is not finite in epoch {epoch + 1}: lower learning_rate")
-            optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            descent.step()
             total_loss += loss.item() * len(batch)
-        metrics = task.metrics(labels.validation, score(rows.validation))
+        metrics = objective.metrics(labels.validation, score(rows.validation))
         history.append({"train_loss": total_loss / len(rows.train), **metrics})
         improved, stop = judge(plan, history)
         if improved:
@@ -99,11 +126,16 @@ def train(
     model.load_state_dict(best)
     return ReferenceResult(
         bottoms=bottoms,
-        top=model.top,
+        top=top,
         history=history,
+        objective=objective,
         scores=score(rows.test),
         labels=labels.test,
-        steps=len(history) * steps_an_epoch(len(rows.train), plan.batch),
+        steps=len(history) * epoch_steps,
         epochs=len(history),
         best_epoch=best_epoch,
     )
+
+
+def _contiguous(gradient: Tensor) -> Tensor:
+    return gradient.clone(memory_format=torch.contiguous_format)

@@ -1,43 +1,214 @@
-"""The tasks a plan can name: what the top model puts out, and how it is trained and judged."""
+"""The tasks a plan can name: what the top model puts out, and how it is trained and judged.
 
-from collections.abc import Callable
+Only the label holder knows more of a task than its name: how many classes there are, what they are called,
+how labels are scaled and weighed. So none of that is in the plan.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import (
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    huber_loss,
+    mse_loss,
+    poisson_nll_loss,
+)
 
 from splitnn import metrics
+from splitnn.errors import TrainingError
+
+ROBUST = 1.345
+"""Huber's threshold in robust deviations: 95 % efficient on normal errors (Holland and Welsch 1977)."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of each part's examples, as the label holder brings them.
+
+    task        labels                     names
+    binary      float32 [n], 0 or 1        none
+    multiclass  int64 [n], places in names the classes
+    multilabel  float32 [n, k], 0 or 1     the k targets
+    regression  float64 [n]                none
+
+    weights: of the training examples, [n] or, for each target, [n, k]; not negative, in any unit; None: all
+    alike. They act on the training loss only.
+    Raises ValueError for labels or weights that are not finite, and for weights of another length.
+    """
+
+    train: Tensor
+    validation: Tensor
+    test: Tensor
+    names: Sequence[str] = ()
+    weights: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if not all(torch.isfinite(part).all() for part in (self.train, self.validation, self.test)):
+            raise ValueError("a label is not finite")
+        if self.weights is not None:
+            if len(self.weights) != len(self.train):
+                raise ValueError(f"{len(self.weights)} weights for {len(self.train)} training examples")
+            if not (torch.isfinite(self.weights).all() and (self.weights >= 0).all()):
+                raise ValueError("a weight is negative or not finite")
 
 
 @dataclass(frozen=True)
 class Task:
-    """outputs: width of the top model. The rest take logits [b, outputs] or labels / scores [b].
+    """One task, trained by one loss.
 
-    loss: mean over the batch, a scalar. link: logits to scores. metrics: labels and scores to named numbers.
-    check: raises TrainingError for labels that `metrics` cannot judge by.
+    losses: logits [b, outputs] and targets to one loss a target ([b] or [b, outputs]).
+    link: logits to scores. scale: training labels to (location, scale); the network predicts
+    (label - location) / scale.
+    check, metrics: `splitnn.metrics`, of labels and scores in the label's own unit.
     stop_on: the metric whose growth (sign +1) or fall (sign -1) counts as better in early stopping.
     """
 
-    outputs: int
-    loss: Callable[[Tensor, Tensor], Tensor]
+    losses: Callable[[Tensor, Tensor, str], Tensor]
     link: Callable[[Tensor], Tensor]
-    metrics: Callable[[Tensor, Tensor], dict[str, float]]
-    check: Callable[[Tensor], None]
+    scale: Callable[[Tensor], tuple[float, float]]
+    check: Callable[[Tensor, Sequence[str]], None]
+    metrics: Callable[[Tensor, Tensor, Sequence[str]], dict[str, float]]
     stop_on: str
     sign: int
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    return binary_cross_entropy_with_logits(logits.squeeze(1), labels)
+class Objective:
+    """A task fitted to the label holder's labels: what the top model is trained towards and judged by.
+
+    outputs: width of the top model. location, scale: of the training labels; 0 and 1 but in regression.
+    Raises TrainingError for labels by which nothing can be trained or evaluated.
+    """
+
+    def __init__(self, task: str, loss: str, labels: Labels) -> None:
+        self.task, self.names = TASKS[task][loss], tuple(labels.names)
+        for part in (labels.train, labels.validation, labels.test):
+            self.task.check(part, self.names)
+        self.outputs = max(1, len(self.names))
+        self.location, self.scale = self.task.scale(labels.train)
+        scaled = labels.train if task == "multiclass" else (labels.train - self.location) / self.scale
+        self._targets = scaled if task == "multiclass" else scaled.to(torch.float32)
+        self._weights = None if labels.weights is None else _mean_one(labels.weights, self._targets)
+
+    def loss(self, logits: Tensor, examples: Tensor) -> Tensor:
+        """The mean weighted loss, a scalar. logits: [b, outputs], of these training examples (int64 [b])."""
+        targets = self._targets[examples]
+        if self._weights is None:  # not the mean of losses one by one: its gradient has another last bit
+            return self.task.losses(logits, targets, "mean")
+        return (self.task.losses(logits, targets, "none") * self._weights[examples]).mean()
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Probabilities, or numbers in the label's own unit: [n], or [n, outputs] where there are names."""
+        scores = self.task.link(logits)
+        if (self.location, self.scale) == (0.0, 1.0):
+            return scores
+        return self.location + self.scale * scores.to(torch.float64)
+
+    def metrics(self, labels: Tensor, scores: Tensor) -> dict[str, float]:
+        return self.task.metrics(labels, scores, self.names)
 
 
-def _probability(logits: Tensor) -> Tensor:
-    return torch.sigmoid(logits.squeeze(1))
+def _mean_one(weights: Tensor, targets: Tensor) -> Tensor:
+    """With mean 1 over the training examples, of each target: the step size stays what it was.
+
+    Not over each batch: the gradient would be biased, and a batch of weights 0 would divide by 0.
+    """
+    weights = weights.to(torch.float64).reshape(len(weights), *([-1] if targets.ndim == 2 else []))
+    mean = weights.mean(0)
+    if not (mean > 0).all():
+        raise TrainingError("the weights of all training examples are 0: nothing to learn")
+    return (weights / mean).to(torch.float32)
 
 
-TASKS: dict[str, Task] = {
-    "binary": Task(
-        1, _cross_entropy, _probability, metrics.binary, metrics.check_binary, stop_on="auc", sign=1
-    ),
+def _as_they_are(labels: Tensor) -> tuple[float, float]:
+    return 0.0, 1.0
+
+
+def _mean_and_deviation(labels: Tensor) -> tuple[float, float]:
+    return labels.mean().item(), labels.std(correction=0).item()
+
+
+def _median_and_deviation(labels: Tensor) -> tuple[float, float]:
+    """Robust, as a few huge labels must not set the threshold: 1.4826 times the median deviation, which is
+    the standard deviation of normal labels. Where half of the labels are equal, the standard deviation."""
+    median = labels.median()
+    deviation = 1.4826 * (labels - median).abs().median().item()
+    return median.item(), deviation or labels.std(correction=0).item()
+
+
+def _none_and_mean(labels: Tensor) -> tuple[float, float]:
+    """Counts keep their zero. Scaling them scales the Poisson loss, up to a constant."""
+    if labels.min() < 0:
+        raise TrainingError("a label is negative: the Poisson loss is for counts and amounts")
+    return 0.0, labels.mean().item()
+
+
+def _first(loss: Callable[[Tensor, Tensor, str], Tensor]) -> Callable[[Tensor, Tensor, str], Tensor]:
+    """For one output: logits [b, 1]."""
+    return lambda logits, targets, reduction: loss(logits.squeeze(1), targets, reduction)
+
+
+_classes = Task(
+    _first(lambda z, y, reduction: binary_cross_entropy_with_logits(z, y, reduction=reduction)),
+    lambda logits: torch.sigmoid(logits.squeeze(1)),
+    _as_they_are,
+    metrics.check_classes,
+    metrics.binary,
+    stop_on="auc",
+    sign=1,
+)
+_one_of_many = Task(
+    lambda z, y, reduction: cross_entropy(z, y, reduction=reduction),
+    lambda logits: torch.softmax(logits, 1),
+    _as_they_are,
+    metrics.check_classes,
+    metrics.multiclass,
+    stop_on="log_loss",
+    sign=-1,
+)
+_several = Task(
+    lambda z, y, reduction: binary_cross_entropy_with_logits(z, y, reduction=reduction),
+    torch.sigmoid,
+    _as_they_are,
+    metrics.check_targets,
+    metrics.multilabel,
+    stop_on="auc",
+    sign=1,
+)
+_squared = Task(
+    _first(lambda z, y, reduction: mse_loss(z, y, reduction=reduction)),
+    lambda logits: logits.squeeze(1),
+    _mean_and_deviation,
+    metrics.check_numbers,
+    metrics.regression,
+    stop_on="rmse",
+    sign=-1,
+)
+_huber = Task(
+    _first(lambda z, y, reduction: huber_loss(z, y, reduction=reduction, delta=ROBUST)),
+    lambda logits: logits.squeeze(1),
+    _median_and_deviation,
+    metrics.check_numbers,
+    metrics.regression,
+    stop_on="mae",
+    sign=-1,
+)
+_poisson = Task(
+    _first(lambda z, y, reduction: poisson_nll_loss(z, y, log_input=True, reduction=reduction)),
+    lambda logits: torch.exp(logits.squeeze(1)),
+    _none_and_mean,
+    metrics.check_numbers,
+    metrics.counts,
+    stop_on="deviance",
+    sign=-1,
+)
+
+TASKS: dict[str, dict[str, Task]] = {
+    "binary": {"cross-entropy": _classes},
+    "multiclass": {"cross-entropy": _one_of_many},
+    "multilabel": {"cross-entropy": _several},
+    "regression": {"squared": _squared, "huber": _huber, "poisson": _poisson},
 }
+"""By task and loss; each task's first loss is its default."""

@@ -40,3 +40,22 @@ def test_accuracy() -> None:
     assert result["alignment_exact"] is True
     assert result["weights_equal_pooled"] is True
     assert result["test"] == result["pooled"]
+
+
+def test_large() -> None:
+    result = line("benchmarks/large.py", "--rows", "20000", "--runs", "1")
+    assert {"ratio", "peak_rss_mb"} <= set(result)
+
+
+def test_wan() -> None:
+    short = ["--rtt-ms", "2", "--people", "8000", "--seeds", "1"]
+    result = line("benchmarks/wan.py", *short, "--set", "training.schedule=pipelined", "training.in_flight=1")
+    assert result["ratio"] is not None
+    assert result["auc"] == result["auc_exact"], "a window of one is exact"
+    assert result["steps"] == result["steps_exact"]
+
+
+def test_wan_says_why_it_skips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARTY_DATA", str(tmp_path))
+    result = line("benchmarks/wan.py", "--data", "online_shoppers")
+    assert str(tmp_path) in str(result["skipped"])

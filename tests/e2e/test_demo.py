@@ -18,7 +18,7 @@ NAMES = ("platform", "logistics", "advertiser")
 pytestmark = pytest.mark.slow
 
 HEX = re.compile("[0-9a-f]{64}")
-METRICS = {"auc": float, "pr_auc": float, "log_loss": float, "brier": float, "accuracy": float}
+METRICS = dict.fromkeys(("auc", "pr_auc", "ks", "log_loss", "brier", "ece", "accuracy"), float)
 TRAFFIC = {"seconds": float, "bytes_sent": int, "bytes_received": int}
 SUMMARY: dict[str, Any] = {
     "run": str,
@@ -38,6 +38,8 @@ SUMMARY: dict[str, Any] = {
         **TRAFFIC,
     },
     "training": {
+        "task": str,
+        "loss": str,
         "schedule": str,
         "epochs": int,
         "best_epoch": int,
@@ -120,7 +122,7 @@ def test_the_summary_is_as_documented(made: Made) -> None:
 def test_it_leaves_the_documented_files(made: Made) -> None:
     folder, _, _ = made
     for name in NAMES:
-        only = {"test_scores.parquet"} if name == "platform" else set()
+        only = {"test_scores.parquet", "target.json"} if name == "platform" else set()
         assert {path.name for path in run_folder(folder, name).iterdir()} == FILES | only
         assert not list(folder.rglob("*.partial"))
 

@@ -102,6 +102,43 @@ def test_label_holder(config_of: Make, port: int) -> None:
     assert any("32 float32 numbers a row and step, the gradients" in line for line in found.leaves)
 
 
+def test_the_label_is_told_without_a_cell(config_of: Make) -> None:
+    csv = "email,converted,age\n" + "".join(
+        f"u{i}@x.org,{['Oslo', 'Rome', 'Bonn'][i % 3]},{i}\n" for i in range(9)
+    )
+    found = check(config_of("platform", csv, model={"task": "multiclass"}))
+    assert found.faults == []
+    assert found.data["label"] == {
+        "columns": ["converted"],
+        "task": "multiclass",
+        "loss": "cross-entropy",
+        "classes": 3,
+        "weight": None,
+        "class_weights": False,
+    }
+    assert "converted: multiclass, 3 classes, cross-entropy loss" in text(found)
+    assert not [city for city in ("Oslo", "Rome", "Bonn") if city in text(found)]
+
+
+@pytest.mark.parametrize(
+    ("task", "cells", "wanted"),
+    [
+        ("binary", ["12.5", "3", "7"], 'such as "regression"'),
+        ("binary", ["Oslo", "Rome", "Bonn"], 'such as "multiclass"'),
+        ("regression", ["Oslo", "Rome", "Bonn"], "3 non-numeric cell(s), the first in row 1"),
+        ("multiclass", ["Oslo", "Oslo", "Oslo"], "every row is of one class"),
+    ],
+)
+def test_a_label_that_does_not_fit_the_task(
+    config_of: Make, task: str, cells: list[str], wanted: str
+) -> None:
+    csv = "email,converted,age\n" + "".join(f"u{i}@x.org,{cell},{i}\n" for i, cell in enumerate(cells))
+    [fault] = check(config_of("platform", csv, model={"task": task})).faults
+    assert isinstance(fault, DataError)
+    assert wanted in str(fault)
+    assert "Oslo" not in str(fault)
+
+
 @pytest.mark.usefixtures("hub")
 def test_feature_holder_with_the_hub_there(config_of: Make, port: int) -> None:
     found = check(config_of("logistics", model={"cut": 5}, psi={"minimum": 2}))

@@ -77,8 +77,40 @@ def test_feature_holder(folder: Path) -> None:
     (folder / "party.toml").write_text(FEATURE_HOLDER)
     config = load(folder / "party.toml")
     assert config.role == "feature holder"
-    assert config.party.data.label is None
+    assert config.party.data.label == ()
     assert config.party.link.hub == Address("0.0.0.0", 50051)
+
+
+def test_what_the_label_holder_weighs_by(folder: Path) -> None:
+    for written, read in (('"balanced"', "balanced"), ("{ yes = 20, no = 0.5 }", {"yes": 20.0, "no": 0.5})):
+        text = LABEL_HOLDER.replace("label =", f'weight = "w"\nclass_weights = {written}\nlabel =')
+        (folder / "party.toml").write_text(text)
+        data = load(folder / "party.toml").party.data
+        assert (data.label, data.weight, data.class_weights) == (("converted",), "w", read)
+
+
+@pytest.mark.parametrize(
+    ("task", "keys", "lines"),
+    [
+        ("multiclass", 'label = "a"\npositive = [1]', ["positive: not for", "remove it"]),
+        ("regression", 'label = "a"\npositive = [1]', ["positive: not for", "remove it"]),
+        ("regression", 'label = "a"\nclass_weights = "balanced"', ["class_weights: not for", "remove it"]),
+        ("multilabel", 'label = "a"', ["label: ", "is for several columns; list them"]),
+        ("multilabel", 'label = ["a"]', ["label: ", "is for several columns; list them"]),
+        ("binary", 'label = ["a", "b"]', ["label: several columns are for ", "name one"]),
+    ],
+)
+def test_keys_of_another_task(folder: Path, task: str, keys: str, lines: list[str]) -> None:
+    party = LABEL_HOLDER.replace('label = "converted"\npositive = [1, "yes", true]', keys)
+    [line] = faults(folder, party, RUN + f'[model]\ntask = "{task}"\n')
+    assert line.startswith(f"party.toml: data.{lines[0]}")
+    assert line.endswith(lines[1])
+
+
+@pytest.mark.parametrize("keys", ['weight = "w"', 'class_weights = "balanced"'])
+def test_a_weight_at_a_feature_holder(folder: Path, keys: str) -> None:
+    [line] = faults(folder, FEATURE_HOLDER.replace("[data]", f"[data]\n{keys}"))
+    assert "not for a feature holder; the label is held by platform; remove it" in line
 
 
 def test_paths_begin_at_the_folder_of_their_file(
@@ -185,6 +217,33 @@ BAD_PARTY = {
     "positive a table": (
         ('[1, "yes", true]', "[[1]]"),
         ["party.toml: data.positive[0]: must be a string, a number or true / false"],
+    ),
+    "label no column": (
+        ('label = "converted"', "label = [1]"),
+        ["party.toml: data.label: must be a column, or a list of columns"],
+    ),
+    "several labels of one task": (
+        ('label = "converted"', 'label = ["converted", "clicked"]'),
+        ['party.toml: data.label: several columns are for model.task = "multilabel" of run.toml; name one'],
+    ),
+    "label twice": (
+        ('label = "converted"', 'label = ["converted", "converted"]'),
+        [
+            "party.toml: data.label: column 'converted' stands here twice",
+            'party.toml: data.label: several columns are for model.task = "multilabel" of run.toml; name one',
+        ],
+    ),
+    "weight as a feature": (
+        ('id = "email"', 'id = "email"\nweight = "w"\nnumeric = ["w"]'),
+        ["party.toml: data.numeric: column 'w' is already named by data.weight"],
+    ),
+    "label as a weight": (
+        ('id = "email"', 'id = "email"\nweight = "converted"'),
+        ["party.toml: data.weight: column 'converted' is already named by data.label"],
+    ),
+    "class weights": (
+        ('id = "email"', 'id = "email"\nclass_weights = { yes = 0 }'),
+        ['party.toml: data.class_weights: must be "balanced", or a table with a number above 0 for a class'],
     ),
     "column named twice": (
         ('id = "email"', 'id = "email"\nnumeric = ["age", "age"]'),

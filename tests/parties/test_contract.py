@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import tomllib
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parties.contract import CANONICAL_AT_MOST, Contract, Model, Training, first_difference
+from parties.contract import CANONICAL_AT_MOST, LOSSES, Codec, Contract, Model, Training, first_difference
 from parties.document import check
 from protos.rounds import RemoteProtocolError
 
@@ -50,7 +50,7 @@ def test_canonical_order_of_parties() -> None:
 def test_digest_of_a_known_contract() -> None:
     """A change here means that parties of two releases no longer agree: raise WIRE_VERSION with it."""
     digest = made().digest.hex()
-    assert digest == "9c9ca5696b6d7ff75ab938f7449c9a83b316c7729cb055190bb9c1db8ae95829"
+    assert digest == "4b8e579b3fe36d8677a3dc42d0c7f28fd06595c58db073d706e7d6100dbeef3e"
 
 
 def test_canonical_form_is_ascii_json_with_every_default() -> None:
@@ -67,8 +67,10 @@ def test_digest_does_not_depend_on_how_the_file_is_written(data: st.DataObject) 
     """Order of keys and tables, blanks, comments, defaults spelled out, 1 for 1.0: all the same contract."""
     content = json.loads(made(training={"learning_rate": 1.0}).canonical)
     content["ids"] = content["ids"][0] | {"type": "email"}  # one table, as `type` alone would be
-    del content["ids"]["types"], content["psi"]["largest_ratio"]  # TOML has no null
-    for section in ("psi", "model", "evaluation"):
+    for name, table in content.items():
+        if isinstance(table, dict):  # TOML has no null
+            content[name] = {key: value for key, value in table.items() if value is not None}
+    for section in ("psi", "model", "codec", "evaluation"):
         if data.draw(st.booleans()):
             del content[section]
     content["training"]["learning_rate"] = data.draw(st.sampled_from([1, 1.0]))
@@ -112,7 +114,15 @@ def test_every_field_counts() -> None:
         {"psi": {"protocol": "my_lab.fast_psi:FastPsi"}},
         {"psi": {"minimum": 99}},
         {"model": {"dropout": 0.3}},
+        {"model": {"task": "multiclass"}},
+        {"model": {"task": "regression"}},
+        {"model": {"task": "regression", "loss": "huber"}},
         {"training": {"batch": 512}},
+        {"codec": {"activations": "bf16"}},
+        {"codec": {"gradients": "bf16"}},
+        {"codec": {"activations": "randtopk", "keep": 3}},
+        {"codec": {"activations": "randtopk", "keep": 4}},
+        {"codec": {"explore": 0.2}},
         {"evaluation": {"test": 0.2}},
     ]
     assert len({made().digest, *(made(**change).digest for change in changes)}) == len(changes) + 1
@@ -141,13 +151,35 @@ def test_every_field_counts() -> None:
         ),
         ({"psi": {"largest_ratio": 0.5}}, "psi.largest_ratio: must be greater than or equal to 1, not 0.5"),
         ({"psi": {"hide_sizes": 1}}, "psi.hide_sizes: must be true or false, not 1"),
-        ({"model": {"task": "ranking"}}, "model.task: must be 'binary', not 'ranking'"),
+        (
+            {"model": {"task": "ranking"}},
+            "model.task: must be 'binary', 'multiclass', 'multilabel' or 'regression', not 'ranking'",
+        ),
+        (
+            {"model": {"loss": "huber"}},
+            "model.loss: must be 'cross-entropy' for this model.task, not 'huber'",
+        ),
+        (
+            {"model": {"task": "regression", "loss": "cross-entropy"}},
+            "model.loss: must be 'squared' or 'huber' or 'poisson' for this model.task, not 'cross-entropy'",
+        ),
+        (
+            {"model": {"loss": "hinge"}},
+            "model.loss: must be 'cross-entropy', 'squared', 'huber' or 'poisson', not 'hinge'",
+        ),
         ({"model": {"cut": 0}}, "model.cut: must be greater than or equal to 1, not 0"),
         ({"model": {"top_hidden": [8, 0]}}, "model.top_hidden[1]: must be greater than or equal to 1, not 0"),
         ({"model": {"top_hidden": 8}}, "model.top_hidden: must be a list, not 8"),
         ({"model": {"dropout": 1}}, "model.dropout: must be less than 1, not 1"),
         ({"model": {"dropout": float("nan")}}, "model.dropout: must be a finite number, not nan"),
-        ({"training": {"schedule": "fast"}}, "training.schedule: must be 'exact', not 'fast'"),
+        ({"training": {"schedule": "fast"}}, "training.schedule: must be 'exact' or 'pipelined', not 'fast'"),
+        ({"model": {"residual": True}}, "model.residual: needs two neighbouring hidden layers of one width"),
+        (
+            {"model": {"top": "transformer"}},
+            "model.top: must be 'mlp', 'deepfm', or a class such as my_lab.models:MyTop, not 'transformer'",
+        ),
+        ({"training": {"clip_norm": 0}}, "training.clip_norm: must be greater than 0, not 0"),
+        ({"training": {"decay": 2}}, "training.decay: must be less than or equal to 1, not 2"),
         ({"training": {"optimizer": "lion"}}, "training.optimizer: must be 'adam' or 'sgd', not 'lion'"),
         ({"training": {"learning_rate": 0}}, "training.learning_rate: must be greater than 0, not 0"),
         ({"training": {"learning_rate": "1"}}, "training.learning_rate: must be a number, not '1'"),
@@ -203,16 +235,51 @@ def test_number_of_parties() -> None:
 
 def test_defaults_are_those_of_the_plan() -> None:
     """parties.contract spells them out, so that reading a file need not import torch."""
+    from splitnn.crossing import ACTIVATION_CODECS, GRADIENT_CODECS
     from splitnn.optimizers import OPTIMIZERS
     from splitnn.plan import Plan
     from splitnn.tasks import TASKS
 
     ours = Model().model_dump() | Training().model_dump()
-    assert ours.pop("schedule") == "exact"
     plan = Plan(seed=b"")
-    assert ours == {field.name: getattr(plan, field.name) for field in fields(Plan) if field.name != "seed"}
-    assert sorted(made(model={"task": task}).model.task for task in TASKS) == sorted(TASKS)
+    assert ours | {"seed": plan.seed, "codec": plan.codec} == {
+        field.name: getattr(plan, field.name) for field in fields(Plan)
+    }
+    assert Codec().model_dump() == asdict(plan.codec)
+    for name in ACTIVATION_CODECS:
+        keep = 3 if name == "randtopk" else None
+        assert made(codec={"activations": name, "keep": keep}).codec.activations == name
+    assert {made(codec={"gradients": name}).codec.gradients for name in GRADIENT_CODECS} == {*GRADIENT_CODECS}
+    assert {task: tuple(losses) for task, losses in TASKS.items()} == LOSSES
+    for task, losses in LOSSES.items():
+        assert made(model={"task": task}).model.loss == losses[0]
+        assert [made(model={"task": task, "loss": loss}).model.loss for loss in losses] == [*losses]
     assert {made(training={"optimizer": name}).training.optimizer for name in OPTIMIZERS} == {*OPTIMIZERS}
+
+
+def test_codecs_that_do_not_fit() -> None:
+    assert "'fp32', 'bf16', 'int8' or 'randtopk', not 'zfp'" in faults(codec={"activations": "zfp"})[0]
+    assert "'fp32', 'bf16' or 'int8', not 'randtopk'" in faults(codec={"gradients": "randtopk"})[0]
+    assert faults(codec={"activations": "randtopk"}) == [
+        "codec.keep: is required where codec.activations is randtopk"
+    ]
+    assert faults(codec={"keep": 3}) == ["codec.keep: has no use where codec.activations is fp32; remove it"]
+    assert faults(codec={"activations": "randtopk", "keep": 33}) == [
+        "codec: keep must be at most model.cut, 32, not 33"
+    ]
+    assert made(codec={"activations": "randtopk", "keep": 32}).codec.keep == 32
+
+
+def test_a_codec_unknown_at_a_peer_is_a_difference() -> None:
+    """A peer of another release, with a codec that is none here, or with no codecs at all."""
+    ours = made().canonical
+    theirs = json.loads(ours)
+    theirs["codec"]["activations"] = "zfp"
+    told = first_difference(ours, json.dumps(theirs).encode(), "logistics")
+    assert told == 'codec.activations: "fp32" here, "zfp" at logistics'
+    del theirs["codec"]
+    told = first_difference(ours, json.dumps(theirs).encode(), "logistics")
+    assert told == "codec: a table here, nothing at logistics"
 
 
 def test_id_types_are_those_of_psi() -> None:

@@ -15,7 +15,8 @@ from sklearn.metrics import roc_auc_score
 from parties.demo_data import LABEL, DemoData, bayes_auc, generate, split_real
 from parties.demo_population import PARTIES, POSITIVE_RATE, SHARE, population
 from parties.errors import DataError
-from parties.table import label_values, read_table
+from parties.labels import yes_or_no
+from parties.table import read_table
 from psi.canonical import canonical
 from psi.ids import Ids, normalise
 
@@ -70,7 +71,10 @@ def test_each_party_spells_an_id_in_its_own_way(made: DemoData) -> None:
 
 
 def test_columns_are_as_a_company_has_them(made: DemoData) -> None:
-    tables = {party.name: read_table(party.file, ["email"], label=party.label) for party in made.parties}
+    tables = {
+        party.name: read_table(party.file, ["email"], labels=[party.label] if party.label else [])
+        for party in made.parties
+    }
     for party in made.parties:
         found = tables[party.name]
         assert list(found.numeric) == sorted(party.numeric), "kinds are inferred as the generator means them"
@@ -98,10 +102,9 @@ def test_any_party_can_hold_the_label(tmp_path: Path, holder: str) -> None:
         columns = pd.read_csv(party.file, nrows=1).columns
         assert (LABEL in columns) == (party.name == holder) == (party.label is not None)
     mine = next(party for party in made.parties if party.name == holder)
-    table = read_table(mine.file, ["email"], mine.numeric, mine.categorical, mine.label)
-    assert table.label is not None
+    table = read_table(mine.file, ["email"], mine.numeric, mine.categorical, [mine.label])
     ids, texts = normalised(table.ids["email"])
-    values = pd.Series(label_values(table.label, mine.positive or ())[ids.rows], index=texts)
+    values = pd.Series(yes_or_no(table.labels[mine.label], mine.positive or ())[ids.rows], index=texts)
     truth = truth_of(made)
     assert (values[truth["id"]].to_numpy() == truth["label"].to_numpy()).all()
 
@@ -235,5 +238,7 @@ def test_the_real_sets(tmp_path: Path, name: str, aligned: int) -> None:
     made = split_real(REAL / name, tmp_path, seed=7)
     assert abs(json.loads(made.truth.read_text())["aligned"] - aligned) < 100
     for party in made.parties:
-        table = read_table(party.file, ["email"], party.numeric, party.categorical, party.label)
-        assert party.label is None or label_values(table.label, party.positive or ()).mean() > 0.1
+        table = read_table(
+            party.file, ["email"], party.numeric, party.categorical, [party.label] if party.label else []
+        )
+        assert party.label is None or yes_or_no(table.labels[party.label], party.positive or ()).mean() > 0.1

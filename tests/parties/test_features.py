@@ -24,6 +24,7 @@ def table(numeric: dict[str, Any] | None = None, categorical: dict[str, Any] | N
         pd.DataFrame(numeric or {}, index=rows, dtype=np.float64),
         pd.DataFrame(categorical or {}, index=rows, dtype="str"),
         None,
+        None,
     )
 
 
@@ -187,3 +188,26 @@ def test_a_damaged_or_newer_file() -> None:
             Pipeline.from_json(text)
     with pytest.raises(DataError, match="version 2"):
         Pipeline.from_json(json.dumps(kept | {"version": 2}))
+
+
+def test_a_column_with_too_many_levels_is_hashed_into_fixed_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("parties.features.LEVELS_AT_MOST", 50)
+    names = [f"item {row % 60}" for row in range(60 * RARE)]
+    fitted = table(categorical={"a": names, "b": ["x", "y"] * (30 * RARE)})
+    pipeline = Pipeline.fit(fitted, everything(fitted))
+    assert pipeline.levels == (51, 51, 4)
+    assert "item" not in pipeline.to_json()
+    later = table(categorical={"a": [*names[:60], None, "never seen"], "b": ["x"] * 62})
+    codes = Pipeline.from_json(pipeline.to_json()).transform(later, everything(later))[1]
+    assert codes.shape == (62, 3)
+    assert (codes[60, :2] == MISSING).all()
+    assert codes[:, :2].max() <= 50
+    assert np.delete(codes, 60, 0).min() >= 1
+    assert len(np.unique(codes[:60, :2], axis=0)) >= 58, "hardly two levels share both codes"
+    assert codes[0, :2].tolist() == [29, 31]
+
+
+def test_a_column_just_within_the_bound_keeps_its_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("parties.features.LEVELS_AT_MOST", 60)
+    fitted = table(categorical={"a": [f"item {row % 60}" for row in range(60 * RARE)]})
+    assert Pipeline.fit(fitted, everything(fitted)).levels == (62,)

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parties.errors import DataError
-from parties.table import label_values, read_table
+from parties.labels import yes_or_no
+from parties.table import read_table
 from psi.ids import IdError, normalise
 
 
@@ -48,18 +49,19 @@ def test_parquet_ids_keep_their_type(tmp_path: Path) -> None:
 
 def test_kinds_are_inferred(tmp_path: Path) -> None:
     rows = [
-        f"u{i},{i / 2},{'NA' if i % 3 else 5},{['NA', 'DE'][i % 2]},0{i % 3}7,{i % 2 < 1},at {i},,{i % 2},x"
+        f"u{i},{i / 2},{'NA' if i % 3 else 5},{['NA', 'DE'][i % 2]},0{i % 3}7,{i % 2 < 1},at {i},,{i % 2},x,2"
         for i in range(12)
     ]
-    file = put(tmp_path, "id,amount,gaps,country,postcode,flag,comment,empty,y,skip\n" + "\n".join(rows))
-    table = read_table(file, ["id"], label="y", exclude=["skip"])
+    file = put(tmp_path, "id,amount,gaps,country,postcode,flag,comment,empty,y,skip,w\n" + "\n".join(rows))
+    table = read_table(file, ["id"], labels=["y"], exclude=["skip"], weight="w")
     assert list(table.numeric) == ["amount", "gaps"]
     assert list(table.categorical) == ["country", "flag", "postcode"]
     assert table.numeric["gaps"].isna().sum() == 8
     assert table.categorical["country"].isna().sum() == 0, "NA is Namibia"
     assert [warning.split("'")[1] for warning in table.warnings] == ["comment", "empty"]
-    assert table.label is not None
-    assert table.label.tolist() == ["0", "1"] * 6
+    assert table.labels["y"].tolist() == ["0", "1"] * 6
+    assert table.weight is not None
+    assert table.weight.tolist() == ["2"] * 12
 
 
 def test_named_kinds_are_obeyed(tmp_path: Path) -> None:
@@ -128,7 +130,7 @@ def test_a_strange_parquet_column_is_used_or_named(tmp_path: Path, column: pa.Ar
     for attempt in (
         lambda: read_table(file, ["id"], [], ["c"]),
         lambda: read_table(file, ["id"]),
-        lambda: label_values(read_table(file, ["id"], ["x"], label="c").label),
+        lambda: yes_or_no(read_table(file, ["id"], ["x"], labels=["c"]).labels["c"]),
         lambda: normalise([[read_table(file, ["c"], ["x"]).ids["c"]]], ["c"], ["string"], b""),
     ):
         try:
@@ -171,9 +173,9 @@ def test_a_broken_file_is_named_with_its_line(tmp_path: Path, content: str | byt
     [
         ({"numeric": ["amonut"]}, "no column 'amonut' (did you mean 'amount'?)"),
         ({"categorical": ["zzz"]}, "no column 'zzz'; the file has id, amount, b"),
-        ({"label": "y"}, "no column 'y'"),
+        ({"labels": ["y"]}, "no column 'y'"),
         ({"exclude": ["Amount"]}, "no column 'Amount' (did you mean 'amount'?)"),
-        ({"numeric": ["b", "c"], "label": "y"}, "no column 'c', 'y'"),
+        ({"numeric": ["b", "c"], "labels": ["y"]}, "no column 'c', 'y'"),
         ({"numeric": ["b"]}, "column 'b': 1 cell(s), the first in row 2, hold no number"),
         ({"numeric": ["amount"]}, "column 'amount': 1 cell(s), the first in row 3, hold an infinite"),
     ],
@@ -243,42 +245,3 @@ def test_garbage_is_read_or_a_data_error(
         assert "\n" not in str(fault)  # noqa: PT017
     else:
         assert table.rows
-
-
-@pytest.mark.parametrize(
-    ("cells", "positive"),
-    [
-        ([True, False, True], ()),
-        (["1", "0", "1"], ()),
-        (["TRUE", "False", "true"], ()),
-        ([1.0, 0.0, 1.0], ()),
-        ([1, 0, 1], ["1"]),
-        (["1.0", "0", "1"], [1]),
-        (["True", "False", "True"], [True]),
-        (["yes", "no", " maybe"], ["yes", "maybe"]),
-    ],
-)
-def test_labels(cells: list[object], positive: list[object]) -> None:
-    values = label_values(pd.Series(cells, name="y"), positive)
-    assert values.dtype == np.float32
-    assert values.tolist() == [1, 0, 1]
-
-
-@pytest.mark.parametrize(
-    ("cells", "positive", "wanted"),
-    [
-        ([1, None, 0, None], (), "2 empty cell(s), the first in row 2"),
-        (["1", "0", " "], (), "1 empty cell(s), the first in row 3"),
-        ([None, None], (), "2 empty cell(s)"),
-        (["yes", "NaN", "no"], ["yes"], "1 empty cell(s), the first in row 2"),
-        (["yes", "no"], (), "data.positive"),
-        ([0, 1, 2], (), "data.positive"),
-        (["1", "1"], (), "every row is a yes"),
-        (["yes", "no"], ["oui"], "every row is a no"),
-    ],
-)
-def test_labels_that_cannot_be_learned(cells: list[object], positive: list[object], wanted: str) -> None:
-    with pytest.raises(DataError) as fault:
-        label_values(pd.Series(cells, name="bought"), positive)
-    assert wanted in said(fault)
-    assert "'bought'" in said(fault)

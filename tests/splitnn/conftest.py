@@ -5,16 +5,17 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from protos.memory import Together, together
 from protos.rounds import Resume, Rounds
 from splitnn.exact import FeatureHolderResult, LabelHolderResult, feature_holder, label_holder
 from splitnn.features import Features
-from splitnn.models import Bottom, Top
+from splitnn.local import DEFAULTS, Local
 from splitnn.plan import Plan
 from splitnn.reference import ReferenceResult, train
 from splitnn.schedule import Split, split_rows
+from splitnn.tasks import Labels
 
 Result = LabelHolderResult | FeatureHolderResult
 
@@ -25,29 +26,38 @@ class Federation:
 
     features: dict[str, Features]
     rows: Split
-    labels: Split
+    labels: Labels
     seeds: dict[str, bytes]
 
-    def protocols(self, plan: Plan, saved: dict[str, Resume] | None = None) -> dict[str, Rounds[Result]]:
-        """Every party's generator; saved: what each starts again from."""
+    def protocols(
+        self, plan: Plan, saved: dict[str, Resume] | None = None, choices: dict[str, Local] | None = None
+    ) -> dict[str, Rounds[Result]]:
+        """Every party's generator. saved: what each starts again from. choices: of those who make any."""
         hub, *others = self.features
-        saved = saved or {}
+        saved, choices = saved or {}, dict.fromkeys(self.features, DEFAULTS) | (choices or {})
         parties: dict[str, Rounds[Result]] = {
             hub: label_holder(
-                plan, self.rows, self.features[hub], self.labels, others, self.seeds[hub], saved.get(hub)
+                plan,
+                self.rows,
+                self.features[hub],
+                self.labels,
+                others,
+                self.seeds[hub],
+                saved.get(hub),
+                choices[hub],
             )
         }
         for name in others:
             parties[name] = feature_holder(
-                plan, self.rows, self.features[name], hub, self.seeds[name], saved.get(name)
+                plan, self.rows, self.features[name], hub, self.seeds[name], saved.get(name), choices[name]
             )
         return parties
 
     def split_training(self, plan: Plan) -> Together[Result]:
         return together(self.protocols(plan))
 
-    def reference(self, plan: Plan) -> ReferenceResult:
-        return train(plan, self.rows, self.features, self.labels, self.seeds)
+    def reference(self, plan: Plan, choices: dict[str, Local] | None = None) -> ReferenceResult:
+        return train(plan, self.rows, self.features, self.labels, self.seeds, choices or {})
 
 
 class Make:
@@ -80,18 +90,18 @@ class Make:
             ).float()
             truth[:2] = torch.tensor([0.0, 1.0])  # both classes in every part
             labels.append(truth)
-        return Federation(features, rows, Split(*labels), {name: name.encode() for name in features})
+        return Federation(features, rows, Labels(*labels), {name: name.encode() for name in features})
 
     @staticmethod
     def weights(results: dict[str, Result]) -> dict[str, Tensor]:
         """All parties' weights, by party and name, of a split training."""
-        modules: dict[str, Bottom | Top] = {name: result.bottom for name, result in results.items()}
+        modules: dict[str, nn.Module] = {name: result.bottom for name, result in results.items()}
         modules["top"] = next(r.top for r in results.values() if isinstance(r, LabelHolderResult))
         return {f"{at} {k}": v for at, module in modules.items() for k, v in module.state_dict().items()}
 
     @staticmethod
     def reference_weights(result: ReferenceResult) -> dict[str, Tensor]:
-        modules: dict[str, Bottom | Top] = {**result.bottoms, "top": result.top}
+        modules: dict[str, nn.Module] = {**result.bottoms, "top": result.top}
         return {f"{at} {k}": v for at, module in modules.items() for k, v in module.state_dict().items()}
 
 

@@ -82,7 +82,13 @@ def test_overhead_on_the_wire_is_under_two_percent() -> None:
 def test_no_label_and_no_score_in_any_message(make: Any) -> None:
     federation = make.federation(200, COLUMNS)
     outcome = federation.split_training(PLAN)
-    labels = [*federation.labels, *(federation.labels.train[b] for b in batches(120, 32, PLAN.seed, 0))]
+    every = federation.labels
+    labels = [
+        every.train,
+        every.validation,
+        every.test,
+        *(every.train[b] for b in batches(120, 32, PLAN.seed, 0)),
+    ]
     scores = outcome.results["p0"].scores
     patterns = [part.numpy().astype(dtype)[:16] for part in labels for dtype in ("<f4", "<f8", "u1", "<i8")]
     patterns += [scores.numpy().astype(dtype)[:4] for dtype in ("<f4", "<f8")]
@@ -186,7 +192,7 @@ def test_a_loss_that_is_not_finite_ends_training(make: Any) -> None:
 def test_one_class_to_evaluate_by_is_found_before_any_training(make: Any, part: str) -> None:
     federation = make.federation(100, COLUMNS)
     constant = torch.zeros_like(getattr(federation.labels, part))
-    federation = replace(federation, labels=federation.labels._replace(**{part: constant}))
+    federation = replace(federation, labels=replace(federation.labels, **{part: constant}))
     taken = []
     with pytest.raises(TrainingError, match="one class"):
         together(federation.protocols(PLAN), lambda party, word: taken.append((party, word)))

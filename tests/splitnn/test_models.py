@@ -17,7 +17,7 @@ def test_any_mix_of_columns_gives_the_cut(make: Any, numeric: int, levels: tuple
     bottom = Bottom(PLAN, numeric, levels, b"seed")
     activation = bottom(*make.features(10, numeric, levels).batch(torch.tensor([3, 3, 1])))
     assert activation.shape == (3, PLAN.cut)
-    assert Top(PLAN, 2, b"seed")([activation, activation]).shape == (3, 1)
+    assert Top(PLAN, 2, b"seed", 1)([activation, activation]).shape == (3, 1)
 
 
 def test_columns_do_not_share_embeddings(make: Any) -> None:
@@ -59,7 +59,7 @@ def test_dropout_of_one_module_does_not_move_another() -> None:
 
 def test_every_dropout_of_a_party_has_a_stream_of_its_own() -> None:
     plan = replace(PLAN, bottom_hidden=(8, 8), top_hidden=(8, 8))
-    layers = [*dropouts(Bottom(plan, 3, (4,), b"seed")), *dropouts(Top(plan, 2, b"seed"))]
+    layers = [*dropouts(Bottom(plan, 3, (4,), b"seed")), *dropouts(Top(plan, 2, b"seed", 1))]
     masks = {tuple(layer(torch.ones(64)).tolist()) for layer in layers}
     assert len(masks) == len(layers) >= 4
 

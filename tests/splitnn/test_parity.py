@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from splitnn.exact import LabelHolderResult
 from splitnn.plan import Plan
 from splitnn.schedule import Split
+from splitnn.tasks import Labels
 
 SMALL = Plan(b"public", cut=4, bottom_hidden=(8,), top_hidden=(8,), batch=32, epochs=3)
 
@@ -59,7 +60,7 @@ def test_parity_with_several_examples_of_one_entity(make: Any) -> None:
     again = replace(
         federation,
         rows=Split(*(part.repeat_interleave(2) for part in federation.rows)),
-        labels=Split(*(part.repeat_interleave(2) for part in federation.labels)),
+        labels=Labels(*(getattr(federation.labels, part).repeat_interleave(2) for part in Split._fields)),
     )
     hub = assert_parity(make, again, SMALL)
     assert len(hub.scores) == 2 * len(federation.rows.test)

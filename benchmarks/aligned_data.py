@@ -1,0 +1,49 @@
+"""The demo's tables, or a real set cut up, aligned by their truth and ready to train on: no PSI is run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from parties.demo_data import generate, split_real
+from parties.features import Pipeline
+from parties.labels import yes_or_no
+from parties.phases import features_of
+from parties.table import read_table
+from psi.canonical import canonical
+from splitnn.features import Features
+from splitnn.schedule import Split, split_rows
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """The label holder's name is the first. labels: of all rows, float32 [n]."""
+
+    features: dict[str, Features]
+    labels: torch.Tensor
+    rows: Split
+
+
+def aligned(folder: Path, source: Path | None, seed: int, people: int) -> Aligned:
+    """Make the tables in `folder` (from the set in `source`, or made up for so many people) and align them.
+
+    seed: of the tables and, as the public seed, of the split, 70 / 15 / 15.
+    """
+    made = generate(folder, seed, people) if source is None else split_real(source, folder, seed)
+    wanted = pd.read_parquet(folder / "truth.parquet")["id"]
+    rows = split_rows(len(wanted), 0.15, 0.15, seed.to_bytes(8, "big"))
+    features: dict[str, Features] = {}
+    for party in sorted(made.parties, key=lambda party: party.name != made.label_holder):
+        target = [party.label] if party.label else []
+        table = read_table(party.file, [party.id_column], party.numeric, party.categorical, target)
+        ids = pd.Index([canonical(cell, "email") or "" for cell in table.ids[party.id_column]])
+        places = pd.Series(np.arange(len(ids)), ids)
+        alignment = places[~places.index.duplicated()].loc[wanted].to_numpy()
+        pipeline = Pipeline.fit(table, alignment[rows.train.numpy()])
+        features[party.name] = features_of(pipeline, table, alignment)
+        if party.label:
+            values = yes_or_no(table.labels[party.label], party.positive or ())
+            labels = torch.from_numpy(values[alignment])
+    return Aligned(features, labels, rows)

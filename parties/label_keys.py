@@ -1,0 +1,43 @@
+"""The keys of party.toml that say what the label is and how examples are weighed, held against the task."""
+
+import math
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import PlainValidator
+
+
+def _columns(value: object) -> tuple[str, ...]:
+    columns = [value] if isinstance(value, str) else value
+    if not isinstance(columns, list) or not columns or not all(isinstance(c, str) and c for c in columns):
+        raise ValueError("must be a column, or a list of columns")
+    return tuple(columns)
+
+
+def _weights(value: object) -> Literal["balanced"] | dict[str, float]:
+    if value == "balanced":
+        return "balanced"
+    numbers = list(value.values()) if isinstance(value, dict) else []
+    if not numbers or not all(type(n) in (int, float) and 0 < n < math.inf for n in numbers):
+        raise ValueError('must be "balanced", or a table with a number above 0 for a class')
+    assert isinstance(value, dict)
+    return {name: float(weight) for name, weight in value.items()}
+
+
+LabelColumns: TypeAlias = Annotated[tuple[str, ...], PlainValidator(_columns)]
+"""party.toml's `data.label`; several columns are the targets of a multi-label task."""
+
+ClassWeights: TypeAlias = Annotated[Literal["balanced"] | dict[str, float], PlainValidator(_weights)]
+"""party.toml's `data.class_weights`: of each class; of a multi-label task, of the yes of each target."""
+
+
+def faults_of_task(data: dict[str, Any], task: object) -> Iterator[str]:
+    """What the label's keys (a raw table) and the contract's `model.task` only say together."""
+    label = data.get("label")
+    if task != "multilabel" and isinstance(label, list) and len(label) > 1:
+        yield 'data.label: several columns are for model.task = "multilabel" of run.toml; name one'
+    if task == "multilabel" and (isinstance(label, str) or (isinstance(label, list) and len(label) == 1)):
+        yield 'data.label: model.task = "multilabel" of run.toml is for several columns; list them'
+    for key, without in (("positive", ("multiclass", "regression")), ("class_weights", ("regression",))):
+        if key in data and task in without:
+            yield f'data.{key}: not for model.task = "{task}" of run.toml; remove it'

@@ -1,0 +1,58 @@
+"""What a party chose for its own half of the network, and whether it can be trained here."""
+
+import torch
+
+from parties.config import Config
+from parties.contract import CLASS
+from parties.errors import ConfigError
+from parties.features import Pipeline
+from parties.own import OwnData
+from splitnn.custom import check_module
+from splitnn.errors import TrainingError
+from splitnn.local import MLP, Local
+from splitnn.models import bottom_model, top_model
+from splitnn.plan import Plan
+
+ROWS = 2
+"""Made-up rows of the trial; one would do but for batch norm."""
+
+
+def local_of(config: Config) -> Local:
+    """This party's own choices, as `splitnn` takes them."""
+    training = config.party.training
+    return Local(
+        config.party.model.bottom,
+        training.optimizer,
+        training.learning_rate,
+        training.device,
+        training.precision,
+    )
+
+
+def check_models(config: Config, plan: Plan, data: OwnData | None) -> None:
+    """Try this party's device and classes on made-up rows: no data of its own is shown to them.
+
+    data: None skips the bottom model, whose shape follows from the columns.
+    Raises ConfigError: no such device, no such class, one that fails, or returns another shape than agreed.
+    """
+    local = local_of(config)
+    if local.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f'{config.path}: training.device: no CUDA device here; use "cpu"')
+    if local.bottom != MLP and data is not None:
+        pipeline = Pipeline.fit(data.table, next(iter(data.ids.values())).rows)
+        try:
+            module = bottom_model(plan, pipeline.width, pipeline.levels, b"trial", local)
+            codes = torch.zeros(ROWS, len(pipeline.levels), dtype=torch.int64)
+            check_module(module, f"bottom model {local.bottom}", [torch.zeros(ROWS, pipeline.width), codes])
+        except TrainingError as error:
+            raise ConfigError(f"{config.path}: model.bottom: {error}") from error
+    if CLASS.fullmatch(plan.top) and config.role == "label holder":
+        parties = len(config.contract.parties)
+        names = data.labels.names if data is not None and data.labels is not None else ()
+        outputs = max(1, len(names))
+        try:
+            module = top_model(plan, parties, b"trial", outputs, local)
+            cut = [torch.zeros(ROWS, plan.cut) for _ in range(parties)]
+            check_module(module, f"top model {plan.top}", [cut])
+        except TrainingError as error:
+            raise ConfigError(f"{config.party.contract}: model.top: {error}") from error

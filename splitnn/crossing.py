@@ -1,0 +1,126 @@
+"""One feature holder's tensors on their way across the cut, by the codecs that the parties agreed on.
+
+The random draws of a step are a function of (private seed, direction, step): whoever starts again at a
+step draws as it did before, with nothing to keep but the step, and the order in which tensors leave
+does not matter.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from splitnn.codecs import DENSE, FP32, Codec, Kept, RandTopk
+from splitnn.randomness import generator
+from splitnn.tensors import decode, diverged, encode, encoded_size
+
+ACTIVATION_CODECS = (*DENSE, "randtopk")
+GRADIENT_CODECS = (*DENSE,)
+"""Under randtopk, of the gradient of the kept values: the label holder has nothing to select."""
+
+
+@dataclass(frozen=True)
+class Codecs:
+    """Which codec each direction has. Raises ValueError for an unknown one or numbers that do not fit it.
+
+    activations: of ACTIVATION_CODECS. gradients: of GRADIENT_CODECS; under randtopk, of the kept values.
+    keep: numbers that randtopk keeps of each row; None for all other codecs. explore: the share of
+    randtopk's draws that go to numbers which are not among the largest (0: always the largest).
+    """
+
+    activations: str = "fp32"
+    gradients: str = "fp32"
+    keep: int | None = None
+    explore: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.activations not in ACTIVATION_CODECS:
+            known = ", ".join(ACTIVATION_CODECS)
+            raise ValueError(f"unknown codec of activations {self.activations!r}: choose one of {known}")
+        if self.gradients not in GRADIENT_CODECS:
+            known = ", ".join(GRADIENT_CODECS)
+            raise ValueError(f"unknown codec of gradients {self.gradients!r}: choose one of {known}")
+        if (self.keep is not None) != (self.activations == "randtopk"):
+            raise ValueError("keep goes with randtopk, which needs it: how many numbers of each row cross")
+        if self.keep is not None and self.keep < 1:
+            raise ValueError(f"keep must be at least 1, not {self.keep}")
+        if not 0 <= self.explore < 1:
+            raise ValueError(f"explore must be in [0, 1), not {self.explore:g}")
+
+    @property
+    def exact(self) -> bool:
+        """Whether every bit arrives."""
+        return self.activations == self.gradients == "fp32"
+
+
+class Crossing:
+    """Encodes and decodes what crosses between one feature holder and the label holder, at either end.
+
+    width: the plan's cut. seed: the private seed of the party at this end. peer: the other's name, so that
+    no two feature holders' gradients are rounded by the same draws. exchange: the number in the header.
+    step: of the optimiser, for the draws; None in evaluation, which draws nothing.
+    """
+
+    def __init__(self, codecs: Codecs, width: int, seed: bytes, peer: str) -> None:
+        self.codecs, self.width, self.seed, self.peer = codecs, width, seed, peer
+        self._kept = RandTopk(codecs.keep, codecs.explore) if codecs.keep is not None else None
+        self._up = DENSE.get(codecs.activations, FP32)
+        self._down = DENSE[codecs.gradients]
+
+    def activation_size(self, rows: int) -> int:
+        """Bytes of a message with so many rows, exactly."""
+        return encoded_size((rows, self.width), self._up if self._kept is None else self._kept)
+
+    def gradient_size(self, rows: int) -> int:
+        return encoded_size((rows, self.codecs.keep or self.width), self._down)
+
+    def send_activation(self, activation: Tensor, exchange: int, step: int | None) -> tuple[Tensor, bytes]:
+        """What of the activation [b, cut] crosses, in its graph, and the message.
+
+        The gradient that comes back is by the first, though what arrives was rounded: rounding passes
+        gradients through unchanged (Bengio et al. 2013, "straight-through").
+        """
+        if self._kept is None:
+            return activation, encode(activation, exchange, self._up, self._noise(self._up, "up", step))
+        try:
+            kept = self._kept.choose(activation, self._noise(self._kept, "up", step))
+        except ValueError as error:
+            raise diverged(error, exchange) from error
+        return kept.values, encode(kept, exchange, self._kept)
+
+    def crossed_before(self, activation: Tensor, message: bytes, exchange: int) -> Tensor:
+        """Of an activation [b, cut], in its graph, the numbers that our message of a staler one carried."""
+        if self._kept is None:
+            return activation
+        kept = decode(message, "our own activation", activation.shape, exchange, self._kept)
+        return activation.gather(1, kept.columns)
+
+    def receive_activation(
+        self, payload: bytes, what: str, rows: int, exchange: int
+    ) -> tuple[Tensor, Tensor]:
+        """The leaf whose gradient goes back, and the activation [b, cut] in its graph.
+
+        Raises RemoteProtocolError, with `what` in it, for anything that the codec does not write.
+        """
+        shape = (rows, self.width)
+        if self._kept is None:
+            activation = decode(payload, what, shape, exchange, self._up).requires_grad_()
+            return activation, activation
+        kept = decode(payload, what, shape, exchange, self._kept)
+        kept.values.requires_grad_()
+        return kept.values, kept.dense()
+
+    def send_gradient(self, gradient: Tensor, exchange: int, step: int) -> bytes:
+        """gradient: of the loss by the leaf that `receive_activation` gave."""
+        return encode(gradient, exchange, self._down, self._noise(self._down, f"down {self.peer}", step))
+
+    def receive_gradient(self, payload: bytes, what: str, rows: int, exchange: int) -> Tensor:
+        """float32, the shape of what `send_activation` said crosses. Errors as of `receive_activation`."""
+        return decode(payload, what, (rows, self.codecs.keep or self.width), exchange, self._down)
+
+    def _noise(
+        self, codec: Codec[Tensor] | Codec[Kept], direction: str, step: int | None
+    ) -> torch.Generator | None:
+        if step is None or not codec.draws:
+            return None
+        return generator(self.seed, f"codec {direction} {step}")

@@ -1,0 +1,101 @@
+"""Bottom and top models of the user's own, by dotted name `module:Class`.
+
+    class MyBottom(nn.Module):
+        def __init__(self, numeric: int, levels: tuple[int, ...], cut: int): ...
+        def forward(self, numeric, categorical): ...    # float32 [b, d], int64 [b, c] -> [b, cut]
+
+    class MyTop(nn.Module):
+        def __init__(self, parties: int, cut: int, outputs: int): ...
+        def forward(self, activations): ...             # list of [b, cut], own first -> logits [b, outputs]
+
+Randomness: the class may draw from torch's own generator (layers' initialisation, nn.Dropout, torch.rand), at
+construction and in `forward`. While it runs, that generator stands in a state that is the module's alone,
+seeded by the party's private seed and saved with the training; so what it draws depends on nothing else. It
+may not draw from elsewhere (NumPy, `random`, the time, a GPU's generator): that would not repeat.
+"""
+
+import importlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from splitnn.errors import TrainingError
+from splitnn.placement import Placement
+from splitnn.randomness import strong_generator
+
+
+class Custom(nn.Module):
+    """A class of the user's, with a random stream of its own. arguments: of its constructor.
+
+    half: `bottom` or `top`, for messages. outputs: columns that it has to return. Raises TrainingError where
+    the class cannot be loaded, made or run, or returns another shape; a message never holds a value.
+    """
+
+    def __init__(
+        self, half: str, name: str, arguments: Sequence[Any], outputs: int, seed: bytes, placement: Placement
+    ) -> None:
+        super().__init__()
+        self.title, self.outputs, self.placement = f"{half} model {name}", outputs, placement
+        self.generator = strong_generator(seed, f"module {half}")
+        made = _class(self.title, name)
+        with self._drawing(), _blaming(self.title, quoting=True):
+            self.module = made(*arguments)
+        self.to(placement.device)
+
+    def forward(self, *inputs: Any) -> Tensor:
+        place = self.placement
+        rows = len(inputs[0] if isinstance(inputs[0], Tensor) else inputs[0][0])
+        moved = [place.inward(x) if isinstance(x, Tensor) else [*map(place.inward, x)] for x in inputs]
+        with self._drawing(), place.computing(), _blaming(self.title):
+            output = self.module(*moved)
+        if not isinstance(output, Tensor) or output.shape != (rows, self.outputs):
+            found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise TrainingError(f"{self.title} returns {found} instead of [{rows}, {self.outputs}]")
+        # As it would come over a wire: a view into a larger tensor would round otherwise in the reference.
+        return place.outward(output).clone(memory_format=torch.contiguous_format)
+
+    @contextmanager
+    def _drawing(self) -> Iterator[None]:
+        outer = torch.get_rng_state()
+        torch.set_rng_state(self.generator.get_state())
+        try:
+            yield
+        finally:
+            self.generator.set_state(torch.get_rng_state())
+            torch.set_rng_state(outer)
+
+
+def check_module(module: nn.Module, title: str, inputs: Sequence[Any]) -> None:
+    """Can this model be trained, cut apart and kept? One step on made-up inputs. Raises TrainingError."""
+    output = module(*inputs)
+    if not output.requires_grad:
+        raise TrainingError(f"{title} has no weights to train")
+    if not torch.isfinite(output).all():
+        raise TrainingError(f"{title} returns NaN or infinity for zeros")
+    with _blaming(title, quoting=True):
+        output.sum().backward()
+        torch.optim.SGD(module.parameters(), 0.1, fused=True).step()
+        safetensors.torch.save(module.state_dict())  # refuses two names for one tensor
+
+
+def _class(title: str, name: str) -> Any:
+    where, _, what = name.partition(":")
+    with _blaming(title, quoting=True):
+        found = getattr(importlib.import_module(where), what)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise TrainingError(f"{title} is not a class of torch.nn.Module")
+    return found
+
+
+@contextmanager
+def _blaming(title: str, quoting: bool = False) -> Iterator[None]:
+    """quoting: the error's first line too; not where the user's code has seen data, which it may quote."""
+    try:
+        yield
+    except Exception as error:
+        said = f": {error}".splitlines()[0] if quoting else ""
+        raise TrainingError(f"{title} fails with {type(error).__name__}{said}") from error

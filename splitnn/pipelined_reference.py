@@ -1,0 +1,120 @@
+"""The `pipelined` schedule in one process: what `splitnn.pipelined` must equal bit for bit."""
+
+import copy
+import math
+from collections import deque
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from splitnn.crossing import Crossing
+from splitnn.crossing_reference import Lines
+from splitnn.descent import Descent
+from splitnn.errors import TrainingError
+from splitnn.features import Features
+from splitnn.local import DEFAULTS, Local
+from splitnn.models import bottom_model, top_model
+from splitnn.pipelined import stale_activation
+from splitnn.plan import Plan
+from splitnn.reference import JoinedModel, ReferenceResult
+from splitnn.schedule import Split, chunks
+from splitnn.stopping import judge
+from splitnn.tasks import Labels, Objective
+from splitnn.window import Window, training_batches
+
+
+def train(
+    plan: Plan,
+    rows: Split,
+    features: Mapping[str, Features],
+    labels: Labels,
+    seeds: Mapping[str, bytes],
+    choices: Mapping[str, Local] = MappingProxyType({}),
+) -> ReferenceResult:
+    """As `splitnn.reference.train`, with the weights that `splitnn.pipelined` states for each number."""
+    objective, window = Objective(plan.task, plan.loss, labels), Window.of(plan, rows)
+    columns, local = list(features.values()), {name: choices.get(name, DEFAULTS) for name in features}
+    hub, *others = features
+
+    def bottoms() -> dict[str, nn.Module]:
+        return {
+            name: bottom_model(plan, part.numeric.shape[1], part.levels, seeds[name], local[name])
+            for name, part in features.items()
+        }
+
+    bottom, ahead = bottoms(), bottoms()
+    top = top_model(plan, len(bottom), seeds[hub], objective.outputs, local[hub])
+    model = JoinedModel(list(bottom.values()), top)
+    parties = [(nn.ModuleList([bottom[hub], top]), local[hub])]
+    parties += [(nn.ModuleList([bottom[name]]), local[name]) for name in others]
+    descent = Descent(plan, parties, window.epoch_steps)
+    sending, learning = training_batches(plan, rows, 0), training_batches(plan, rows, 0)
+    up = {name: Crossing(plan.codec, plan.cut, seeds[name], hub) for name in others}
+    down = {name: Crossing(plan.codec, plan.cut, seeds[hub], name) for name in others}
+    sent: deque[dict[str, bytes]] = deque()  # the feature holders' messages of each batch under way
+    lines = Lines(plan, {name: seeds[name] for name in features})
+    history: list[dict[str, float]] = []
+    best, best_epoch, stop = copy.deepcopy(model.state_dict()), 0, False
+    total_loss = 0.0
+    step = 0
+
+    def score(part: Tensor) -> Tensor:
+        model.eval()
+        with torch.no_grad():
+            logits = [
+                model([party.batch(entities) for party in columns], lines.at(None))
+                for entities in chunks(part)
+            ]
+        model.train()
+        return objective.scores(torch.cat(logits))
+
+    while step < window.steps and not stop:
+        while step + len(sent) < window.sent_after(step):
+            entities = rows.train[next(sending)]
+            number, messages = step + len(sent) + 1, {}
+            for name in others:
+                stale = stale_activation(ahead[name], bottom[name], features[name], entities)
+                messages[name] = up[name].send_activation(stale, number, number)[1]
+            sent.append(messages)
+        step += 1
+        batch, messages = next(learning), sent.popleft()
+        entities = rows.train[batch]
+        fresh = {name: bottom[name](*party.batch(entities)) for name, party in features.items()}
+        own = fresh[hub].detach().requires_grad_()
+        arrived = {
+            name: down[name].receive_activation(messages[name], name, len(batch), step) for name in others
+        }
+        loss = objective.loss(top([own, *(activation for _, activation in arrived.values())]), batch)
+        if not math.isfinite(loss.item()):
+            raise TrainingError(f"the loss is not finite at step {step}: lower learning_rate")
+        loss.backward()  # type: ignore[no-untyped-call]
+        fresh[hub].backward(own.grad)
+        for name, (leaf, _) in arrived.items():
+            assert leaf.grad is not None
+            payload = down[name].send_gradient(leaf.grad, step, step)
+            gradient = up[name].receive_gradient(payload, name, len(batch), step)
+            crossed = up[name].crossed_before(fresh[name], messages[name], step)
+            crossed.backward(gradient)  # type: ignore[no-untyped-call]
+        descent.step()
+        total_loss += loss.item() * len(batch)
+        if step % window.epoch_steps == 0:
+            metrics = objective.metrics(labels.validation, score(rows.validation))
+            history.append({"train_loss": total_loss / len(rows.train), **metrics})
+            total_loss = 0.0
+            improved, stop = judge(plan, history)
+            if improved:
+                best, best_epoch = copy.deepcopy(model.state_dict()), len(history)
+    model.load_state_dict(best)
+    return ReferenceResult(
+        bottoms=bottom,
+        top=top,
+        history=history,
+        objective=objective,
+        scores=score(rows.test),
+        labels=labels.test,
+        steps=window.judged_after(len(history)),  # the steps after an early stop moved nothing that is kept
+        epochs=len(history),
+        best_epoch=best_epoch,
+    )

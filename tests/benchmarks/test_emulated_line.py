@@ -1,0 +1,150 @@
+"""The emulated line against arithmetic: what n bytes take at a rate, what a ping-pong takes, order, cuts."""
+
+import random
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from benchmarks.emulated_line import EmulatedLine, Line
+
+MBIT = 125_000.0
+
+
+def read(connection: socket.socket, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        piece = connection.recv(size - len(data))
+        if not piece:
+            raise EOFError
+        data += piece
+    return bytes(data)
+
+
+@contextmanager
+def connected(line: Line) -> Iterator[tuple[EmulatedLine, socket.socket, socket.socket]]:
+    """The line, and the two ends of a connection over it."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        EmulatedLine(server.getsockname()[1], line) as emulated,
+        connection(emulated, server) as (dialled, answered),
+    ):
+        yield emulated, dialled, answered
+
+
+@contextmanager
+def connection(
+    emulated: EmulatedLine, server: socket.socket
+) -> Iterator[tuple[socket.socket, socket.socket]]:
+    with socket.create_connection(("127.0.0.1", emulated.port), 20) as dialled:
+        answered, _ = server.accept()
+        with answered:
+            answered.settimeout(20)
+            yield dialled, answered
+
+
+def least(seconds: list[float]) -> float:
+    """Other work on the machine only adds."""
+    return min(seconds)
+
+
+@pytest.mark.parametrize("size", [1, 4096, 131_072])
+def test_a_ping_pong_takes_twice_delay_and_transmission(size: int) -> None:
+    line = Line(delay=0.025, rate=100 * MBIT)
+    with connected(line) as (_, dialled, answered):
+        took = []
+        for _ in range(5):
+            start = time.monotonic()
+            dialled.sendall(bytes(size))
+            read(answered, size)
+            answered.sendall(bytes(size))
+            read(dialled, size)
+            took.append(time.monotonic() - start)
+    assert least(took) == pytest.approx(2 * (line.delay + size / line.rate), rel=0.05)
+    assert least(took) >= 2 * (line.delay + size / line.rate)
+
+
+@pytest.mark.parametrize("mbit", [10, 100])
+def test_a_transfer_takes_its_bytes_over_the_rate(mbit: int) -> None:
+    line = Line(delay=0.02, rate=mbit * MBIT)
+    size = int(0.4 * line.rate)
+    with connected(line) as (_, dialled, answered):
+        start = time.monotonic()
+        threading.Thread(target=dialled.sendall, args=(bytes(size),)).start()
+        read(answered, size)
+        took = time.monotonic() - start
+    assert took == pytest.approx(line.delay + size / line.rate, rel=0.05)
+
+
+def test_directions_and_streams_do_not_share_a_rate() -> None:
+    line = Line(delay=0.01, rate=20 * MBIT)
+    size = int(0.3 * line.rate)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        EmulatedLine(server.getsockname()[1], line) as emulated,
+        connection(emulated, server) as (dialled, answered),
+        connection(emulated, server) as (other, far),
+    ):
+        pairs = [(dialled, answered), (answered, dialled), (other, far)]
+        start = time.monotonic()
+        for source, _ in pairs:
+            threading.Thread(target=source.sendall, args=(bytes(size),)).start()
+        threads = [threading.Thread(target=read, args=(sink, size)) for _, sink in pairs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        took = time.monotonic() - start
+    assert took == pytest.approx(line.delay + size / line.rate, rel=0.1)
+
+
+def test_jitter_delays_keeps_the_order_and_is_bounded() -> None:
+    line = Line(delay=0.005, rate=1000 * MBIT, jitter=0.02, seed=1)
+    sent = random.Random(2).randbytes(400_000)
+    with connected(line) as (_, dialled, answered):
+        threading.Thread(target=dialled.sendall, args=(sent,)).start()
+        assert read(answered, len(sent)) == sent
+        took = []
+        for _ in range(10):
+            start = time.monotonic()
+            dialled.sendall(b"x")
+            read(answered, 1)
+            took.append(time.monotonic() - start)
+    assert min(took) >= line.delay
+    assert max(took) - min(took) > 0.005, "ten draws from 20 ms are not that close"
+    assert least(took) < line.delay + line.jitter
+
+
+def test_the_end_of_a_stream_arrives_after_its_bytes() -> None:
+    with connected(Line(delay=0.02, rate=100 * MBIT)) as (_, dialled, answered):
+        dialled.sendall(b"last words")
+        dialled.shutdown(socket.SHUT_WR)
+        assert read(answered, 10) == b"last words"
+        assert answered.recv(1) == b""
+        answered.sendall(b"heard")
+        assert read(dialled, 5) == b"heard"
+
+
+def test_a_cut_resets_both_ends_and_a_new_connection_works() -> None:
+    with connected(Line(delay=0.01, rate=100 * MBIT)) as (emulated, dialled, answered):
+        dialled.sendall(b"before")
+        read(answered, 6)
+        emulated.cut()
+        for end in (dialled, answered):
+            with pytest.raises(ConnectionResetError):
+                read(end, 1)
+        with socket.create_connection(("127.0.0.1", emulated.port)) as again:
+            again.sendall(b"after")
+
+
+def test_an_absent_target_closes_the_connection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with (
+        EmulatedLine(port, Line(0.0, MBIT)) as emulated,
+        socket.create_connection(("127.0.0.1", emulated.port), 5) as dialled,
+    ):
+        assert dialled.recv(1) == b""

@@ -1,0 +1,68 @@
+"""What depends on the task in the files that a run leaves."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from parties.contract import LOSSES, Model
+from parties.results import scored_columns, target
+from parties.summary import HEADLINES, as_json, report
+from splitnn.exact import LabelHolderResult
+from splitnn.tasks import Labels, Objective
+
+
+def labels(task: str) -> Labels:
+    if task == "multiclass":
+        part = torch.tensor([1, 0, 1, 0])
+        return Labels(part, part, part, ("hats", "shoes"))
+    if task == "multilabel":
+        part = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+        return Labels(part, part, part, ("click", "conversion"))
+    part = torch.tensor([0.0, 1.0, 0.0, 4.0] if task == "regression" else [0.0, 1.0, 0.0, 1.0])
+    return Labels(part, part, part)
+
+
+def result(task: str, loss: str, scores: Tensor | None = None) -> LabelHolderResult:
+    objective = Objective(task, loss, labels(task))
+    scores = objective.scores(torch.zeros(4, objective.outputs)) if scores is None else scores
+    empty: Any = nn.Identity()
+    return LabelHolderResult(empty, empty, [], objective, scores, labels(task).test, 1, 1, 1)
+
+
+def test_each_task_has_its_columns() -> None:
+    assert [*scored_columns(result("binary", "cross-entropy"), "binary")] == ["label", "score"]
+    assert [*scored_columns(result("regression", "huber"), "regression")] == ["label", "score"]
+    shares = torch.tensor([[0.25, 0.75], [1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
+    several = scored_columns(result("multiclass", "cross-entropy", shares), "multiclass")
+    assert several["label"].tolist() == ["shoes", "hats", "shoes", "hats"]
+    assert several["score.shoes"].tolist() == [0.75, 0.0, 1.0, 0.5]
+    assert [*several] == ["label", "score.hats", "score.shoes"]
+    targets = scored_columns(result("multilabel", "cross-entropy", shares), "multilabel")
+    assert [*targets] == ["label.click", "label.conversion", "score.click", "score.conversion"]
+    assert targets["label.conversion"].tolist() == [1, 0, 1, 0]
+    assert targets["score.click"].tolist() == [0.25, 1.0, 0.0, 0.5]
+
+
+@pytest.mark.parametrize(("task", "loss"), [(task, loss) for task in LOSSES for loss in LOSSES[task]])
+def test_what_the_outputs_mean_is_kept_and_the_report_knows_the_metrics(task: str, loss: str) -> None:
+    trained = result(task, loss)
+    meaning = json.loads(as_json(target(trained.objective, Model(task=task, loss=loss))))  # type: ignore[arg-type]
+    assert (meaning["task"], meaning["loss"]) == (task, loss)
+    assert meaning["names"] == [*labels(task).names]
+    assert (meaning["location"], meaning["scale"]) == (trained.objective.location, trained.objective.scale)
+    cost = {"seconds": 1.0, "bytes_sent": 0, "bytes_received": 0}
+    training = {"task": task, "schedule": "exact", "epochs": 1, "best_epoch": 1, "steps": 1} | cost
+    metrics = trained.objective.metrics(trained.labels, trained.scores)
+    page = report(
+        {"run": "a" * 64, "contract": "b" * 64, "party": "platform", "role": "label holder"}
+        | {"rows": 4, "aligned": 4, "psi": {"protocol": "ecdh", "kind": "email"} | cost}
+        | {"training": training | {"rows_per_second": 1.0}, "metrics": {"test": metrics}}
+    )
+    last = page.splitlines()[-1]
+    assert last.startswith("test ")
+    assert last.endswith("the federation")
+    for metric, word in HEADLINES[task].items():
+        assert f"{word} {metrics[metric]:.4f}" in last

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import tomllib
+from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +32,7 @@ from benchmarks.emulated_line import Line
 from benchmarks.loopback import Job, measure
 from parties.contract import Contract
 from parties.phases import plan_of
-from protos.rounds import Progress, Rounds, Save, Traffic
+from protos.rounds import Progress, Round, Rounds, Save, Traffic, mapped
 from splitnn.plan import Plan
 from splitnn.schedules import SCHEDULES
 from splitnn.tasks import Labels
@@ -85,17 +86,19 @@ def plan(settings: list[str], seed: int, names: list[str]) -> Plan:
 def timed(rounds: Rounds[Any]) -> Rounds[Any]:
     """The same rounds; returns their result and, for each `Save`, when it was, the traffic and the steps."""
     saves: list[tuple[float, Traffic, int]] = []
-    traffic, steps, answer = Traffic(0, 0), 0, None
-    while True:
-        try:
-            word = rounds.send(answer)
-        except StopIteration as stop:
-            return stop.value, saves
+    traffic, steps = Traffic(0, 0), 0
+
+    def each(word: Round) -> Generator[Round, Any, Any]:
+        nonlocal traffic, steps
         answer = yield word
         if isinstance(word, Progress):
             traffic, steps = answer, word.done
         if isinstance(word, Save):
             saves.append((time.monotonic(), traffic, steps))
+        return answer
+
+    result = yield from mapped(rounds, each)
+    return result, saves
 
 
 def party(plan: Plan, folder: str, name: str, names: list[str]) -> Rounds[Any]:

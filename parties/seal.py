@@ -5,7 +5,7 @@ direction, nonces counted from zero: a message that the hub dropped, repeated, r
 not open. The keys are bound to the run and to both certificates, the tag to the kind of the message.
 """
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from protos.rounds import ANY, Receive, RemoteProtocolError, Rounds, Send
+from protos.rounds import ANY, Receive, RemoteProtocolError, Round, Rounds, Send, mapped
 
 T = TypeVar("T")
 
@@ -71,32 +71,26 @@ def seal_between(own: X25519PrivateKey, peer: bytes, run: bytes, own_key: str, p
 
 def sealed(rounds: Rounds[T], seals: Mapping[str, Seal]) -> Rounds[T]:
     """The same protocol, with every message to or from the parties in `seals` encrypted end to end."""
-    answer: Any = None
-    try:
-        while True:
-            try:
-                word = rounds.send(answer)
-            except StopIteration as stop:
-                result: T = stop.value
-                return result
-            match word:
-                case Send(to, kind, payload) if to in seals:
-                    whole = payload if isinstance(payload, bytes) else b"".join(payload)
-                    answer = yield Send(to, kind, seals[to].close(kind, whole))
-                case Receive(sender, kind, at_most, within) if sender in seals:
-                    closed = yield Receive(sender, kind, at_most + OVERHEAD, within)
-                    answer = _open(seals, sender, kind, closed)
-                case Receive(sender, kind, at_most, within) if sender == ANY:
-                    sender, payload = yield Receive(ANY, kind, at_most + OVERHEAD, within)
-                    if sender in seals:
-                        payload = _open(seals, sender, kind, payload)
-                    if len(payload) > at_most:
-                        raise RemoteProtocolError(f"{kind!r} from {sender!r} is over its {at_most} bytes")
-                    answer = (sender, payload)
-                case _:
-                    answer = yield word
-    finally:
-        rounds.close()
+
+    def each(word: Round) -> Generator[Round, Any, Any]:
+        match word:
+            case Send(to, kind, payload) if to in seals:
+                whole = payload if isinstance(payload, bytes) else b"".join(payload)
+                return (yield Send(to, kind, seals[to].close(kind, whole)))
+            case Receive(sender, kind, at_most, within) if sender in seals:
+                closed = yield Receive(sender, kind, at_most + OVERHEAD, within)
+                return _open(seals, sender, kind, closed)
+            case Receive(sender, kind, at_most, within) if sender == ANY:
+                sender, payload = yield Receive(ANY, kind, at_most + OVERHEAD, within)
+                if sender in seals:
+                    payload = _open(seals, sender, kind, payload)
+                if len(payload) > at_most:
+                    raise RemoteProtocolError(f"{kind!r} from {sender!r} is over its {at_most} bytes")
+                return sender, payload
+            case _:
+                return (yield word)
+
+    return mapped(rounds, each)
 
 
 def _open(seals: Mapping[str, Seal], sender: str, kind: str, closed: bytes) -> bytes:

@@ -9,7 +9,7 @@ start the same alignment again, they go on after the last bucket that all of the
 
 import itertools
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from parties.config import Config
 from parties.errors import StorageError
 from parties.storage import writing
-from protos.rounds import Resume, Rounds, Save
+from protos.rounds import Resume, Round, Rounds, Save, mapped
 from psi.buckets import Finished
 
 T = TypeVar("T")
@@ -49,21 +49,17 @@ def told(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 def keeping(rounds: Rounds[T], folder: Path) -> Rounds[tuple[T, int]]:
     """The same rounds of `psi.buckets.align`, each `Save` written to the folder: (result, how many)."""
-    answer: Any = None
     saved = 0
-    try:
-        while True:
-            try:
-                word = rounds.send(answer)
-            except StopIteration as stop:
-                return stop.value, saved
-            if isinstance(word, Save):
-                keep(folder, word.step, word.state())
-                saved, answer = saved + 1, None
-            else:
-                answer = yield word
-    finally:
-        rounds.close()
+
+    def each(word: Round) -> Generator[Round, Any, Any]:
+        nonlocal saved
+        if not isinstance(word, Save):
+            return (yield word)
+        keep(folder, word.step, word.state())
+        saved += 1
+
+    result = yield from mapped(rounds, each)
+    return result, saved
 
 
 def keep(folder: Path, step: int, state: bytes) -> None:

@@ -104,6 +104,22 @@ Rounds: TypeAlias = Generator[Round, Any, T]
 """What a protocol is: yields rounds, is sent the driver's answers, returns T."""
 
 
+def mapped(rounds: Rounds[T], each: Callable[[Round], Generator[Round, Any, Any]]) -> Rounds[T]:
+    """The same protocol, with `each` between it and the driver: it gets a word, yields what the driver shall
+    see of it, and returns the answer. What the driver throws ends both."""
+    answer: Any = None
+    try:
+        while True:
+            try:
+                word = rounds.send(answer)
+            except StopIteration as stop:
+                result: T = stop.value
+                return result
+            answer = yield from each(word)
+    finally:
+        rounds.close()
+
+
 class RoundsError(Exception):
     """What can end a protocol other than its result. The text is one line: what, where, what to do."""
 

@@ -9,6 +9,7 @@ bound on the load and what a restart may and may not reuse.
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
@@ -20,9 +21,11 @@ from protos.rounds import (
     Receive,
     RemoteProtocolError,
     Resume,
+    Round,
     Rounds,
     Save,
     Send,
+    mapped,
 )
 from psi import kdf, sizes
 from psi.ids import IdError
@@ -200,17 +203,11 @@ def _at_most(sender: str, kind: str, most: int) -> Rounds[int]:
 
 def _one_of(rounds: Rounds[Rows], bucket: int, buckets: int, size: int) -> Rounds[Rows]:
     """The rounds of one bucket, with their progress told as part of all: so that its end is foreseen."""
-    answer: Any = None
-    try:
-        while True:
-            try:
-                word = rounds.send(answer)
-            except StopIteration as stop:
-                rows: Rows = stop.value
-                return rows
-            if isinstance(word, Progress) and word.total and buckets > 1:
-                done = bucket * size + size * word.done // word.total
-                word = Progress(word.phase, done, buckets * size)
-            answer = yield word
-    finally:
-        rounds.close()
+
+    def each(word: Round) -> Generator[Round, Any, Any]:
+        if isinstance(word, Progress) and word.total and buckets > 1:
+            done = bucket * size + size * word.done // word.total
+            word = Progress(word.phase, done, buckets * size)
+        return (yield word)
+
+    return mapped(rounds, each)

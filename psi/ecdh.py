@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from protos.rounds import Progress, Receive, RemoteProtocolError, Rounds, Send
-from psi import ristretto
+from protos.rounds import Progress, Rounds, Send
+from psi import ristretto, sizes
 from psi.interface import Setting
 
 CONTEXT: Final = b"OPRFV1-\0-ristretto255-SHA512"  # RFC 9497 section 3.1: mode 0x00
@@ -72,7 +72,7 @@ class Ecdh:
             if 0 <= answered < len(chunks):
                 inputs, unblind = chunks[answered], unblinds.popleft()
                 for sender in senders:
-                    evaluated = yield from _elements(sender, "evaluated", len(inputs))
+                    evaluated = yield from sizes.receive(sender, "evaluated", len(inputs) * ristretto.SIZE)
                     outputs[sender] += _outputs(inputs, ristretto.multiply(unblind, evaluated, sender))
                 yield Progress("psi", min(CHUNK * (answered + 1), len(digests)), len(digests))
         return {sender: _rows(hashed) for sender, hashed in outputs.items()}
@@ -85,7 +85,7 @@ class Ecdh:
         done, total = 0, count + len(digests)
         for size, own in zip_longest(theirs, _chunks(digests)):
             if size:
-                blinded = yield from _elements(receiver, "blinded", size)
+                blinded = yield from sizes.receive(receiver, "blinded", size * ristretto.SIZE)
                 yield Send(receiver, "evaluated", ristretto.multiply(key, blinded, receiver))
             if own:  # while the receiver works on its chunk, one of ours
                 outputs += evaluate(key, own)
@@ -100,15 +100,6 @@ class Ecdh:
     def unread(self, at_most: int) -> int:
         """A full window of messages, and the one that overlaps it."""
         return min((WINDOW + 1) * CHUNK, at_most) * ristretto.SIZE
-
-
-def _elements(sender: str, kind: str, count: int) -> Rounds[bytes]:
-    """Exactly `count` encoded elements; the multiplication that follows finds out if they are valid."""
-    size = count * ristretto.SIZE
-    payload: bytes = yield Receive(sender, kind, at_most=size)
-    if len(payload) != size:
-        raise RemoteProtocolError(f"{sender} sent {len(payload)} bytes of {kind!r}, not the {size} announced")
-    return payload
 
 
 def _chunks(digests: Bytes) -> list[list[bytes]]:

@@ -5,14 +5,14 @@ label holder's own bottom is treated alike, without the wire. `docs/splitnn.md` 
 """
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from protos.rounds import Progress, Receive, RemoteProtocolError, Resume, Round, Rounds, Save, Send
+from protos.rounds import Progress, Receive, Resume, Round, Rounds, Save, Send
 from splitnn.crossing import Crossing
 from splitnn.errors import TrainingError
 from splitnn.features import Features
@@ -21,11 +21,8 @@ from splitnn.local import DEFAULTS, Local
 from splitnn.models import bottom_model, top_model
 from splitnn.plan import Plan
 from splitnn.schedule import EVALUATION_ROWS, Split, batches, chunks, steps_an_epoch
-from splitnn.stopping import judge
+from splitnn.stopping import hear_verdict, judge, tell_verdict
 from splitnn.tasks import Labels, Objective
-
-IMPROVED, WORSE, STOP = b"\x01", b"\x00", b"\x02"
-"""The label holder's verdict on an epoch: keep these weights / go on / stop and take the kept ones."""
 
 Part: TypeAlias = Generator[Round, Any, Tensor]
 
@@ -97,18 +94,6 @@ def label_holder(
     exchange = _Exchange(plan, rows, position.epoch)
     crossings = {name: Crossing(plan.codec, plan.cut, seed, name) for name in feature_holders}
 
-    def activations(kind: str, own: Tensor) -> Generator[Round, Any, tuple[list[Tensor], list[Tensor]]]:
-        """What crossed, a leaf of the autograd graph a party, and the activations that they make."""
-        leaf = own.detach().requires_grad_()
-        leaves, cut = [leaf], [leaf]
-        for name, crossing in crossings.items():
-            payload = yield Receive(name, kind, at_most=crossing.activation_size(len(own)))
-            what = f"{kind} from {name!r}"
-            leaf, activation = crossing.receive_activation(payload, what, len(own), exchange.number)
-            leaves.append(leaf)
-            cut.append(activation)
-        return leaves, cut
-
     def score(kind: str, part: Tensor) -> Generator[Round, Any, Tensor]:
         """The logits [len(part), outputs] of a part's rows, in evaluation mode."""
         learner.module.eval()
@@ -117,7 +102,7 @@ def label_holder(
             exchange.number += 1
             with torch.no_grad():
                 own = bottom(*features.batch(entities))
-            _, cut = yield from activations(kind, own)
+            _, cut = yield from activations(crossings, kind, own, exchange.number)
             with torch.no_grad():
                 logits.append(top(cut))
             for name in feature_holders:
@@ -131,7 +116,7 @@ def label_holder(
         for step, batch in enumerate(order, position.epoch * epoch_steps + 1):
             exchange.number += 1
             own = bottom(*features.batch(rows.train[batch]))
-            leaves, cut = yield from activations("activation", own)
+            leaves, cut = yield from activations(crossings, "activation", own, exchange.number)
             loss = objective.loss(top(cut), batch)
             value = loss.item()
             if not math.isfinite(value):
@@ -151,8 +136,7 @@ def label_holder(
         metrics = objective.metrics(labels.validation, objective.scores(logits))
         position.history.append({"train_loss": total_loss / len(rows.train), **metrics})
         improved, stop = judge(plan, position.history)
-        for name in feature_holders:
-            yield Send(name, "verdict", IMPROVED if improved else STOP if stop else WORSE)
+        yield from tell_verdict(feature_holders, improved, stop)
         learner.end_epoch(improved, stop)
         yield Save(position.epoch, learner.state)
 
@@ -220,15 +204,28 @@ def feature_holder(
             learner.step()
             yield Progress("training", step, plan.epochs * epoch_steps)
         yield from score("validation", rows.validation)
-        verdict = yield Receive(hub, "verdict", at_most=1)
-        if verdict not in (IMPROVED, WORSE, STOP) or (verdict != IMPROVED and not position.best_epoch):
-            raise RemoteProtocolError(f"an impossible verdict on epoch {position.epoch + 1} from {hub!r}")
-        learner.end_epoch(verdict == IMPROVED, verdict == STOP)
+        improved, stop = yield from hear_verdict(hub, position.epoch + 1, position.best_epoch > 0)
+        learner.end_epoch(improved, stop)
         yield Save(position.epoch, learner.state)
 
     learner.restore_best()
     yield from score("test", rows.test)
     return FeatureHolderResult(bottom, position.epoch * epoch_steps, position.epoch, position.best_epoch)
+
+
+def activations(
+    crossings: Mapping[str, Crossing], kind: str, own: Tensor, exchange: int
+) -> Rounds[tuple[list[Tensor], list[Tensor]]]:
+    """What crossed, a leaf of the autograd graph a party, and the activations that they make: the label
+    holder's own first, then one of each feature holder."""
+    leaf = own.detach().requires_grad_()
+    leaves, cut = [leaf], [leaf]
+    for name, crossing in crossings.items():
+        payload = yield Receive(name, kind, at_most=crossing.activation_size(len(own)))
+        leaf, activation = crossing.receive_activation(payload, f"{kind} from {name!r}", len(own), exchange)
+        leaves.append(leaf)
+        cut.append(activation)
+    return leaves, cut
 
 
 class _Exchange:

@@ -1,6 +1,7 @@
 """One process's share of the model while it trains: modules, optimiser, best weights, and how far it got."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 import safetensors.torch
@@ -43,13 +44,14 @@ class Learner:
     def step(self) -> None:
         self.descent.step()
 
-    def end_epoch(self, improved: bool, stop: bool) -> None:
+    def end_epoch(self, improved: bool, stop: bool, judged: Mapping[str, Tensor] | None = None) -> None:
+        """judged: the weights that the verdict is on, where they are not those of now."""
         self.position.epoch += 1
         self.position.steps = self.descent.steps
         self.position.stopped = stop
         if improved:
             self.position.best_epoch = self.position.epoch
-            self.best = {name: tensor.clone() for name, tensor in self.module.state_dict().items()}
+            self.best = copied(self.module.state_dict() if judged is None else judged)
 
     def restore_best(self) -> None:
         self.module.load_state_dict(self.best)
@@ -88,6 +90,10 @@ class Learner:
             raise TrainingError(
                 "the saved training state is damaged, or of another plan or other columns: start afresh"
             ) from error
+
+
+def copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in weights.items()}
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -25,17 +25,17 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from protos.rounds import Progress, Receive, RemoteProtocolError, Resume, Round, Rounds, Save, Send
+from protos.rounds import Progress, Receive, Resume, Round, Rounds, Save, Send
 from splitnn.crossing import Crossing
 from splitnn.errors import TrainingError
-from splitnn.exact import IMPROVED, STOP, WORSE, FeatureHolderResult, LabelHolderResult
+from splitnn.exact import FeatureHolderResult, LabelHolderResult, activations
 from splitnn.features import Features
-from splitnn.learner import Learner
+from splitnn.learner import Learner, copied
 from splitnn.local import DEFAULTS, Local
 from splitnn.models import bottom_model, generators, top_model
 from splitnn.plan import Plan
 from splitnn.schedule import EVALUATION_ROWS, Split, chunks, steps_an_epoch
-from splitnn.stopping import judge
+from splitnn.stopping import hear_verdict, judge, tell_verdict
 from splitnn.tasks import Labels, Objective
 from splitnn.window import Window, training_batches
 
@@ -84,19 +84,6 @@ def label_holder(
 
     crossings = {name: Crossing(plan.codec, plan.cut, seed, name) for name in feature_holders}
 
-    def activations(
-        kind: str, own: Tensor, number: int
-    ) -> Generator[Round, Any, tuple[list[Tensor], list[Tensor]]]:
-        """What crossed, a leaf of the autograd graph a party, and the activations that they make."""
-        leaf = own.detach().requires_grad_()
-        leaves, cut = [leaf], [leaf]
-        for name, crossing in crossings.items():
-            payload = yield Receive(name, kind, at_most=crossing.activation_size(len(own)))
-            leaf, activation = crossing.receive_activation(payload, f"{kind} from {name!r}", len(own), number)
-            leaves.append(leaf)
-            cut.append(activation)
-        return leaves, cut
-
     def score(
         kind: str, part: Tensor, bottom: nn.Module, top: nn.Module, number: int
     ) -> Generator[Round, Any, Tensor]:
@@ -105,7 +92,7 @@ def label_holder(
         for place, entities in enumerate(chunks(part), number):
             with torch.no_grad():
                 own = bottom.eval()(*features.batch(entities))
-            _, cut = yield from activations(kind, own, place)
+            _, cut = yield from activations(crossings, kind, own, place)
             with torch.no_grad():
                 logits.append(top.eval()(cut))
             if kind == "test":
@@ -118,7 +105,7 @@ def label_holder(
             step += 1
             batch = next(order)
             own = bottom(*features.batch(rows.train[batch]))
-            leaves, cut = yield from activations("activation", own, step)
+            leaves, cut = yield from activations(crossings, "activation", own, step)
             loss = objective.loss(top(cut), batch)
             value = loss.item()
             if not math.isfinite(value):
@@ -139,11 +126,8 @@ def label_holder(
         metrics = objective.metrics(labels.validation, objective.scores(logits))
         position.history.append({"train_loss": train_loss, **metrics})
         improved, stop = judge(plan, position.history)
-        for name in feature_holders:
-            yield Send(name, "verdict", IMPROVED if improved else STOP if stop else WORSE)
-        learner.end_epoch(improved, stop)
-        if improved:
-            learner.best = _copy(judged)
+        yield from tell_verdict(feature_holders, improved, stop)
+        learner.end_epoch(improved, stop, judged.state_dict())
         if stop:
             for batch in islice(order, window.sent_after(step) - step):
                 for name, crossing in crossings.items():  # what was under way: nobody trains on it
@@ -229,27 +213,19 @@ def feature_holder(
             fresh.backward(gradient)  # type: ignore[no-untyped-call]
             learner.step()
             if step % window.epoch_steps == 0:
-                judged = _copy(bottom)
+                judged = copied(bottom.state_dict())
                 number = 1 + position.epoch * steps_an_epoch(len(rows.validation), EVALUATION_ROWS)
                 yield from score("validation", rows.validation, number)
             yield from send_ahead()
             yield Progress("training", step, window.steps)
-        verdict = yield Receive(hub, "verdict", at_most=1)
-        if verdict not in (IMPROVED, WORSE, STOP) or (verdict != IMPROVED and not position.best_epoch):
-            raise RemoteProtocolError(f"an impossible verdict on epoch {position.epoch + 1} from {hub!r}")
-        learner.end_epoch(verdict == IMPROVED, verdict == STOP)
-        if verdict == IMPROVED:
-            learner.best = judged
+        improved, stop = yield from hear_verdict(hub, position.epoch + 1, position.best_epoch > 0)
+        learner.end_epoch(improved, stop, judged)
         messages = b"".join(message for _, message in sent)
         yield Save(position.epoch, partial(_state, learner, {"sent": messages}))
 
     learner.restore_best()
     yield from score("test", rows.test, 1)
     return FeatureHolderResult(bottom, step, position.epoch, position.best_epoch)
-
-
-def _copy(module: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
 
 
 def _state(learner: Learner, more: dict[str, bytes]) -> bytes:

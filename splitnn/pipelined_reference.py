@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Mapping
 from types import MappingProxyType
 
-import torch
 from torch import Tensor, nn
 
 from splitnn.crossing import Crossing
@@ -19,7 +18,7 @@ from splitnn.models import bottom_model, top_model
 from splitnn.pipelined import stale_activation
 from splitnn.plan import Plan
 from splitnn.reference import JoinedModel, ReferenceResult
-from splitnn.schedule import Split, chunks
+from splitnn.schedule import Split
 from splitnn.stopping import judge
 from splitnn.tasks import Labels, Objective
 from splitnn.window import Window, training_batches
@@ -61,14 +60,7 @@ def train(
     step = 0
 
     def score(part: Tensor) -> Tensor:
-        model.eval()
-        with torch.no_grad():
-            logits = [
-                model([party.batch(entities) for party in columns], lines.at(None))
-                for entities in chunks(part)
-            ]
-        model.train()
-        return objective.scores(torch.cat(logits))
+        return objective.scores(model.logits(columns, lines, part))
 
     while step < window.steps and not stop:
         while step + len(sent) < window.sent_after(step):

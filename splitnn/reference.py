@@ -48,6 +48,17 @@ class JoinedModel(nn.Module):
         logits: Tensor = self.top(cross(cut))
         return logits
 
+    def logits(self, columns: Sequence[Features], lines: Lines, part: Tensor) -> Tensor:
+        """[len(part), outputs] of these entities in evaluation mode; columns: of each party."""
+        self.eval()
+        with torch.no_grad():
+            logits = [
+                self([party.batch(entities) for party in columns], lines.at(None))
+                for entities in chunks(part)
+            ]
+        self.train()
+        return torch.cat(logits)
+
 
 @dataclass(frozen=True)
 class ReferenceResult:
@@ -96,14 +107,7 @@ def train(
     best, best_epoch = copy.deepcopy(model.state_dict()), 0
 
     def score(part: Tensor) -> Tensor:
-        model.eval()
-        with torch.no_grad():
-            logits = [
-                model([party.batch(entities) for party in columns], lines.at(None))
-                for entities in chunks(part)
-            ]
-        model.train()
-        return objective.scores(torch.cat(logits))
+        return objective.scores(model.logits(columns, lines, part))
 
     for epoch in range(plan.epochs):
         total_loss = 0.0

@@ -1,7 +1,8 @@
 """The handshake: the same run at all parties, or an error that says who differs in what, at every party."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -14,7 +15,7 @@ from parties.errors import ContractError, IdentityError
 from parties.handshake import WIRE_VERSION, Brings, Meeting, handshake
 from protos.memory import Together, together
 from protos.party_pb2 import Hello, Hellos
-from protos.rounds import Receive, RemoteProtocolError, Rounds, Send
+from protos.rounds import Receive, RemoteProtocolError, Round, Rounds, Send, mapped
 from protos.simulator import Faults, Simulation
 
 MakeContract = Callable[..., Contract]
@@ -246,18 +247,16 @@ def test_a_signature_by_another_key(identities: Identities, contract_of: MakeCon
 
 def change_hellos(rounds: Rounds[Meeting], change: Callable[[Hellos], object]) -> Rounds[Meeting]:
     """The hub's handshake, with its `hellos` changed on the way."""
-    answer = None
-    while True:
-        try:
-            word = rounds.send(answer)
-        except StopIteration as stop:
-            return stop.value
+
+    def each(word: Round) -> Generator[Round, Any, Any]:
         if isinstance(word, Send) and word.kind == "hellos":
             assert isinstance(word.payload, bytes)
             hellos = Hellos.FromString(word.payload)
             change(hellos)
             word = Send(word.to, word.kind, hellos.SerializeToString())
-        answer = yield word
+        return (yield word)
+
+    return mapped(rounds, each)
 
 
 def other_key(hellos: Hellos) -> None:

@@ -1,7 +1,7 @@
 """The terms: sizes that the contract allows, one protocol, kind and number of buckets; or one line to all."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from parties.handshake import Meeting
 from parties.terms import Terms, settle
 from protos import party_pb2
 from protos.memory import Together, together
-from protos.rounds import PeerFailed, Receive, RemoteProtocolError, Rounds, Send
+from protos.rounds import PeerFailed, Receive, RemoteProtocolError, Round, Rounds, Send, mapped
 from protos.simulator import Faults, Simulation
 from psi import buckets
 
@@ -145,16 +145,14 @@ def changed(
     rounds: Rounds[Terms], kind: str, change: Callable[[bytes], bytes], to: str | None = None
 ) -> Rounds[Terms]:
     """A party whose messages of this kind are changed on the way."""
-    answer = None
-    while True:
-        try:
-            word = rounds.send(answer)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
+
+    def each(word: Round) -> Generator[Round, Any, Any]:
         if isinstance(word, Send) and word.kind == kind and to in (None, word.to):
             assert isinstance(word.payload, bytes)
             word = Send(word.to, word.kind, change(word.payload))
-        answer = yield word
+        return (yield word)
+
+    return mapped(rounds, each)
 
 
 def with_terms(change: Callable[[Any], object]) -> Callable[[bytes], bytes]:

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from protos.rounds import Receive, Rounds, Send
+from protos.memory import Together
+from protos.rounds import Receive, Round, Rounds, Send, mapped
 from psi.interface import Setting
 
 Bytes = NDArray[np.uint8]
+
+NAMES = ("lead", "b", "c", "d", "e", "f")
 
 
 def digests(ids: Sequence[int]) -> Bytes:
@@ -47,15 +50,29 @@ class PlainEngine:
 
 def tampered(rounds: Rounds[Any], changes: Mapping[tuple[str, str], Callable[[bytes], bytes]]) -> Rounds[Any]:
     """The same party, but what it sends to `to` as `kind` goes through changes[to, kind] first."""
-    answer = None
-    while True:
-        try:
-            word = rounds.send(answer)
-        except StopIteration as stop:
-            return stop.value
+
+    def each(word: Round) -> Generator[Round, Any, Any]:
         if isinstance(word, Send) and (word.to, word.kind) in changes:
             word = Send(word.to, word.kind, changes[word.to, word.kind](word.payload))
-        answer = yield word
+        return (yield word)
+
+    return mapped(rounds, each)
+
+
+def exact(sets: Sequence[Bytes], outcome: Together[Any], note: object = "") -> None:
+    """All parties have the same ids in the same order, each once, and they are the plain intersection.
+
+    sets: of the parties, who are called as in NAMES.
+    """
+    named = [[bytes(row) for row in own[outcome.results[me]]] for me, own in zip(NAMES, sets, strict=False)]
+    assert all(one == named[0] for one in named), note
+    assert len(set(named[0])) == len(named[0]), note
+    assert set(named[0]) == set.intersection(*({bytes(row) for row in own} for own in sets)), note
+
+
+@pytest.fixture(scope="session")
+def check_exact() -> Callable[..., None]:
+    return exact
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,15 @@
 """Small made-up federations: parties with columns, a label that depends on all of them, private seeds."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from protos.memory import Together, together
-from protos.rounds import Resume, Rounds
+from protos.rounds import Resume, Round, Rounds, Send, mapped
 from splitnn.exact import FeatureHolderResult, LabelHolderResult, feature_holder, label_holder
 from splitnn.features import Features
 from splitnn.local import DEFAULTS, Local
@@ -103,6 +104,15 @@ class Make:
     def reference_weights(result: ReferenceResult) -> dict[str, Tensor]:
         modules: dict[str, nn.Module] = {**result.bottoms, "top": result.top}
         return {f"{at} {k}": v for at, module in modules.items() for k, v in module.state_dict().items()}
+
+    @staticmethod
+    def tampered(rounds: Rounds[Any], change: Callable[[Send], Send]) -> Rounds[Any]:
+        """A party whose messages are changed before they leave."""
+
+        def each(word: Round) -> Generator[Round, Any, Any]:
+            return (yield change(word) if isinstance(word, Send) else word)
+
+        return mapped(rounds, each)
 
 
 @pytest.fixture(scope="session")

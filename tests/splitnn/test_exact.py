@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protos.memory import together
-from protos.rounds import Receive, RemoteProtocolError, Resume, Round, Rounds, Save, Send
+from protos.rounds import Receive, RemoteProtocolError, Resume, Round, Save, Send
 from splitnn import exact
 from splitnn.errors import TrainingError
 from splitnn.exact import feature_holder, most_bytes_unanswered
@@ -23,17 +23,6 @@ from splitnn.tensors import encode, encoded_size
 
 PLAN = Plan(b"public", cut=4, bottom_hidden=(8,), top_hidden=(8,), batch=32, epochs=3, dropout=0.3)
 COLUMNS = [(3, (4,)), (2, (5, 6)), (4, ())]
-
-
-def tampered(rounds: Rounds[Any], change: Callable[[Send], Send]) -> Rounds[Any]:
-    """A party whose messages are changed before they leave."""
-    answer = None
-    while True:
-        try:
-            word = rounds.send(answer)
-        except StopIteration as stop:
-            return stop.value
-        answer = yield change(word) if isinstance(word, Send) else word
 
 
 def test_what_crosses_is_what_the_page_says(make: Any) -> None:
@@ -146,7 +135,7 @@ def test_a_hostile_tensor_is_refused_and_nothing_learned(
         return replace(word, payload=BAD[fault](bytes(word.payload)))
 
     honest = dict(parties)
-    parties[culprit] = tampered(parties[culprit], change)
+    parties[culprit] = make.tampered(parties[culprit], change)
     with pytest.raises(RemoteProtocolError) as refusal:
         together(parties)
     assert seen.keys() == set(victims)
@@ -174,7 +163,7 @@ def test_an_impossible_first_verdict_is_refused(make: Any, verdict: bytes) -> No
     def change(word: Send) -> Send:
         return replace(word, payload=verdict) if word.kind == "verdict" else word
 
-    parties["p0"] = tampered(parties["p0"], change)
+    parties["p0"] = make.tampered(parties["p0"], change)
     with pytest.raises(RemoteProtocolError, match="verdict"):
         together(parties)
 

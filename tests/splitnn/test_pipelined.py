@@ -1,7 +1,6 @@
 """The pipelined schedule: the weights that it says, at any window; what crosses; starting again."""
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protos.memory import together
-from protos.rounds import RemoteProtocolError, Resume, Round, Rounds, Save, Send
+from protos.rounds import RemoteProtocolError, Resume, Round, Save, Send
 from splitnn import pipelined, pipelined_reference, window
 from splitnn.crossing import Codecs
 from splitnn.errors import TrainingError
@@ -190,17 +189,6 @@ def test_another_schedules_save_is_refused(make: Any) -> None:
             protocols(PLAN, federation, {name: Resume(3, state)})[name].send(None)
 
 
-def tampered(rounds: Rounds[Any], change: Callable[[Send], Send]) -> Rounds[Any]:
-    """A party whose messages are changed before they leave."""
-    answer = None
-    while True:
-        try:
-            word = rounds.send(answer)
-        except StopIteration as stop:
-            return stop.value
-        answer = yield change(word) if isinstance(word, Send) else word
-
-
 @pytest.mark.parametrize(
     ("culprit", "kind"), [("p1", "activation"), ("p2", "validation"), ("p0", "gradient")]
 )
@@ -211,7 +199,7 @@ def test_a_message_of_another_step_is_refused(make: Any, culprit: str, kind: str
         payload = bytes(word.payload)
         return replace(word, payload=payload[:8] + b"\x63" + payload[9:]) if word.kind == kind else word
 
-    parties[culprit] = tampered(parties[culprit], change)
+    parties[culprit] = make.tampered(parties[culprit], change)
     with pytest.raises(RemoteProtocolError, match=f"{kind}.*{culprit}"):
         together(parties)
 
@@ -219,7 +207,7 @@ def test_a_message_of_another_step_is_refused(make: Any, culprit: str, kind: str
 @pytest.mark.parametrize("verdict", [b"\x00", b"\x02", b"\x07", b""])
 def test_an_impossible_first_verdict_is_refused(make: Any, verdict: bytes) -> None:
     parties = protocols(PLAN, make.federation(100, COLUMNS))
-    parties["p0"] = tampered(
+    parties["p0"] = make.tampered(
         parties["p0"], lambda word: replace(word, payload=verdict) if word.kind == "verdict" else word
     )
     with pytest.raises(RemoteProtocolError, match="verdict"):

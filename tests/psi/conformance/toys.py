@@ -5,13 +5,13 @@ Two-party Diffie-Hellman in the integers modulo a prime that is far too small: q
 
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protos.rounds import Receive, RemoteProtocolError, Rounds, Save, Send
+from protos.rounds import Receive, RemoteProtocolError, Round, Rounds, Save, Send, mapped
 from psi.interface import Setting
 
 Bytes = NDArray[np.uint8]
@@ -224,13 +224,10 @@ class AsksForAnything(Toy):
     """The peer may fill the memory before the length is looked at."""
 
     def align(self, setting: Setting, digests: Bytes) -> Rounds[Rows]:
-        rounds, answer = super().align(setting, digests), None
-        while True:
-            try:
-                word = rounds.send(answer)
-            except StopIteration as stop:
-                return stop.value
-            answer = yield Receive(word.sender, word.kind, 1 << 40) if isinstance(word, Receive) else word
+        def each(word: Round) -> Generator[Round, Any, Any]:
+            return (yield Receive(word.sender, word.kind, 1 << 40) if isinstance(word, Receive) else word)
+
+        return mapped(super().align(setting, digests), each)
 
 
 class RaisesAtOnce(Toy):

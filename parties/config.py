@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo, field_validator
 
 from parties.address import Address
-from parties.contract import CLASS, Contract, PartyName
+from parties.contract import Contract, PartyName
+from parties.contract_training import CLASS
 from parties.document import Section, check, dotted, read
 from parties.errors import ConfigError
 from parties.id_kinds import IdColumns, by_kind, faults_of_columns

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from google.protobuf.message import DecodeError
 
 from parties.certs import Identity, key_fingerprint, verify
-from parties.contract import AUTO, CANONICAL_AT_MOST, PROTOCOL, Contract, first_difference
+from parties.contract import AUTO, PROTOCOL, Contract
+from parties.difference import CANONICAL_AT_MOST, first_difference
 from parties.errors import ContractError, IdentityError
 from parties.seal import Seal, seal_between
 from protos.party_pb2 import Agreement, Hello, Hellos

@@ -17,7 +17,7 @@ from parties.table import LARGEST, NO_NUMBER, Table
 
 if TYPE_CHECKING:
     from parties.config import Config, Data
-    from parties.contract import Model
+    from parties.contract_training import Model
     from splitnn.schedule import Split
     from splitnn.tasks import Labels
 

@@ -3,7 +3,7 @@
 import torch
 
 from parties.config import Config
-from parties.contract import CLASS
+from parties.contract_training import CLASS
 from parties.errors import ConfigError
 from parties.features import Pipeline
 from parties.own import OwnData

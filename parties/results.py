@@ -9,7 +9,7 @@ import pandas as pd
 import safetensors.torch
 from torch import Tensor, nn
 
-from parties.contract import Model
+from parties.contract_training import Model
 from parties.id_kinds import written_as
 from parties.phases import Outcome, Prepared
 from parties.storage import run_folder, write

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parties.contract import CANONICAL_AT_MOST, LOSSES, Codec, Contract, Model, Training, first_difference
+from parties.contract import Contract
+from parties.contract_training import LOSSES, Codec, Model, Training
+from parties.difference import CANONICAL_AT_MOST, first_difference
 from parties.document import check
 from protos.rounds import RemoteProtocolError
 

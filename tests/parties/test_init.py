@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from parties.config import Config, load
-from parties.contract import Evaluation, Model, Psi, Training
+from parties.contract import Psi
+from parties.contract_training import Evaluation, Model, Training
 from parties.errors import ConfigError
 from parties.init import PASTE, init
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from parties.contract import LOSSES, Model
+from parties.contract_training import LOSSES, Model
 from parties.results import scored_columns, target
 from parties.summary import HEADLINES, as_json, report
 from splitnn.exact import LabelHolderResult

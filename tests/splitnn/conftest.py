@@ -1,7 +1,7 @@
 """Small made-up federations: parties with columns, a label that depends on all of them, private seeds."""
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from protos.memory import Together, together
 from protos.rounds import Resume, Round, Rounds, Send, mapped
-from splitnn.exact import FeatureHolderResult, LabelHolderResult, feature_holder, label_holder
+from splitnn.exact import FeatureHolderResult, LabelHolderResult
 from splitnn.features import Features
 from splitnn.local import DEFAULTS, Local
 from splitnn.plan import Plan
-from splitnn.reference import ReferenceResult, train
+from splitnn.reference import ReferenceResult
 from splitnn.schedule import Split, split_rows
+from splitnn.schedules import SCHEDULES
 from splitnn.tasks import Labels
 
 Result = LabelHolderResult | FeatureHolderResult
@@ -35,9 +36,10 @@ class Federation:
     ) -> dict[str, Rounds[Result]]:
         """Every party's generator. saved: what each starts again from. choices: of those who make any."""
         hub, *others = self.features
+        schedule = SCHEDULES[plan.schedule]
         saved, choices = saved or {}, dict.fromkeys(self.features, DEFAULTS) | (choices or {})
         parties: dict[str, Rounds[Result]] = {
-            hub: label_holder(
+            hub: schedule.label_holder(
                 plan,
                 self.rows,
                 self.features[hub],
@@ -49,7 +51,7 @@ class Federation:
             )
         }
         for name in others:
-            parties[name] = feature_holder(
+            parties[name] = schedule.feature_holder(
                 plan, self.rows, self.features[name], hub, self.seeds[name], saved.get(name), choices[name]
             )
         return parties
@@ -58,6 +60,7 @@ class Federation:
         return together(self.protocols(plan))
 
     def reference(self, plan: Plan, choices: dict[str, Local] | None = None) -> ReferenceResult:
+        train = SCHEDULES[plan.schedule].reference
         return train(plan, self.rows, self.features, self.labels, self.seeds, choices or {})
 
 
@@ -104,6 +107,44 @@ class Make:
     def reference_weights(result: ReferenceResult) -> dict[str, Tensor]:
         modules: dict[str, nn.Module] = {**result.bottoms, "top": result.top}
         return {f"{at} {k}": v for at, module in modules.items() for k, v in module.state_dict().items()}
+
+    @staticmethod
+    def assert_same(results: dict[str, Result], joined: ReferenceResult) -> None:
+        """Split training ended as the reference did: weights, history, scores, counts."""
+        hub = next(result for result in results.values() if isinstance(result, LabelHolderResult))
+        ours, theirs = Make.weights(results), Make.reference_weights(joined)
+        assert ours.keys() == theirs.keys()
+        assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+        assert hub.history == joined.history
+        assert torch.equal(hub.scores, joined.scores)
+        assert torch.equal(hub.labels, joined.labels)
+        for result in results.values():
+            assert (result.steps, result.epochs, result.best_epoch) == (
+                joined.steps,
+                joined.epochs,
+                joined.best_epoch,
+            )
+
+    @staticmethod
+    def labelled(federation: Federation, task: str, loss: str = "", weighted: bool = False) -> Federation:
+        """The federation with labels of this task that depend on all parties' columns."""
+        signal = torch.stack([part.numeric.sum(1) for part in federation.features.values()]).sum(0)
+        random = torch.Generator().manual_seed(1)
+        signal = signal + 0.5 * torch.randn(len(signal), generator=random)
+        names: tuple[str, ...] = ()
+        every: Tensor
+        if task == "multiclass":
+            every, names = torch.bucketize(signal, torch.tensor([-2.0, 2.0])), ("low", "middle", "high")
+        elif task == "multilabel":
+            every, names = torch.stack((signal > 0, signal > 2), 1).float(), ("click", "conversion")
+        elif task == "regression":
+            every = torch.poisson((signal / 3).exp(), random) if loss == "poisson" else 50 + 1000 * signal
+            every = every.double()
+        else:
+            every = (signal > 0).float()
+        train, validation, test = (every[part] for part in federation.rows)
+        weights = torch.rand(train.shape, generator=random).double() if weighted else None
+        return replace(federation, labels=Labels(train, validation, test, names, weights))
 
     @staticmethod
     def tampered(rounds: Rounds[Any], change: Callable[[Send], Send]) -> Rounds[Any]:

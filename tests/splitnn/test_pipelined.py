@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from protos.memory import together
 from protos.rounds import RemoteProtocolError, Resume, Round, Save, Send
-from splitnn import pipelined, pipelined_reference, window
+from splitnn import window
 from splitnn.crossing import Codecs
 from splitnn.errors import TrainingError
 from splitnn.plan import Plan
@@ -32,43 +32,6 @@ PLAN = Plan(
 COLUMNS = [(3, (4,)), (2, (5, 6)), (4, ())]
 
 
-def protocols(plan: Plan, federation: Any, saved: dict[str, Resume] | None = None) -> dict[str, Any]:
-    hub, *others = federation.features
-    saved = saved or {}
-    parties: dict[str, Any] = {
-        name: pipelined.feature_holder(
-            plan, federation.rows, federation.features[name], hub, federation.seeds[name], saved.get(name)
-        )
-        for name in others
-    }
-    parties[hub] = pipelined.label_holder(
-        plan,
-        federation.rows,
-        federation.features[hub],
-        federation.labels,
-        others,
-        federation.seeds[hub],
-        saved.get(hub),
-    )
-    return parties
-
-
-def reference(plan: Plan, federation: Any) -> Any:
-    return pipelined_reference.train(
-        plan, federation.rows, federation.features, federation.labels, federation.seeds
-    )
-
-
-def assert_equal(make: Any, results: dict[str, Any], joined: Any) -> None:
-    ours, theirs = make.weights(results), make.reference_weights(joined)
-    assert ours.keys() == theirs.keys()
-    assert not [name for name in ours if not torch.equal(ours[name], theirs[name])]
-    assert results["p0"].history == joined.history
-    assert torch.equal(results["p0"].scores, joined.scores)
-    for result in results.values():
-        assert (result.epochs, result.best_epoch) == (joined.epochs, joined.best_epoch)
-
-
 @settings(deadline=None, max_examples=40)
 @given(
     n=st.integers(30, 150),
@@ -86,10 +49,7 @@ def assert_equal(make: Any, results: dict[str, Any], joined: Any) -> None:
 )
 def test_split_equals_one_process_at_any_window(make: Any, n: int, parties: int, **changes: Any) -> None:
     plan, federation = replace(PLAN, **changes), make.federation(n, COLUMNS[:parties])
-    results = together(protocols(plan, federation)).results
-    joined = reference(plan, federation)
-    assert_equal(make, results, joined)
-    assert {result.steps for result in results.values()} == {joined.steps}
+    make.assert_same(federation.split_training(plan).results, federation.reference(plan))
 
 
 @pytest.mark.parametrize("codec", [Codecs(), Codecs("randtopk", "int8", keep=2)])
@@ -99,22 +59,23 @@ def test_a_window_of_one_is_the_exact_schedule(make: Any, optimizer: str, codec:
         PLAN, codec=codec, in_flight=1, optimizer=optimizer, epochs=40, patience=2, learning_rate=0.1
     )
     federation = make.federation(200, COLUMNS)
-    joined = federation.reference(plan)
-    assert joined.epochs < 40, "it is to stop early"
-    assert_equal(make, together(protocols(plan, federation)).results, joined)
-    assert_equal(make, together(protocols(plan, federation)).results, reference(plan, federation))
+    exact = federation.reference(replace(plan, schedule="exact"))
+    assert exact.epochs < 40, "it is to stop early"
+    make.assert_same(federation.split_training(plan).results, exact)
+    make.assert_same(federation.split_training(plan).results, federation.reference(plan))
 
 
 def test_a_wider_window_trains_other_weights(make: Any) -> None:
     federation = make.federation(200, COLUMNS)
-    assert reference(PLAN, federation).history != federation.reference(PLAN).history
+    exact = federation.reference(replace(PLAN, schedule="exact"))
+    assert federation.reference(PLAN).history != exact.history
 
 
 def test_who_is_faster_does_not_matter(make: Any) -> None:
     federation = make.federation(150, COLUMNS)
-    parties = protocols(PLAN, federation)
+    parties = federation.protocols(PLAN)
     one = make.weights(together(parties).results)
-    parties = protocols(PLAN, federation)
+    parties = federation.protocols(PLAN)
     other = make.weights(together(dict(reversed(parties.items()))).results)
     assert all(torch.equal(one[name], other[name]) for name in other)
 
@@ -124,7 +85,7 @@ def test_the_window_is_full_and_never_fuller(make: Any) -> None:
     waiting: dict[str, deque[int]] = {kind: deque() for kind in ("activation", "validation", "test")}
     answered = {"gradient": "activation", "verdict": "validation", "scored": "test"}
     most, most_bytes = 0, 0
-    for said in together(protocols(PLAN, federation)).transcript:
+    for said in together(federation.protocols(PLAN)).transcript:
         if said.sender == "p1":
             waiting[said.kind].append(len(said.payload))
             most = max(most, len(waiting["activation"]))
@@ -139,7 +100,7 @@ def test_the_window_is_full_and_never_fuller(make: Any) -> None:
 def test_what_is_under_way_at_an_early_stop_is_thrown_away(make: Any) -> None:
     plan = replace(PLAN, epochs=40, patience=2, learning_rate=0.1)
     federation = make.federation(200, COLUMNS)
-    outcome = together(protocols(plan, federation))
+    outcome = together(federation.protocols(plan))
     hub, epoch_steps = outcome.results["p0"], Window.of(plan, federation.rows).epoch_steps
     assert hub.epochs < 40, "it is to stop early"
     said = [said.kind for said in outcome.transcript if "p1" in (said.sender, said.receiver)]
@@ -150,7 +111,7 @@ def test_what_is_under_way_at_an_early_stop_is_thrown_away(make: Any) -> None:
 def test_the_window_is_at_most_an_epoch(make: Any) -> None:
     federation = make.federation(100, COLUMNS)
     assert Window.of(replace(PLAN, in_flight=50), federation.rows).in_flight == 4
-    joined = [reference(replace(PLAN, in_flight=width), federation).history for width in (4, 50)]
+    joined = [federation.reference(replace(PLAN, in_flight=width)).history for width in (4, 50)]
     assert joined[0] == joined[1]
 
 
@@ -164,11 +125,11 @@ def test_started_again_after_a_verdict_the_result_is_the_same(make: Any, in_flig
         if isinstance(word, Save):
             saves.setdefault(word.step, {})[name] = Resume(word.step, word.state())
 
-    whole = together(protocols(plan, federation), keep).results
+    whole = together(federation.protocols(plan), keep).results
     assert set(saves) == set(range(1, whole["p0"].epochs + 1))
     assert whole["p0"].epochs < 40, "it is to stop early"
     for saved in saves.values():
-        resumed = together(protocols(plan, federation, saved)).results
+        resumed = together(federation.protocols(plan, saved)).results
         ours, theirs = make.weights(resumed), make.weights(whole)
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
         assert resumed["p0"].history == whole["p0"].history
@@ -183,17 +144,17 @@ def test_another_schedules_save_is_refused(make: Any) -> None:
         if isinstance(word, Save):
             states[name] = word.state()
 
-    together(federation.protocols(PLAN), keep)
+    together(federation.protocols(replace(PLAN, schedule="exact")), keep)
     for name, state in [("p0", states["p0"]), ("p1", states["p1"]), ("p1", b""), ("p1", states["p1"][:-1])]:
         with pytest.raises(TrainingError, match="saved training state"):
-            protocols(PLAN, federation, {name: Resume(3, state)})[name].send(None)
+            federation.protocols(PLAN, {name: Resume(3, state)})[name].send(None)
 
 
 @pytest.mark.parametrize(
     ("culprit", "kind"), [("p1", "activation"), ("p2", "validation"), ("p0", "gradient")]
 )
 def test_a_message_of_another_step_is_refused(make: Any, culprit: str, kind: str) -> None:
-    parties = protocols(PLAN, make.federation(100, COLUMNS))
+    parties = make.federation(100, COLUMNS).protocols(PLAN)
 
     def change(word: Send) -> Send:
         payload = bytes(word.payload)
@@ -206,7 +167,7 @@ def test_a_message_of_another_step_is_refused(make: Any, culprit: str, kind: str
 
 @pytest.mark.parametrize("verdict", [b"\x00", b"\x02", b"\x07", b""])
 def test_an_impossible_first_verdict_is_refused(make: Any, verdict: bytes) -> None:
-    parties = protocols(PLAN, make.federation(100, COLUMNS))
+    parties = make.federation(100, COLUMNS).protocols(PLAN)
     parties["p0"] = make.tampered(
         parties["p0"], lambda word: replace(word, payload=verdict) if word.kind == "verdict" else word
     )
@@ -217,6 +178,6 @@ def test_an_impossible_first_verdict_is_refused(make: Any, verdict: bytes) -> No
 def test_too_much_to_wait_is_refused_before_training(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     federation = make.federation(100, COLUMNS)
     monkeypatch.setattr(window, "MOST_UNANSWERED", most_bytes_unanswered(PLAN, federation.rows) - 1)
-    for rounds in protocols(PLAN, federation).values():
+    for rounds in federation.protocols(PLAN).values():
         with pytest.raises(TrainingError, match="in_flight"):
             rounds.send(None)

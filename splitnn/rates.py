@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def rate(plan: "Plan", step: int, epoch_steps: int) -> float:
-    """The factor, in (0, 1], of step `step` (from 0) where an epoch has `epoch_steps`.
+    """The factor, in [0, 1], of step `step` (from 0) where an epoch has `epoch_steps`.
 
     The first `warmup` steps rise linearly to 1 (Goyal et al. 2017, section 2.2); then the schedule follows.
     """

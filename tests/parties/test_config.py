@@ -282,6 +282,37 @@ BAD_PARTY = {
     ),
     "port": (("50051", "0"), ["party.toml: link.listen: the port must be 1 to 65535"]),
     "wait": (("[link]", "[link]\nwait = 0"), ["party.toml: link.wait: must be greater than 0, not 0"]),
+    "own bottom": (
+        ("[data]", 'model.bottom = "resnet"\n[data]'),
+        ["party.toml: model.bottom: must be 'mlp', or a class such as my_lab.models:MyBottom, not 'resnet'"],
+    ),
+    "own top": (
+        ("[data]", 'model.top = "mlp"\n[data]'),
+        ["party.toml: model.top: unknown key; the keys here are bottom"],
+    ),
+    "own optimiser": (
+        ("[data]", 'training.optimizer = "lion"\n[data]'),
+        ["party.toml: training.optimizer: must be 'adam' or 'sgd', not 'lion'"],
+    ),
+    "own learning rate": (
+        ("[data]", "training.learning_rate = 0\n[data]"),
+        ["party.toml: training.learning_rate: must be greater than 0, not 0"],
+    ),
+    "own device": (
+        ("[data]", 'training.device = "tpu"\n[data]'),
+        ["party.toml: training.device: must be 'cpu' or 'cuda', not 'tpu'"],
+    ),
+    "own precision": (
+        ("[data]", 'training.precision = "fp8"\n[data]'),
+        ["party.toml: training.precision: must be 'float32' or 'bf16', not 'fp8'"],
+    ),
+    "what all agree on": (
+        ("[data]", "training.batch = 9\n[data]"),
+        [
+            "party.toml: training.batch: unknown key; "
+            "the keys here are device, learning_rate, optimizer, precision"
+        ],
+    ),
     "plaintext beyond loopback": (
         ("[link]", "[link]\nplaintext = true"),
         ["party.toml: link.listen: plaintext is for loopback only; use 127.0.0.1, or remove link.plaintext"],

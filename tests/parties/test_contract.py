@@ -1,10 +1,9 @@
-"""run.toml: bounds, the canonical form, and the first field in which two contracts differ."""
+"""run.toml: bounds, and the canonical form."""
 
 import json
 import subprocess
 import sys
 import tomllib
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parties.contract import Contract
-from parties.contract_training import LOSSES, Codec, Model, Training
-from parties.difference import CANONICAL_AT_MOST, first_difference
+from parties.difference import CANONICAL_AT_MOST
 from parties.document import check
-from protos.rounds import RemoteProtocolError
 
 TABLES: dict[str, Any] = {
     "version": 1,
@@ -96,6 +93,13 @@ def test_a_step_fits_into_a_message() -> None:
     assert made(model={"cut": 64}, training={"batch": 1 << 20}).training.batch == 1 << 20
 
 
+def test_no_more_is_kept_than_there_is() -> None:
+    assert faults(codec={"activations": "randtopk", "keep": 33}) == [
+        "codec: keep must be at most model.cut, 32, not 33"
+    ]
+    assert made(codec={"activations": "randtopk", "keep": 32}).codec.keep == 32
+
+
 def test_every_field_counts() -> None:
     changes: list[dict[str, Any]] = [
         {"name": "other"},
@@ -153,53 +157,6 @@ def test_every_field_counts() -> None:
         ),
         ({"psi": {"largest_ratio": 0.5}}, "psi.largest_ratio: must be greater than or equal to 1, not 0.5"),
         ({"psi": {"hide_sizes": 1}}, "psi.hide_sizes: must be true or false, not 1"),
-        (
-            {"model": {"task": "ranking"}},
-            "model.task: must be 'binary', 'multiclass', 'multilabel' or 'regression', not 'ranking'",
-        ),
-        (
-            {"model": {"loss": "huber"}},
-            "model.loss: must be 'cross-entropy' for this model.task, not 'huber'",
-        ),
-        (
-            {"model": {"task": "regression", "loss": "cross-entropy"}},
-            "model.loss: must be 'squared' or 'huber' or 'poisson' for this model.task, not 'cross-entropy'",
-        ),
-        (
-            {"model": {"loss": "hinge"}},
-            "model.loss: must be 'cross-entropy', 'squared', 'huber' or 'poisson', not 'hinge'",
-        ),
-        ({"model": {"cut": 0}}, "model.cut: must be greater than or equal to 1, not 0"),
-        ({"model": {"top_hidden": [8, 0]}}, "model.top_hidden[1]: must be greater than or equal to 1, not 0"),
-        ({"model": {"top_hidden": 8}}, "model.top_hidden: must be a list, not 8"),
-        ({"model": {"dropout": 1}}, "model.dropout: must be less than 1, not 1"),
-        ({"model": {"dropout": float("nan")}}, "model.dropout: must be a finite number, not nan"),
-        ({"training": {"schedule": "fast"}}, "training.schedule: must be 'exact' or 'pipelined', not 'fast'"),
-        ({"model": {"residual": True}}, "model.residual: needs two neighbouring hidden layers of one width"),
-        (
-            {"model": {"top": "transformer"}},
-            "model.top: must be 'mlp', 'deepfm', or a class such as my_lab.models:MyTop, not 'transformer'",
-        ),
-        ({"training": {"clip_norm": 0}}, "training.clip_norm: must be greater than 0, not 0"),
-        ({"training": {"decay": 2}}, "training.decay: must be less than or equal to 1, not 2"),
-        ({"training": {"optimizer": "lion"}}, "training.optimizer: must be 'adam' or 'sgd', not 'lion'"),
-        ({"training": {"learning_rate": 0}}, "training.learning_rate: must be greater than 0, not 0"),
-        ({"training": {"learning_rate": "1"}}, "training.learning_rate: must be a number, not '1'"),
-        ({"training": {"batch": 0}}, "training.batch: must be greater than or equal to 1, not 0"),
-        (
-            {"training": {"batch": 10**9}},
-            f"training.batch: must be less than or equal to {1 << 20}, not {10**9}",
-        ),
-        ({"training": {"epochs": 1.0}}, "training.epochs: must be a whole number, not 1.0"),
-        ({"evaluation": {"test": 0}}, "evaluation.test: must be greater than 0, not 0"),
-        (
-            {"evaluation": {"validation": 0.5, "test": 0.5}},
-            "evaluation.test: evaluation.validation and evaluation.test must add up to less than 1",
-        ),
-        (
-            {"evaluation": {"validation": 0.9}},
-            "evaluation.test: evaluation.validation and evaluation.test must add up to less than 1",
-        ),
         ({"parties": 3}, "parties: must be a table, not 3"),
         ({"training": 3}, "training: must be a table, not 3"),
     ],
@@ -233,55 +190,6 @@ def test_number_of_parties() -> None:
     assert made(parties=two, label_holder="p0").feature_holders == ["p1"]
     assert "at least 2" in faults(parties={"p0": many["p0"]}, label_holder="p0")[0]
     assert "at most 16" in faults(parties=many, label_holder="p0")[0]
-
-
-def test_defaults_are_those_of_the_plan() -> None:
-    """parties.contract spells them out, so that reading a file need not import torch."""
-    from splitnn.crossing import ACTIVATION_CODECS, GRADIENT_CODECS
-    from splitnn.optimizers import OPTIMIZERS
-    from splitnn.plan import Plan
-    from splitnn.tasks import TASKS
-
-    ours = Model().model_dump() | Training().model_dump()
-    plan = Plan(seed=b"")
-    assert ours | {"seed": plan.seed, "codec": plan.codec} == {
-        field.name: getattr(plan, field.name) for field in fields(Plan)
-    }
-    assert Codec().model_dump() == asdict(plan.codec)
-    for name in ACTIVATION_CODECS:
-        keep = 3 if name == "randtopk" else None
-        assert made(codec={"activations": name, "keep": keep}).codec.activations == name
-    assert {made(codec={"gradients": name}).codec.gradients for name in GRADIENT_CODECS} == {*GRADIENT_CODECS}
-    assert {task: tuple(losses) for task, losses in TASKS.items()} == LOSSES
-    for task, losses in LOSSES.items():
-        assert made(model={"task": task}).model.loss == losses[0]
-        assert [made(model={"task": task, "loss": loss}).model.loss for loss in losses] == [*losses]
-    assert {made(training={"optimizer": name}).training.optimizer for name in OPTIMIZERS} == {*OPTIMIZERS}
-
-
-def test_codecs_that_do_not_fit() -> None:
-    assert "'fp32', 'bf16', 'int8' or 'randtopk', not 'zfp'" in faults(codec={"activations": "zfp"})[0]
-    assert "'fp32', 'bf16' or 'int8', not 'randtopk'" in faults(codec={"gradients": "randtopk"})[0]
-    assert faults(codec={"activations": "randtopk"}) == [
-        "codec.keep: is required where codec.activations is randtopk"
-    ]
-    assert faults(codec={"keep": 3}) == ["codec.keep: has no use where codec.activations is fp32; remove it"]
-    assert faults(codec={"activations": "randtopk", "keep": 33}) == [
-        "codec: keep must be at most model.cut, 32, not 33"
-    ]
-    assert made(codec={"activations": "randtopk", "keep": 32}).codec.keep == 32
-
-
-def test_a_codec_unknown_at_a_peer_is_a_difference() -> None:
-    """A peer of another release, with a codec that is none here, or with no codecs at all."""
-    ours = made().canonical
-    theirs = json.loads(ours)
-    theirs["codec"]["activations"] = "zfp"
-    told = first_difference(ours, json.dumps(theirs).encode(), "logistics")
-    assert told == 'codec.activations: "fp32" here, "zfp" at logistics'
-    del theirs["codec"]
-    told = first_difference(ours, json.dumps(theirs).encode(), "logistics")
-    assert told == "codec: a table here, nothing at logistics"
 
 
 def test_id_types_are_those_of_psi() -> None:
@@ -350,65 +258,3 @@ def test_reading_a_contract_needs_no_torch() -> None:
     code = "import sys, parties.config; print(sorted({'torch', 'pandas', 'numpy', 'grpc'} & {*sys.modules}))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
-
-
-def test_no_difference() -> None:
-    assert first_difference(made().canonical, made().canonical, "logistics") is None
-
-
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"training": {"batch": 512}}, "training.batch: 256 here, 512 at logistics"),
-        ({"name": "other", "seed": 1}, 'name: "conversion" here, "other" at logistics'),
-        ({"model": {"top_hidden": [64, 8]}}, "model.top_hidden: [64] here, [64, 8] at logistics"),
-        (
-            {"parties": TABLES["parties"] | {"bank": {"key": f"sha256:{'d' * 64}"}}},
-            "parties.bank: nothing here, a table at logistics",
-        ),
-    ],
-)
-def test_first_difference(changes: dict[str, Any], says: str) -> None:
-    assert first_difference(made().canonical, made(**changes).canonical, "logistics") == says
-
-
-@pytest.mark.parametrize(
-    "there",
-    [
-        b"",
-        b"{",
-        b"\xff",
-        b"[" * 60_000,
-        b"9" * 10_000,
-        b'{"a": "' + "ä".encode() + b'"}',
-        b" " * (CANONICAL_AT_MOST + 1),
-    ],
-    ids=["empty", "cut", "no text", "nested", "digits", "no ASCII", "long"],
-)
-def test_a_contract_that_is_none(there: bytes) -> None:
-    with pytest.raises(RemoteProtocolError, match=r"^logistics sent a contract "):
-        first_difference(made().canonical, there, "logistics")
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-)
-
-
-@settings(deadline=None, max_examples=200)
-@given(JSON, st.sampled_from(["seed", "training", "model", "parties", "\x1b[2J", "x" * 500]))
-def test_whatever_a_peer_sends_gives_one_short_printable_line(value: Any, key: str) -> None:
-    there = json.dumps(json.loads(made().canonical) | {key: value}).encode()
-    difference = first_difference(made().canonical, there, "logistics")
-    assert difference is not None or json.loads(made().canonical).get(key) == value
-    assert difference is None or (difference.isascii() and difference.isprintable() and len(difference) < 400)
-
-
-@pytest.mark.parametrize(
-    ("own", "other"), [(1, True), (1, 1.0), ([1], [True]), (0, None), ("1", 1), (0.0, -0.0)]
-)
-def test_equal_in_python_and_different_in_json(own: object, other: object) -> None:
-    here, there = (json.dumps({"a": value}).encode() for value in (own, other))
-    assert first_difference(here, there, "p") is not None
-    assert first_difference(there, here, "p") is not None

@@ -54,7 +54,7 @@ class Judged(NamedTuple):
 
 
 class Run(NamedTuple):
-    """epochs: in order. test_auc: of the weights that were kept."""
+    """epochs: those judged, in order. test_auc: of the weights that were kept."""
 
     epochs: list[Judged]
     test_auc: float
@@ -124,6 +124,7 @@ def label_holders_view(outcome: tuple[Any, list[tuple[float, Traffic, int]]]) ->
     epochs = [
         Judged(when, sum(traffic), steps, entry["auc"])
         for (when, traffic, steps), entry in zip(saves, result.history, strict=True)
+        if "auc" in entry
     ]
     return Run(epochs, float(roc_auc_score(result.labels.numpy(), result.scores.numpy())))
 

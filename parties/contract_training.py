@@ -4,7 +4,7 @@ import re
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo, field_validator
 
 from parties.document import Section
 
@@ -16,6 +16,12 @@ def _top(name: str) -> str:
     if name not in ("mlp", "deepfm") and not CLASS.fullmatch(name):
         raise ValueError("must be 'mlp', 'deepfm', or a class such as my_lab.models:MyTop")
     return name
+
+
+def _every(value: object) -> object:
+    if value == "auto" or (type(value) is int and 1 <= value <= 100_000):
+        return value
+    raise ValueError("must be 'auto', or 1 to 100000")
 
 
 Widths = Annotated[
@@ -111,10 +117,12 @@ class Codec(Section):
 
 
 class Evaluation(Section):
-    """Which fractions of the aligned rows are kept out of training."""
+    """Which fractions of the aligned rows are kept out of training, and what is done with them."""
 
     validation: Fraction = 0.15
     test: Fraction = Field(default=0.15, validate_default=True)
+    every: Annotated[int | Literal["auto"], PlainValidator(_every)] = "auto"
+    """Epochs from one scoring of the validation rows to the next."""
 
     @field_validator("test")
     @classmethod

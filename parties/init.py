@@ -101,6 +101,7 @@ gradients = "fp32"                # fp32 | bf16 | int8
 [evaluation]
 validation = 0.15
 test = 0.15
+every = "auto"                    # epochs from one validation to the next; auto: so that it costs under 5 %
 """)
 
 

@@ -152,6 +152,7 @@ def plan_of(contract: Contract) -> Plan:
         batch=training.batch,
         epochs=training.epochs,
         patience=training.patience,
+        every=None if contract.evaluation.every == "auto" else contract.evaluation.every,
         schedule=training.schedule,
         in_flight=training.in_flight,
         codec=Codecs(**contract.codec.model_dump()),

@@ -5,11 +5,13 @@ step draws as it did before, with nothing to keep but the step, and the order in
 does not matter.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from protos.rounds import Receive, Rounds
 from splitnn.codecs import DENSE, FP32, Codec, Kept, RandTopk
 from splitnn.randomness import generator
 from splitnn.tensors import decode, diverged, encode, encoded_size
@@ -124,3 +126,18 @@ class Crossing:
         if step is None or not codec.draws:
             return None
         return generator(self.seed, f"codec {direction} {step}")
+
+
+def activations(
+    crossings: Mapping[str, Crossing], kind: str, own: Tensor, exchange: int
+) -> Rounds[tuple[list[Tensor], list[Tensor]]]:
+    """What crossed, a leaf of the autograd graph a party, and the activations that they make: the label
+    holder's own first, then one of each feature holder."""
+    leaf = own.detach().requires_grad_()
+    leaves, cut = [leaf], [leaf]
+    for name, crossing in crossings.items():
+        payload = yield Receive(name, kind, at_most=crossing.activation_size(len(own)))
+        leaf, activation = crossing.receive_activation(payload, f"{kind} from {name!r}", len(own), exchange)
+        leaves.append(leaf)
+        cut.append(activation)
+    return leaves, cut

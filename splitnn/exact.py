@@ -5,33 +5,32 @@ label holder's own bottom is treated alike, without the wire. `docs/splitnn.md` 
 """
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from protos.rounds import Progress, Receive, Resume, Round, Rounds, Save, Send
-from splitnn.crossing import Crossing
+from protos.rounds import Progress, Receive, Resume, Rounds, Save, Send
+from splitnn.crossing import Crossing, activations
 from splitnn.errors import TrainingError
+from splitnn.evaluation import be_scored, score
 from splitnn.features import Features
 from splitnn.learner import Learner
 from splitnn.local import DEFAULTS, Local
 from splitnn.models import bottom_model, top_model
 from splitnn.plan import Plan
-from splitnn.schedule import EVALUATION_ROWS, Split, batches, chunks, steps_an_epoch
-from splitnn.stopping import hear_verdict, judge, tell_verdict
+from splitnn.schedule import EVALUATION_ROWS, Split, batches, steps_an_epoch
+from splitnn.stopping import hear_verdict, is_judged, judge, tell_verdict
 from splitnn.tasks import Labels, Objective
-
-Part: TypeAlias = Generator[Round, Any, Tensor]
 
 
 @dataclass(frozen=True)
 class LabelHolderResult:
     """Both models with the best epoch's weights, and what the label holder alone may know.
 
-    history: an entry an epoch with `train_loss` and the validation metrics. objective: what the outputs mean.
+    history: an entry an epoch with `train_loss` and, where it was judged, the validation metric that decided.
+    objective: what the outputs mean.
     scores, labels: of the test part, in its order, as `objective.scores` and `Labels` have them.
     steps: optimiser steps taken; epochs: run, of which `best_epoch` was kept.
     """
@@ -90,33 +89,18 @@ def label_holder(
     if resume is not None:
         learner.load(resume.state)
     position = learner.position
+    exchanges = exchanges_an_epoch(plan, rows)
     weights = [weight for weight in top.parameters() if weight.requires_grad]
-    exchange = _Exchange(plan, rows, position.epoch)
     crossings = {name: Crossing(plan.codec, plan.cut, seed, name) for name in feature_holders}
 
-    def score(kind: str, part: Tensor) -> Generator[Round, Any, Tensor]:
-        """The logits [len(part), outputs] of a part's rows, in evaluation mode."""
-        learner.module.eval()
-        logits = []
-        for entities in chunks(part):
-            exchange.number += 1
-            with torch.no_grad():
-                own = bottom(*features.batch(entities))
-            _, cut = yield from activations(crossings, kind, own, exchange.number)
-            with torch.no_grad():
-                logits.append(top(cut))
-            for name in feature_holders:
-                yield Send(name, "scored", b"")
-        learner.module.train()
-        return torch.cat(logits)
-
     while not position.stopped and position.epoch < plan.epochs:
+        exchange = position.epoch * exchanges
         total_loss = 0.0
         order = batches(len(rows.train), plan.batch, plan.seed, position.epoch)
         for step, batch in enumerate(order, position.epoch * epoch_steps + 1):
-            exchange.number += 1
+            exchange += 1
             own = bottom(*features.batch(rows.train[batch]))
-            leaves, cut = yield from activations(crossings, "activation", own, exchange.number)
+            leaves, cut = yield from activations(crossings, "activation", own, exchange)
             loss = objective.loss(top(cut), batch)
             value = loss.item()
             if not math.isfinite(value):
@@ -124,7 +108,7 @@ def label_holder(
             # What the others wait for comes first; the top's own gradients go back the same graph below.
             torch.autograd.backward(loss, inputs=leaves, retain_graph=True)
             for (name, crossing), leaf in zip(crossings.items(), leaves[1:], strict=True):
-                payload = crossing.send_gradient(_gradient(leaf), exchange.number, step)
+                payload = crossing.send_gradient(_gradient(leaf), exchange, step)
                 yield Send(name, "gradient", payload)
             if weights:
                 torch.autograd.backward(loss, inputs=weights)
@@ -132,16 +116,21 @@ def label_holder(
             learner.step()
             total_loss += value * len(batch)
             yield Progress("training", step, plan.epochs * epoch_steps)
-        logits = yield from score("validation", rows.validation)
-        metrics = objective.metrics(labels.validation, objective.scores(logits))
-        position.history.append({"train_loss": total_loss / len(rows.train), **metrics})
-        improved, stop = judge(plan, position.history)
-        yield from tell_verdict(feature_holders, improved, stop)
+        position.history.append({"train_loss": total_loss / len(rows.train)})
+        improved = stop = False
+        if is_judged(plan, rows, position.epoch + 1):
+            logits = yield from score(
+                crossings, "validation", bottom, top, features, rows.validation, exchange + 1
+            )
+            position.history[-1] |= objective.judged_by(labels.validation, logits)
+            improved, stop = judge(plan, position.history)
+            yield from tell_verdict(feature_holders, improved, stop)
         learner.end_epoch(improved, stop)
         yield Save(position.epoch, learner.state)
 
     learner.restore_best()
-    logits = yield from score("test", rows.test)
+    exchange = position.epoch * exchanges
+    logits = yield from score(crossings, "test", bottom, top, features, rows.test, exchange + 1)
     return LabelHolderResult(
         bottom=bottom,
         top=top,
@@ -171,69 +160,44 @@ def feature_holder(
     if resume is not None:
         learner.load(resume.state)
     position = learner.position
-    exchange = _Exchange(plan, rows, position.epoch)
+    exchanges = exchanges_an_epoch(plan, rows)
     crossing = Crossing(plan.codec, plan.cut, seed, hub)
 
-    def score(kind: str, part: Tensor) -> Rounds[None]:
-        bottom.eval()
-        for entities in chunks(part):
-            exchange.number += 1
-            with torch.no_grad():
-                activation = bottom(*features.batch(entities))
-            _, payload = crossing.send_activation(activation, exchange.number, None)
-            yield Send(hub, kind, payload)
-            # One chunk at a time, so that the label holder's inbox is bounded at any number of rows.
-            yield Receive(hub, "scored", at_most=0)
-        bottom.train()
-
     while not position.stopped and position.epoch < plan.epochs:
+        exchange = position.epoch * exchanges
         order = batches(len(rows.train), plan.batch, plan.seed, position.epoch)
         gathered = (features.batch(rows.train[batch]) for batch in order)
         columns = next(gathered)
         for step in range(position.epoch * epoch_steps + 1, (position.epoch + 1) * epoch_steps + 1):
-            exchange.number += 1
+            exchange += 1
             activation = bottom(*columns)
-            sent, payload = crossing.send_activation(activation, exchange.number, step)
+            sent, payload = crossing.send_activation(activation, exchange, step)
             yield Send(hub, "activation", payload)
             columns = next(gathered, columns)  # while the label holder computes; after the last, unused
             size = crossing.gradient_size(len(activation))
             payload = yield Receive(hub, "gradient", at_most=size)
             what = f"gradient from {hub!r}"
-            gradient = crossing.receive_gradient(payload, what, len(activation), exchange.number)
+            gradient = crossing.receive_gradient(payload, what, len(activation), exchange)
             sent.backward(gradient)  # type: ignore[no-untyped-call]
             learner.step()
             yield Progress("training", step, plan.epochs * epoch_steps)
-        yield from score("validation", rows.validation)
-        improved, stop = yield from hear_verdict(hub, position.epoch + 1, position.best_epoch > 0)
+        improved = stop = False
+        if is_judged(plan, rows, position.epoch + 1):
+            yield from be_scored(crossing, hub, "validation", bottom, features, rows.validation, exchange + 1)
+            improved, stop = yield from hear_verdict(hub, position.epoch + 1, position.best_epoch > 0)
         learner.end_epoch(improved, stop)
         yield Save(position.epoch, learner.state)
 
     learner.restore_best()
-    yield from score("test", rows.test)
+    exchange = position.epoch * exchanges
+    yield from be_scored(crossing, hub, "test", bottom, features, rows.test, exchange + 1)
     return FeatureHolderResult(bottom, position.epoch * epoch_steps, position.epoch, position.best_epoch)
 
 
-def activations(
-    crossings: Mapping[str, Crossing], kind: str, own: Tensor, exchange: int
-) -> Rounds[tuple[list[Tensor], list[Tensor]]]:
-    """What crossed, a leaf of the autograd graph a party, and the activations that they make: the label
-    holder's own first, then one of each feature holder."""
-    leaf = own.detach().requires_grad_()
-    leaves, cut = [leaf], [leaf]
-    for name, crossing in crossings.items():
-        payload = yield Receive(name, kind, at_most=crossing.activation_size(len(own)))
-        leaf, activation = crossing.receive_activation(payload, f"{kind} from {name!r}", len(own), exchange)
-        leaves.append(leaf)
-        cut.append(activation)
-    return leaves, cut
-
-
-class _Exchange:
-    """Numbers the tensors that cross the cut: a message of another step cannot pass for this one's."""
-
-    def __init__(self, plan: Plan, rows: Split, epochs_done: int) -> None:
-        validation_chunks = steps_an_epoch(len(rows.validation), EVALUATION_ROWS)
-        self.number = epochs_done * (steps_an_epoch(len(rows.train), plan.batch) + validation_chunks)
+def exchanges_an_epoch(plan: Plan, rows: Split) -> int:
+    """Tensors that cross the cut each way at most. They are numbered: one of another step cannot pass for
+    this one's. An epoch that is not judged leaves its last numbers out."""
+    return steps_an_epoch(len(rows.train), plan.batch) + steps_an_epoch(len(rows.validation), EVALUATION_ROWS)
 
 
 def _gradient(part: Tensor) -> Tensor:

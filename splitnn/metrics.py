@@ -1,11 +1,12 @@
 """What people expect to read of each task, from scikit-learn. Every row counts once.
 
 labels, scores: of the rows to evaluate, in one order. names: the classes or the targets, in the order of the
-outputs. Every function raises TrainingError for a score that is not finite, and for labels that leave nothing
-to evaluate by; `check_*` is the latter alone, so that it is known before training.
+outputs. only: compute this metric alone. Every function raises TrainingError for a score that is not finite,
+and for labels that leave nothing to evaluate by; `check_*` is the latter alone, so that it is known before
+training.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -40,22 +41,29 @@ def check_numbers(labels: Tensor, names: Sequence[str]) -> None:
         raise TrainingError(f"all {len(labels)} rows to evaluate have one value: use more rows")
 
 
-def binary(labels: Tensor, scores: Tensor, names: Sequence[str] = ()) -> dict[str, float]:
+def binary(
+    labels: Tensor, scores: Tensor, names: Sequence[str] = (), only: str | None = None
+) -> dict[str, float]:
     """labels: 0 or 1, [n]. scores: probabilities of 1, [n]."""
     truth, score = labels.numpy(), _finite(scores)
     check_classes(labels, names)
-    return {
-        "auc": float(metrics.roc_auc_score(truth, score)),
-        "pr_auc": float(metrics.average_precision_score(truth, score)),
-        "ks": _largest_gap(truth, score),
-        "log_loss": float(metrics.log_loss(truth, score)),
-        "brier": float(metrics.brier_score_loss(truth, score)),
-        "ece": _calibration_error(score, truth),
-        "accuracy": float(metrics.accuracy_score(truth, score >= 0.5)),
-    }
+    return _computed(
+        {
+            "auc": lambda: metrics.roc_auc_score(truth, score),
+            "pr_auc": lambda: metrics.average_precision_score(truth, score),
+            "ks": lambda: _largest_gap(truth, score),
+            "log_loss": lambda: metrics.log_loss(truth, score),
+            "brier": lambda: metrics.brier_score_loss(truth, score),
+            "ece": lambda: _calibration_error(score, truth),
+            "accuracy": lambda: metrics.accuracy_score(truth, score >= 0.5),
+        },
+        only,
+    )
 
 
-def multiclass(labels: Tensor, scores: Tensor, names: Sequence[str]) -> dict[str, float]:
+def multiclass(
+    labels: Tensor, scores: Tensor, names: Sequence[str], only: str | None = None
+) -> dict[str, float]:
     """labels: places in `names`, int64 [n]. scores: probabilities, [n, classes].
 
     auc, pr_auc: one class against the others, the mean over the classes that occur. ece: of the likeliest
@@ -67,25 +75,30 @@ def multiclass(labels: Tensor, scores: Tensor, names: Sequence[str]) -> dict[str
     classes = np.arange(len(names))
     occurring = np.unique(truth)
     one_hot, likeliest = truth[:, None] == occurring, score.argmax(1)
-    return {
-        "auc": float(metrics.roc_auc_score(one_hot, score[:, occurring], average="macro")),
-        "pr_auc": float(metrics.average_precision_score(one_hot, score[:, occurring], average="macro")),
-        "log_loss": float(metrics.log_loss(truth, score, labels=classes)),
-        "brier": float(((score - (truth[:, None] == classes)) ** 2).sum(1).mean()),
-        "ece": _calibration_error(score.max(1), likeliest == truth),
-        "accuracy": float(metrics.accuracy_score(truth, likeliest)),
-        "macro_f1": float(metrics.f1_score(truth, likeliest, average="macro", zero_division=0)),
-    }
+    return _computed(
+        {
+            "auc": lambda: metrics.roc_auc_score(one_hot, score[:, occurring], average="macro"),
+            "pr_auc": lambda: metrics.average_precision_score(one_hot, score[:, occurring], average="macro"),
+            "log_loss": lambda: metrics.log_loss(truth, score, labels=classes),
+            "brier": lambda: ((score - (truth[:, None] == classes)) ** 2).sum(1).mean(),
+            "ece": lambda: _calibration_error(score.max(1), likeliest == truth),
+            "accuracy": lambda: metrics.accuracy_score(truth, likeliest),
+            "macro_f1": lambda: metrics.f1_score(truth, likeliest, average="macro", zero_division=0),
+        },
+        only,
+    )
 
 
-def multilabel(labels: Tensor, scores: Tensor, names: Sequence[str]) -> dict[str, float]:
+def multilabel(
+    labels: Tensor, scores: Tensor, names: Sequence[str], only: str | None = None
+) -> dict[str, float]:
     """labels: 0 or 1, [n, targets]. scores: probabilities of 1, [n, targets].
 
     Each metric of `binary` as the mean over the targets, then of each target by itself: `click.auc`.
     """
     _finite(scores)
     check_targets(labels, names)
-    each = [binary(*columns) for columns in zip(labels.unbind(1), scores.unbind(1), strict=True)]
+    each = [binary(y, z, only=only) for y, z in zip(labels.unbind(1), scores.unbind(1), strict=True)]
     means = {metric: float(np.mean([one[metric] for one in each])) for metric in each[0]}
     alone = {
         f"{name}.{metric}": value
@@ -95,23 +108,34 @@ def multilabel(labels: Tensor, scores: Tensor, names: Sequence[str]) -> dict[str
     return means | alone
 
 
-def regression(labels: Tensor, scores: Tensor, names: Sequence[str] = ()) -> dict[str, float]:
+def regression(
+    labels: Tensor, scores: Tensor, names: Sequence[str] = (), only: str | None = None
+) -> dict[str, float]:
     """labels, scores: numbers, [n], in the label's own unit."""
     truth, score = labels.numpy(), _finite(scores)
     check_numbers(labels, names)
-    return {
-        "rmse": float(metrics.root_mean_squared_error(truth, score)),
-        "mae": float(metrics.mean_absolute_error(truth, score)),
-        "r2": float(metrics.r2_score(truth, score)),
-    }
+    return _computed(
+        {
+            "rmse": lambda: metrics.root_mean_squared_error(truth, score),
+            "mae": lambda: metrics.mean_absolute_error(truth, score),
+            "r2": lambda: metrics.r2_score(truth, score),
+        },
+        only,
+    )
 
 
-def counts(labels: Tensor, scores: Tensor, names: Sequence[str] = ()) -> dict[str, float]:
+def counts(
+    labels: Tensor, scores: Tensor, names: Sequence[str] = (), only: str | None = None
+) -> dict[str, float]:
     """As `regression`, and the mean Poisson deviance. labels: at least 0. scores: expected counts."""
-    found = regression(labels, scores, names)
+    found = regression(labels, scores, names, only)
     # A rate may underflow to 0, of which no count has come: the deviance would be infinite.
     rate = np.maximum(_finite(scores), np.finfo(np.float32).tiny)
-    return found | {"deviance": float(metrics.mean_poisson_deviance(labels.numpy(), rate))}
+    return found | _computed({"deviance": lambda: metrics.mean_poisson_deviance(labels.numpy(), rate)}, only)
+
+
+def _computed(each: Mapping[str, Callable[[], float]], only: str | None) -> dict[str, float]:
+    return {name: float(metric()) for name, metric in each.items() if only in (None, name)}
 
 
 def _finite(scores: Tensor) -> NDArray[np.float64]:

@@ -14,10 +14,9 @@ by, and the verdict is there k - 1 steps into the next epoch; then comes `Save`.
 import math
 import struct
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import islice
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -25,17 +24,18 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from protos.rounds import Progress, Receive, Resume, Round, Rounds, Save, Send
-from splitnn.crossing import Crossing
+from protos.rounds import Progress, Receive, Resume, Rounds, Save, Send
+from splitnn.crossing import Crossing, activations
 from splitnn.errors import TrainingError
-from splitnn.exact import FeatureHolderResult, LabelHolderResult, activations
+from splitnn.evaluation import be_scored, score
+from splitnn.exact import FeatureHolderResult, LabelHolderResult
 from splitnn.features import Features
 from splitnn.learner import Learner, copied
 from splitnn.local import DEFAULTS, Local
 from splitnn.models import bottom_model, generators, top_model
 from splitnn.plan import Plan
-from splitnn.schedule import EVALUATION_ROWS, Split, chunks, steps_an_epoch
-from splitnn.stopping import hear_verdict, judge, tell_verdict
+from splitnn.schedule import EVALUATION_ROWS, Split, steps_an_epoch
+from splitnn.stopping import hear_verdict, is_judged, judge, tell_verdict
 from splitnn.tasks import Labels, Objective
 from splitnn.window import Window, training_batches
 
@@ -74,7 +74,7 @@ def label_holder(
 
     bottom, top = models()
     learner = Learner(plan, nn.ModuleList([bottom, top]), window.epoch_steps, local)
-    judged = nn.ModuleList(models())  # the weights at the last epoch's end
+    judged = nn.ModuleList(models())  # with the weights at the end of the last epoch to judge
     train_loss = total_loss = 0.0
     if resume is not None:
         (total_loss,) = struct.unpack("<d", _load(learner, resume.state, ["total_loss"])["total_loss"])
@@ -83,22 +83,6 @@ def label_holder(
     order = training_batches(plan, rows, step)
 
     crossings = {name: Crossing(plan.codec, plan.cut, seed, name) for name in feature_holders}
-
-    def score(
-        kind: str, part: Tensor, bottom: nn.Module, top: nn.Module, number: int
-    ) -> Generator[Round, Any, Tensor]:
-        """The logits [len(part), outputs] of a part's rows by these models. number: of the first chunk."""
-        logits = []
-        for place, entities in enumerate(chunks(part), number):
-            with torch.no_grad():
-                own = bottom.eval()(*features.batch(entities))
-            _, cut = yield from activations(crossings, kind, own, place)
-            with torch.no_grad():
-                logits.append(top.eval()(cut))
-            if kind == "test":
-                for name in feature_holders:
-                    yield Send(name, "scored", b"")
-        return torch.cat(logits)
 
     while not position.stopped and position.epoch < plan.epochs:
         while step < window.judged_after(position.epoch + 1):
@@ -118,15 +102,27 @@ def label_holder(
             learner.step()
             total_loss += value * len(batch)
             if step % window.epoch_steps == 0:
-                judged.load_state_dict(learner.module.state_dict())
+                if is_judged(plan, rows, position.epoch + 1):
+                    judged.load_state_dict(learner.module.state_dict())
                 train_loss, total_loss = total_loss / len(rows.train), 0.0
             yield Progress("training", step, window.steps)
-        number = 1 + position.epoch * steps_an_epoch(len(rows.validation), EVALUATION_ROWS)
-        logits = yield from score("validation", rows.validation, judged[0], judged[1], number)
-        metrics = objective.metrics(labels.validation, objective.scores(logits))
-        position.history.append({"train_loss": train_loss, **metrics})
-        improved, stop = judge(plan, position.history)
-        yield from tell_verdict(feature_holders, improved, stop)
+        position.history.append({"train_loss": train_loss})
+        improved = stop = False
+        if is_judged(plan, rows, position.epoch + 1):
+            number = 1 + position.epoch * steps_an_epoch(len(rows.validation), EVALUATION_ROWS)
+            logits = yield from score(
+                crossings,
+                "validation",
+                judged[0],
+                judged[1],
+                features,
+                rows.validation,
+                number,
+                acknowledged=False,
+            )
+            position.history[-1] |= objective.judged_by(labels.validation, logits)
+            improved, stop = judge(plan, position.history)
+            yield from tell_verdict(feature_holders, improved, stop)
         learner.end_epoch(improved, stop, judged.state_dict())
         if stop:
             for batch in islice(order, window.sent_after(step) - step):
@@ -136,7 +132,7 @@ def label_holder(
         yield Save(position.epoch, partial(_state, learner, {"total_loss": begun}))
 
     learner.restore_best()
-    logits = yield from score("test", rows.test, bottom, top, 1)
+    logits = yield from score(crossings, "test", bottom, top, features, rows.test, 1)
     return LabelHolderResult(
         bottom=bottom,
         top=top,
@@ -164,6 +160,7 @@ def feature_holder(
     bottom, ahead = (bottom_model(plan, width, features.levels, seed, local) for _ in range(2))
     learner = Learner(plan, bottom, window.epoch_steps, local)
     crossing = Crossing(plan.codec, plan.cut, seed, hub)
+    judged: dict[str, Tensor] = {}
     sent: deque[tuple[Tensor, bytes]] = deque()  # of each batch under way: its entities, and the message
     step = 0
     if resume is not None:
@@ -190,17 +187,6 @@ def feature_holder(
             sent.append((entities, message))
             yield Send(hub, "activation", message)
 
-    def score(kind: str, part: Tensor, number: int) -> Rounds[None]:
-        bottom.eval()
-        for place, entities in enumerate(chunks(part), number):
-            with torch.no_grad():
-                activation = bottom(*features.batch(entities))
-            _, payload = crossing.send_activation(activation, place, None)
-            yield Send(hub, kind, payload)
-            if kind == "test":
-                yield Receive(hub, "scored", at_most=0)
-        bottom.train()
-
     while not position.stopped and position.epoch < plan.epochs:
         yield from send_ahead()
         while step < window.judged_after(position.epoch + 1):
@@ -212,19 +198,23 @@ def feature_holder(
             fresh = crossing.crossed_before(bottom(*features.batch(entities)), message, step)
             fresh.backward(gradient)  # type: ignore[no-untyped-call]
             learner.step()
-            if step % window.epoch_steps == 0:
+            if step % window.epoch_steps == 0 and is_judged(plan, rows, position.epoch + 1):
                 judged = copied(bottom.state_dict())
                 number = 1 + position.epoch * steps_an_epoch(len(rows.validation), EVALUATION_ROWS)
-                yield from score("validation", rows.validation, number)
+                yield from be_scored(
+                    crossing, hub, "validation", bottom, features, rows.validation, number, acknowledged=False
+                )
             yield from send_ahead()
             yield Progress("training", step, window.steps)
-        improved, stop = yield from hear_verdict(hub, position.epoch + 1, position.best_epoch > 0)
+        improved = stop = False
+        if is_judged(plan, rows, position.epoch + 1):
+            improved, stop = yield from hear_verdict(hub, position.epoch + 1, position.best_epoch > 0)
         learner.end_epoch(improved, stop, judged)
         messages = b"".join(message for _, message in sent)
         yield Save(position.epoch, partial(_state, learner, {"sent": messages}))
 
     learner.restore_best()
-    yield from score("test", rows.test, 1)
+    yield from be_scored(crossing, hub, "test", bottom, features, rows.test, 1)
     return FeatureHolderResult(bottom, step, position.epoch, position.best_epoch)
 
 

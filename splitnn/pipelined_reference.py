@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from torch import Tensor, nn
+from torch import nn
 
 from splitnn.crossing import Crossing
 from splitnn.crossing_reference import Lines
@@ -19,7 +19,7 @@ from splitnn.pipelined import stale_activation
 from splitnn.plan import Plan
 from splitnn.reference import JoinedModel, ReferenceResult
 from splitnn.schedule import Split
-from splitnn.stopping import judge
+from splitnn.stopping import is_judged, judge
 from splitnn.tasks import Labels, Objective
 from splitnn.window import Window, training_batches
 
@@ -59,9 +59,6 @@ def train(
     total_loss = 0.0
     step = 0
 
-    def score(part: Tensor) -> Tensor:
-        return objective.scores(model.logits(columns, lines, part))
-
     while step < window.steps and not stop:
         while step + len(sent) < window.sent_after(step):
             entities = rows.train[next(sending)]
@@ -92,9 +89,12 @@ def train(
         descent.step()
         total_loss += loss.item() * len(batch)
         if step % window.epoch_steps == 0:
-            metrics = objective.metrics(labels.validation, score(rows.validation))
-            history.append({"train_loss": total_loss / len(rows.train), **metrics})
+            history.append({"train_loss": total_loss / len(rows.train)})
             total_loss = 0.0
+            if not is_judged(plan, rows, len(history)):
+                continue
+            logits = model.logits(columns, lines, rows.validation)
+            history[-1] |= objective.judged_by(labels.validation, logits)
             improved, stop = judge(plan, history)
             if improved:
                 best, best_epoch = copy.deepcopy(model.state_dict()), len(history)
@@ -104,7 +104,7 @@ def train(
         top=top,
         history=history,
         objective=objective,
-        scores=score(rows.test),
+        scores=objective.scores(model.logits(columns, lines, rows.test)),
         labels=labels.test,
         steps=window.judged_after(len(history)),  # the steps after an early stop moved nothing that is kept
         epochs=len(history),

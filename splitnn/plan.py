@@ -26,6 +26,7 @@ class Plan:
     one party's weights; None: any.
     weight_decay: decoupled from the gradient (Loshchilov and Hutter 2019), on weights and embeddings.
     batch: examples a step. patience: epochs without a better validation score before training stops.
+    every: epochs from one scoring of the validation rows to the next; None: as `splitnn.stopping` reckons.
     schedule: an entry of `splitnn.schedules`. in_flight: batches under way at once, if it is `pipelined`.
     codec: how activations and gradients are written where they cross.
     seed: public; orders the rows. Nothing private may be drawn from it.
@@ -53,6 +54,7 @@ class Plan:
     batch: int = 256
     epochs: int = 50
     patience: int = 8
+    every: int | None = None
     schedule: str = "exact"
     in_flight: int = 8
     codec: Codecs = field(default_factory=Codecs)
@@ -72,6 +74,8 @@ class Plan:
         widths = {"cut": self.cut, "batch": self.batch, "epochs": self.epochs, "patience": self.patience}
         widths["in_flight"] = self.in_flight
         widths["decay_epochs"] = self.decay_epochs
+        if self.every is not None:
+            widths["every"] = self.every
         for name, value in widths.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")

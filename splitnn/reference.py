@@ -21,7 +21,7 @@ from splitnn.local import DEFAULTS, Local
 from splitnn.models import bottom_model, top_model
 from splitnn.plan import Plan
 from splitnn.schedule import Split, batches, chunks, steps_an_epoch
-from splitnn.stopping import judge
+from splitnn.stopping import is_judged, judge
 from splitnn.tasks import Labels, Objective
 
 
@@ -106,9 +106,6 @@ def train(
     history: list[dict[str, float]] = []
     best, best_epoch = copy.deepcopy(model.state_dict()), 0
 
-    def score(part: Tensor) -> Tensor:
-        return objective.scores(model.logits(columns, lines, part))
-
     for epoch in range(plan.epochs):
         total_loss = 0.0
         order = batches(len(rows.train), plan.batch, plan.seed, epoch)
@@ -120,8 +117,11 @@ def train(
             loss.backward()  # type: ignore[no-untyped-call]
             descent.step()
             total_loss += loss.item() * len(batch)
-        metrics = objective.metrics(labels.validation, score(rows.validation))
-        history.append({"train_loss": total_loss / len(rows.train), **metrics})
+        history.append({"train_loss": total_loss / len(rows.train)})
+        if not is_judged(plan, rows, epoch + 1):
+            continue
+        logits = model.logits(columns, lines, rows.validation)
+        history[-1] |= objective.judged_by(labels.validation, logits)
         improved, stop = judge(plan, history)
         if improved:
             best, best_epoch = copy.deepcopy(model.state_dict()), epoch + 1
@@ -133,7 +133,7 @@ def train(
         top=top,
         history=history,
         objective=objective,
-        scores=score(rows.test),
+        scores=objective.scores(model.logits(columns, lines, rows.test)),
         labels=labels.test,
         steps=len(history) * epoch_steps,
         epochs=len(history),

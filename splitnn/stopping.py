@@ -1,19 +1,41 @@
-"""Early stopping: which epoch's weights to keep, and when to give up."""
+"""Early stopping: when to look, which epoch's weights to keep, and when to give up."""
 
 from collections.abc import Sequence
 from typing import Final
 
 from protos.rounds import Receive, RemoteProtocolError, Rounds, Send
 from splitnn.plan import Plan
+from splitnn.schedule import Split, steps_an_epoch
 from splitnn.tasks import TASKS
+
+SHARE: Final = 20
+"""Where the plan does not say how often, validation costs less than a part in so many of the training."""
+TRAINED_ROW, TRAINING_STEP, VALIDATED_ROW = 4, 1600, 2
+"""What each costs, in microseconds: `docs/splitnn.md` says how they were measured."""
+
+
+def epochs_between(plan: Plan, rows: Split) -> int:
+    """Every how many epochs the validation rows are scored; the same number at every party."""
+    if plan.every is not None:
+        return plan.every
+    steps = steps_an_epoch(len(rows.train), plan.batch)
+    training = TRAINED_ROW * len(rows.train) + TRAINING_STEP * steps
+    return SHARE * VALIDATED_ROW * len(rows.validation) // training + 1
+
+
+def is_judged(plan: Plan, rows: Split, epoch: int) -> bool:
+    """Whether this epoch, from 1, ends with a verdict. The last does, so that some weights are kept."""
+    return epoch % epochs_between(plan, rows) == 0 or epoch == plan.epochs
 
 
 def judge(plan: Plan, history: Sequence[dict[str, float]]) -> tuple[bool, bool]:
-    """Is the last epoch the best so far? Have `patience` epochs passed without a better one?"""
+    """Is the last epoch, which was judged, the best so far? Have `patience` epochs passed since that one?"""
     task = TASKS[plan.task][plan.loss]
-    worth = [task.sign * entry[task.stop_on] for entry in history]
-    best = max(range(len(worth)), key=worth.__getitem__)  # the first of equals
-    return best == len(worth) - 1, len(worth) - 1 - best >= plan.patience
+    worth = {
+        epoch: task.sign * entry[task.stop_on] for epoch, entry in enumerate(history) if task.stop_on in entry
+    }
+    best = max(worth, key=worth.__getitem__)  # the first of equals
+    return best == len(history) - 1, len(history) - 1 - best >= plan.patience
 
 
 IMPROVED: Final = b"\x01"

@@ -70,7 +70,7 @@ class Task:
     link: Callable[[Tensor], Tensor]
     scale: Callable[[Tensor], tuple[float, float]]
     check: Callable[[Tensor, Sequence[str]], None]
-    metrics: Callable[[Tensor, Tensor, Sequence[str]], dict[str, float]]
+    metrics: Callable[[Tensor, Tensor, Sequence[str], str | None], dict[str, float]]
     stop_on: str
     sign: int
 
@@ -107,7 +107,12 @@ class Objective:
         return self.location + self.scale * scores.to(torch.float64)
 
     def metrics(self, labels: Tensor, scores: Tensor) -> dict[str, float]:
-        return self.task.metrics(labels, scores, self.names)
+        return self.task.metrics(labels, scores, self.names, None)
+
+    def judged_by(self, labels: Tensor, logits: Tensor) -> dict[str, float]:
+        """Of the metrics only the one that decides, `stop_on`: together they take longer than the scoring."""
+        value = self.task.metrics(labels, self.scores(logits), self.names, self.task.stop_on)
+        return {self.task.stop_on: value[self.task.stop_on]}
 
 
 def _mean_one(weights: Tensor, targets: Tensor) -> Tensor:

@@ -77,6 +77,8 @@ def faults(**changes: Any) -> list[str]:
             {"evaluation": {"validation": 0.5, "test": 0.5}},
             "evaluation.test: evaluation.validation and evaluation.test must add up to less than 1",
         ),
+        ({"evaluation": {"every": 0}}, "evaluation.every: must be 'auto', or 1 to 100000, not 0"),
+        ({"evaluation": {"every": "often"}}, "evaluation.every: must be 'auto', or 1 to 100000, not 'often'"),
         (
             {"evaluation": {"validation": 0.9}},
             "evaluation.test: evaluation.validation and evaluation.test must add up to less than 1",
@@ -97,7 +99,8 @@ def test_defaults_are_those_of_the_plan() -> None:
 
     ours = Model().model_dump() | Training().model_dump()
     plan = Plan(seed=b"")
-    assert ours | {"seed": plan.seed, "codec": plan.codec} == {
+    assert Evaluation().every == "auto"
+    assert ours | {"seed": plan.seed, "codec": plan.codec, "every": None} == {
         field.name: getattr(plan, field.name) for field in fields(Plan)
     }
     assert Codec().model_dump() == asdict(plan.codec)

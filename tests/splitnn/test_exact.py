@@ -45,6 +45,25 @@ def test_what_crosses_is_what_the_page_says(make: Any) -> None:
     }
 
 
+@pytest.mark.parametrize("schedule", ["exact", "pipelined"])
+def test_an_epoch_that_is_not_judged_says_nothing(make: Any, schedule: str) -> None:
+    plan = replace(PLAN, every=2, schedule=schedule, in_flight=1)
+    outcome = make.federation(200, COLUMNS).split_training(plan)
+    kinds = [said.kind for said in outcome.transcript if "p1" in (said.sender, said.receiver)]
+    acknowledged = ["scored"] * (schedule == "exact")
+    epoch, judged = ["gradient"] * 4, ["validation", *acknowledged, "verdict"]
+    assert [kind for kind in kinds if kind != "activation"] == [
+        *(*epoch, *epoch, *judged),
+        *(*epoch, *judged),
+        *("test", "scored"),
+    ]
+    assert [[*entry] for entry in outcome.results["p0"].history] == [
+        ["train_loss"],
+        ["train_loss", "auc"],
+        ["train_loss", "auc"],
+    ]
+
+
 def test_the_peer_is_fed_before_the_own_optimiser_steps(make: Any) -> None:
     federation = make.federation(100, COLUMNS)
     before: dict[str, torch.Tensor] = {}

@@ -118,3 +118,24 @@ def test_scores_that_are_not_finite_are_a_typed_error(bad: float) -> None:
         multilabel(torch.eye(2), torch.stack((scores, scores), 1), ("a", "b"))
     with pytest.raises(TrainingError, match="finite"):
         counts(torch.tensor([0.0, 1.0]), scores)
+
+
+def test_one_metric_alone_is_the_same_number() -> None:
+    random = torch.Generator().manual_seed(1)
+    labels, scores = (
+        torch.randint(0, 2, (50, 3), generator=random).float(),
+        torch.rand(50, 3, generator=random),
+    )
+    names = ("a", "b", "c")
+    for metrics, truth, told in [
+        (binary, labels[:, 0], scores[:, 0]),
+        (multiclass, labels.argmax(1), scores.softmax(1)),
+        (multilabel, labels, scores),
+        (regression, scores[:, 0].double(), scores[:, 1]),
+        (counts, labels[:, 0], scores[:, 1]),
+    ]:
+        every = metrics(truth, told, names)
+        for name in (name for name in every if "." not in name):
+            alone = metrics(truth, told, names, name)
+            assert name in alone
+            assert alone.items() < every.items()

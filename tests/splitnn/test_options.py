@@ -137,6 +137,7 @@ AGREED: dict[str, st.SearchStrategy[Any]] = {
     "batch": st.sampled_from([9, 24, 41, 10_000]),
     "epochs": st.integers(1, 5),
     "patience": st.integers(1, 2),
+    "every": st.sampled_from([None, 1, 2, 3]),
     "schedule": st.sampled_from([*SCHEDULES]),
     "in_flight": st.integers(1, 5),
 }

@@ -16,6 +16,7 @@ from splitnn.plan import Plan
         ("batch", 0),
         ("epochs", 0),
         ("patience", 0),
+        ("every", 0),
         ("bottom_hidden", (8, 0)),
         ("top_hidden", (-1,)),
         ("dropout", 1.0),

@@ -129,13 +129,24 @@ def own_data(config: Config) -> OwnData:
     """The party's table, ids and labels, read whole and checked. Raises DataError, IdError."""
     from parties.labels import own_labels
     from parties.table import read_table
+    from parties.table_files import BLOCK
 
     data, columns = config.party.data, config.id_columns
     named = list(dict.fromkeys(name for of_kind in columns.values() for name in of_kind))
     table = read_table(
-        data.file, named, data.numeric, data.categorical, data.label, data.exclude, data.weight
+        data.file,
+        named,
+        data.numeric,
+        data.categorical,
+        data.label,
+        data.exclude,
+        data.weight,
+        config.party.storage,
     )
-    ids = own_ids(config, lambda names: [[table.ids[name] for name in names]])
+    starts = range(0, table.rows, BLOCK)
+    ids = own_ids(
+        config, lambda names: ([table.ids[name].iloc[at : at + BLOCK] for name in names] for at in starts)
+    )
     try:
         labels = own_labels(table, config.contract.model, data) if data.label else None
     except DataError as error:

@@ -21,9 +21,11 @@ from parties.features import Pipeline
 from parties.handshake import Brings, Meeting
 from parties.own import OwnData, brings, own_data, own_identity, own_protocols
 from parties.own_model import check_models, local_of
+from parties.scratch import empty
 from parties.storage import own_secret, private_seed
 from parties.summary import Cost
 from parties.table import Table
+from parties.table_files import BLOCK
 from parties.unfinished import unfinished
 from protos.rounds import Rounds
 from splitnn.crossing import Codecs
@@ -160,6 +162,10 @@ def plan_of(contract: Contract) -> Plan:
 
 
 def features_of(pipeline: Pipeline, table: Table, rows: NDArray[np.int64]) -> Features:
-    """These rows of the table as tensors, in this order."""
-    numeric, categorical = pipeline.transform(table, rows)
+    """These rows of the table as tensors, in this order; on disk, where they are large."""
+    numeric = empty(table.scratch, (len(rows), pipeline.width), np.float32)
+    categorical = empty(table.scratch, (len(rows), len(pipeline.levels)), np.int64)
+    for at in range(0, len(rows), BLOCK):
+        block = slice(at, at + BLOCK)
+        numeric[block], categorical[block] = pipeline.transform(table, rows[block])
     return Features(torch.from_numpy(numeric), torch.from_numpy(categorical), pipeline.levels)

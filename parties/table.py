@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from parties.errors import DataError
+from parties.scratch import empty
 from parties.table_files import read_columns
 
 LARGEST: Final = 1e30
@@ -32,7 +33,7 @@ class Table:
 
     ids: the id columns as written (CSV: text; Parquet: its own type), null where empty. numeric: float64, NaN
     where missing. categorical: text, null where empty. labels, weight: as `ids`; `parties.labels` reads them.
-    warnings: one line a column left out.
+    warnings: one line a column left out. scratch: the folder of `parties.scratch`, where large columns are.
     """
 
     file: Path
@@ -42,6 +43,7 @@ class Table:
     labels: pd.DataFrame
     weight: "pd.Series[Any] | None"
     warnings: tuple[str, ...] = ()
+    scratch: Path | None = None
 
     @property
     def rows(self) -> int:
@@ -56,6 +58,7 @@ def read_table(
     labels: Sequence[str] = (),
     exclude: Sequence[str] = (),
     weight: str | None = None,
+    scratch: Path | None = None,
 ) -> Table:
     """Read a .parquet, .pq, .csv or .csv.gz file. Raises DataError for whatever is wrong with it.
 
@@ -66,7 +69,7 @@ def read_table(
     kept = [*labels, *([weight] if weight else [])]
     named = [*id_columns, *numeric, *categorical, *kept, *exclude]
     inferred = not numeric and not categorical
-    columns = read_columns(file, named, others=inferred)
+    columns = read_columns(file, named, inferred, scratch)
     ids = pd.DataFrame({name: _cells(file, name, columns[name]) for name in id_columns})
     targets = {name: _cells(file, name, columns[name]) for name in kept}
     warnings: list[str] = []
@@ -82,17 +85,20 @@ def read_table(
                 warnings.append(f"{file}: column {name!r} is left out: {kind}")
     if not numeric and not categorical:
         raise DataError(f"{file}: no column is left to take part beside the id and the label")
-    numbers = {name: _numbers(file, name, columns[name]) for name in numeric}
+    numbers = empty(scratch, (len(numeric), len(ids)), np.float64)
+    for place, name in enumerate(numeric):
+        numbers[place] = _numbers(file, name, columns[name])
     texts = {name: _series(_texts(file, name, columns[name]), name) for name in categorical}
     rows = range(len(ids))
     return Table(
         file,
         ids,
-        pd.DataFrame(numbers, index=rows),
+        pd.DataFrame(numbers.T, rows, [*numeric], copy=False),
         pd.DataFrame(texts, index=rows),
         pd.DataFrame({name: targets[name] for name in labels}, index=rows),
         targets[weight] if weight else None,
         tuple(warnings),
+        scratch,
     )
 
 

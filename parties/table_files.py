@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from parties.errors import DataError
+from parties.scratch import as_table
 
 Columns = dict[str, Any]
 """Name to pyarrow.Array or ChunkedArray, all of one length; pyarrow has no types to check."""
@@ -27,13 +28,19 @@ BLOCK: Final = 1 << 16
 """Rows of a batch."""
 GATHERED: Final = 1 << 23
 """Rows of a file that are put into another order at a time."""
+READ_AT_ONCE: Final = 1 << 20
+"""Bytes of each column of a Parquet file."""
 LISTED: Final = 8
 
 
-def read_columns(file: Path, named: Sequence[str], others: bool) -> Columns:
-    """The `named` columns, and all `others` if asked. CSV cells are text as written, null where empty."""
-    batches = list(read_batches(file, named, others))
-    return {name: pa.chunked_array([batch[name] for batch in batches]) for name in batches[0]}
+def read_columns(file: Path, named: Sequence[str], others: bool, scratch: Path | None = None) -> Columns:
+    """The `named` columns, and all `others` if asked. CSV cells are text as written, null where empty.
+
+    scratch: the folder of `parties.scratch`. Raises DataError, StorageError.
+    """
+    batches = (pa.RecordBatch.from_pydict(batch) for batch in read_batches(file, named, others))
+    table = as_table(scratch, batches)
+    return {name: table.column(name) for name in table.column_names}
 
 
 def read_batches(file: Path, named: Sequence[str], others: bool = False) -> Iterator[Columns]:
@@ -86,7 +93,8 @@ def _is_parquet(file: Path) -> bool:
 
 def _parquet(file: Path, named: Sequence[str], others: bool) -> Iterator[Columns]:
     try:
-        with pq.ParquetFile(file) as parquet:
+        # Its own way keeps the whole file's bytes until the end.
+        with pq.ParquetFile(file, buffer_size=READ_AT_ONCE, pre_buffer=False) as parquet:
             names = parquet.schema_arrow.names
             _check_header(file, names, named)
             kept = [name for name in names if others or name in named]

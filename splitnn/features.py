@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from splitnn.schedule import chunks
+
 
 @dataclass(frozen=True)
 class Features:
@@ -27,7 +29,7 @@ class Features:
             raise ValueError(
                 f"{len(self.levels)} level counts for {self.categorical.shape[1]} categorical columns"
             )
-        if not torch.isfinite(self.numeric).all():
+        if not all(torch.isfinite(some).all() for some in chunks(self.numeric)):
             raise ValueError("a numeric feature is not finite: impute missing values first")
         for column, levels in enumerate(self.levels):
             codes = self.categorical[:, column]

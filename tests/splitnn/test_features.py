@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from splitnn.features import Features
+from splitnn.schedule import EVALUATION_ROWS
 
 CODES = torch.tensor([[0], [2]])
 
@@ -27,6 +28,13 @@ def test_features_that_no_model_takes_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=r"feature|categorical"):
         Features(numeric, categorical, levels)
+
+
+def test_the_last_row_of_a_long_table_is_checked_too() -> None:
+    numeric = torch.zeros(EVALUATION_ROWS + 1, 1)
+    numeric[-1] = float("nan")
+    with pytest.raises(ValueError, match="not finite"):
+        Features(numeric, torch.zeros(EVALUATION_ROWS + 1, 0, dtype=torch.int64), ())
 
 
 def test_a_batch_takes_rows_by_entity_and_may_repeat_them() -> None:

@@ -1,11 +1,12 @@
 """Random streams from SHAKE-256."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from splitnn.randomness import generator, permutation, uniform
+from splitnn.randomness import generator, permutation, stable_argsort, uniform
 
 seeds = st.binary(max_size=40)
 
@@ -14,6 +15,13 @@ seeds = st.binary(max_size=40)
 @given(n=st.integers(0, 300), seed=seeds)
 def test_a_permutation_is_one(n: int, seed: bytes) -> None:
     assert permutation(seed, "a", n).sort().values.tolist() == list(range(n))
+
+
+@settings(deadline=None, max_examples=40)
+@given(words=st.lists(st.integers(0, 20), max_size=300))
+def test_equal_words_keep_their_order(words: list[int]) -> None:
+    order = stable_argsort(np.array(words, dtype="<u8")).tolist()
+    assert order == sorted(range(len(words)), key=lambda place: (words[place], place))
 
 
 def test_purpose_and_seed_cannot_run_into_each_other() -> None:

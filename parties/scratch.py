@@ -1,0 +1,75 @@
+"""Columns of a table that is large: in files of the party's storage, mapped into memory.
+
+The files have no name: nobody else can open them, and their space is free again as soon as nothing in the
+process uses them, however it ends. The kernel writes pages out and reads them again as memory is wanted.
+"""
+
+import mmap
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from math import prod
+from pathlib import Path
+from typing import IO, Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import DTypeLike, NDArray
+
+from parties.errors import StorageError
+
+LARGE: Final = 1 << 27
+"""Bytes that are held in memory before a file is worth its writing: a million rows of 16 numbers."""
+
+
+def empty(folder: Path | None, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """An array to be filled, mapped where it is large. folder: where its file goes; None: all in memory.
+
+    Raises StorageError where there is no room.
+    """
+    size = prod(shape) * np.dtype(dtype).itemsize
+    if folder is None or size <= LARGE:
+        return np.empty(shape, dtype)
+    with _unnamed(folder) as file:
+        os.posix_fallocate(file.fileno(), 0, size)  # a page for which the disk has no room would be a SIGBUS
+        memory = mmap.mmap(file.fileno(), size)
+    return np.frombuffer(memory, dtype).reshape(shape)
+
+
+def as_table(folder: Path | None, batches: Iterable[pa.RecordBatch]) -> pa.Table:
+    """Of these batches, at least one; mapped Arrow IPC where they are large. Otherwise as `empty`."""
+    waiting = iter(batches)
+    held: list[pa.RecordBatch] = []
+    size = 0
+    for batch in waiting:
+        held.append(batch)
+        size += batch.nbytes
+        if folder is not None and size > LARGE:
+            return _on_disk(folder, chain(held, waiting))
+    return pa.Table.from_batches(held)
+
+
+def _on_disk(folder: Path, batches: Iterator[pa.RecordBatch]) -> pa.Table:
+    first = next(batches)
+    with _unnamed(folder) as file:
+        with pa.ipc.new_file(file, first.schema) as writer:
+            for batch in chain([first], batches):
+                writer.write_batch(batch)
+        file.flush()
+        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return pa.ipc.open_file(pa.py_buffer(memory)).read_all()
+
+
+@contextmanager
+def _unnamed(folder: Path) -> Iterator[IO[bytes]]:
+    """A new file that is readable by its owner only, and that no folder lists. Raises StorageError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            yield file
+    except OSError as error:
+        raise StorageError(
+            f"no room for a large table in {folder}: {error.strerror}; free space or choose another storage"
+        ) from error

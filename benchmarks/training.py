@@ -35,6 +35,7 @@ def plan(batch: int) -> Plan:
     return Plan(
         seed=b"benchmark",
         cut=32,
+        fusion="concat",
         bottom_hidden=(64,),
         top_hidden=(64,),
         dropout=0.0,

@@ -73,8 +73,11 @@ class Bottom(nn.Module):
     def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
         numeric, categorical = self.placement.inward(numeric), self.placement.inward(categorical)
         with self.placement.computing():
-            embedded = self.embedding(categorical + self.offsets).flatten(1)
-            output: Tensor = self.layers(torch.cat((numeric, embedded), 1))
+            inputs = numeric
+            if self.embedding.num_embeddings:
+                embedded = self.embedding(categorical + self.offsets).flatten(1)
+                inputs = torch.cat((numeric, embedded), 1)
+            output: Tensor = self.layers(inputs)
         return self.placement.outward(output)
 
 

@@ -84,6 +84,7 @@ cut = 32                          # numbers a row that each feature holder sends
 bottom_hidden = [128]
 top_hidden = [64]
 dropout = 0.2
+# party_dropout = 0.1             # a partner may be absent when the model is used
 
 [training]
 schedule = "exact"

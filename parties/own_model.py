@@ -1,5 +1,7 @@
 """What a party chose for its own half of the network, and whether it can be trained here."""
 
+from dataclasses import replace
+
 import torch
 
 from parties.config import Config
@@ -51,7 +53,7 @@ def check_models(config: Config, plan: Plan, data: OwnData | None) -> None:
         names = data.labels.names if data is not None and data.labels is not None else ()
         outputs = max(1, len(names))
         try:
-            module = top_model(plan, parties, b"trial", outputs, local)
+            module = top_model(replace(plan, party_dropout=0.0), parties, b"trial", outputs, local)
             cut = [torch.zeros(ROWS, plan.cut) for _ in range(parties)]
             check_module(module, f"top model {plan.top}", [cut])
         except TrainingError as error:

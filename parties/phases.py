@@ -143,6 +143,7 @@ def plan_of(contract: Contract) -> Plan:
         residual=model.residual,
         fusion=model.fusion,
         top=model.top,
+        party_dropout=model.party_dropout,
         optimizer=training.optimizer,
         learning_rate=training.learning_rate,
         learning_rate_schedule=training.learning_rate_schedule,

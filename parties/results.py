@@ -1,6 +1,7 @@
 """What a run leaves in its folder: alignment, model, agreement, summary (docs/summary.md lists the files)."""
 
 import io
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ from splitnn.exact import LabelHolderResult
 from splitnn.tasks import Objective
 
 
-def test_metrics(trained: LabelHolderResult) -> dict[str, dict[str, float]]:
-    """The federation's metrics on the test rows, as `metrics.test`."""
-    return {"test": trained.objective.metrics(trained.labels, trained.scores)}
+def test_metrics(trained: LabelHolderResult) -> dict[str, Any]:
+    """The federation's metrics on the test rows: `metrics.test` and `metrics.test_without`."""
+    metrics = partial(trained.objective.metrics, trained.labels)
+    without = {name: metrics(scores) for name, scores in trained.without.items()}
+    return {"test": metrics(trained.scores)} | ({"test_without": without} if without else {})
 
 
-def summarise(prepared: Prepared, outcome: Outcome, metrics: dict[str, dict[str, float]]) -> dict[str, Any]:
+def summarise(prepared: Prepared, outcome: Outcome, metrics: dict[str, Any]) -> dict[str, Any]:
     """summary.json as a dict. metrics: empty at a feature holder."""
     contract, trained, cost = prepared.config.contract, outcome.trained, outcome.training_cost
     rows = len(outcome.split.train) * trained.epochs

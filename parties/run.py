@@ -39,7 +39,7 @@ def run_party(config: Config, on_progress: OnProgress, say: Callable[[str], None
         if isinstance(outcome, PartyError):
             raise outcome
         folder = keep(prepared, outcome)
-        metrics: dict[str, dict[str, float]] = {}
+        metrics: dict[str, Any] = {}
         if isinstance(outcome.trained, LabelHolderResult):
             on_progress(Progress("what this party reaches alone", 0, 0), link.traffic)
             metrics = test_metrics(outcome.trained) | baselines(prepared, outcome)

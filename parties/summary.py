@@ -69,7 +69,7 @@ class Summary:
     aligned: int
     psi: dict[str, Any]
     training: dict[str, Any]
-    metrics: dict[str, dict[str, float]]
+    metrics: dict[str, Any]
 
     def as_json(self) -> dict[str, Any]:
         content = asdict(self)
@@ -105,9 +105,13 @@ def report(summary: Mapping[str, Any]) -> str:
         "alone_all_rows": "this party alone, all its rows",
         "pooled": "all columns pooled",
     }
-    for key, metrics in summary.get("metrics", {}).items():
+    found = dict(summary.get("metrics", {}))
+    without = found.pop("test_without", {})
+    judged = [(names[key], metrics) for key, metrics in found.items()]
+    judged += [(f"the federation without {name}", metrics) for name, metrics in without.items()]
+    for name, metrics in judged:
         told = (f"{word} {metrics[metric]:.4f}" for metric, word in HEADLINES[training["task"]].items())
-        lines.append(f"test       {'  '.join(told)}  {names[key]}")
+        lines.append(f"test       {'  '.join(told)}  {name}")
     return "\n".join(lines) + "\n"
 
 

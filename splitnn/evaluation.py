@@ -21,7 +21,8 @@ def score(
     number: int,
     acknowledged: bool = True,
 ) -> Rounds[Tensor]:
-    """At the label holder: the logits [len(part), outputs] of these entities.
+    """At the label holder: the logits [len(part), outputs] of these entities; before these dimensions, those
+    that `top` puts before them.
 
     kind: of the feature holders' messages. number: of the first chunk's exchange. acknowledged: each chunk,
     so that no party sends more than one ahead.
@@ -40,7 +41,7 @@ def score(
                 yield Send(name, "scored", b"")
     bottom.train()
     top.train()
-    return torch.cat(logits)
+    return torch.cat(logits, -2)
 
 
 def be_scored(

@@ -19,6 +19,7 @@ from splitnn.features import Features
 from splitnn.learner import Learner
 from splitnn.local import DEFAULTS, Local
 from splitnn.models import bottom_model, top_model
+from splitnn.party_dropout import WithAndWithout
 from splitnn.plan import Plan
 from splitnn.schedule import EVALUATION_ROWS, Split, batches, steps_an_epoch
 from splitnn.stopping import hear_verdict, is_judged, judge, tell_verdict
@@ -32,6 +33,7 @@ class LabelHolderResult:
     history: an entry an epoch with `train_loss` and, where it was judged, the validation metric that decided.
     objective: what the outputs mean.
     scores, labels: of the test part, in its order, as `objective.scores` and `Labels` have them.
+    without: the scores without each feature holder, by its name; empty without `party_dropout`.
     steps: optimiser steps taken; epochs: run, of which `best_epoch` was kept.
     """
 
@@ -41,9 +43,37 @@ class LabelHolderResult:
     objective: Objective
     scores: Tensor
     labels: Tensor
+    without: dict[str, Tensor]
     steps: int
     epochs: int
     best_epoch: int
+
+    @classmethod
+    def of(
+        cls,
+        learner: Learner,
+        objective: Objective,
+        labels: Labels,
+        logits: Tensor,
+        feature_holders: Sequence[str],
+        steps: int,
+    ) -> "LabelHolderResult":
+        """learner: of [bottom, top], its best weights restored. logits: of the test part, as
+        `WithAndWithout` has them."""
+        bottom, top = learner.module.children()
+        present, *without = map(objective.scores, logits)
+        return cls(
+            bottom=bottom,
+            top=top,
+            history=learner.position.history,
+            objective=objective,
+            scores=present,
+            labels=labels.test,
+            without=dict(zip(feature_holders, without, strict=bool(without))),
+            steps=steps,
+            epochs=learner.position.epoch,
+            best_epoch=learner.position.best_epoch,
+        )
 
 
 @dataclass(frozen=True)
@@ -130,18 +160,10 @@ def label_holder(
 
     learner.restore_best()
     exchange = position.epoch * exchanges
-    logits = yield from score(crossings, "test", bottom, top, features, rows.test, exchange + 1)
-    return LabelHolderResult(
-        bottom=bottom,
-        top=top,
-        history=position.history,
-        objective=objective,
-        scores=objective.scores(logits),
-        labels=labels.test,
-        steps=position.epoch * epoch_steps,
-        epochs=position.epoch,
-        best_epoch=position.best_epoch,
-    )
+    views = WithAndWithout(top)
+    logits = yield from score(crossings, "test", bottom, views, features, rows.test, exchange + 1)
+    steps = position.epoch * epoch_steps
+    return LabelHolderResult.of(learner, objective, labels, logits, feature_holders, steps)
 
 
 def feature_holder(

@@ -14,6 +14,7 @@ from torch.nn.utils import skip_init
 from splitnn.custom import Custom
 from splitnn.fusion import FUSIONS, pairs
 from splitnn.local import DEFAULTS, MLP, Local
+from splitnn.party_dropout import PartyDropout
 from splitnn.placement import Placement
 from splitnn.plan import TOPS, Plan
 from splitnn.randomness import generator, uniform
@@ -123,9 +124,14 @@ def bottom_model(
 
 def top_model(plan: Plan, parties: int, seed: bytes, outputs: int, local: Local = DEFAULTS) -> nn.Module:
     """The plan's top model, at the label holder. Raises TrainingError for a class that is not one."""
+    top: nn.Module
     if plan.top in TOPS:
-        return Top(plan, parties, seed, outputs, local)
-    return Custom("top", plan.top, (parties, plan.cut, outputs), outputs, seed, Placement(local))
+        top = Top(plan, parties, seed, outputs, local)
+    else:
+        top = Custom("top", plan.top, (parties, plan.cut, outputs), outputs, seed, Placement(local))
+    if plan.party_dropout and parties > 1:
+        return PartyDropout(top, plan.party_dropout, parties, plan.cut, seed)
+    return top
 
 
 def dropouts(module: nn.Module) -> Iterator[Dropout]:
@@ -134,7 +140,8 @@ def dropouts(module: nn.Module) -> Iterator[Dropout]:
 
 def generators(module: nn.Module) -> Iterator[torch.Generator]:
     """The random streams that the next step will draw from."""
-    return (layer.generator for layer in module.modules() if isinstance(layer, Dropout | Custom))
+    drawing = Dropout | Custom | PartyDropout
+    return (layer.generator for layer in module.modules() if isinstance(layer, drawing))
 
 
 def _mlp(

@@ -33,6 +33,7 @@ from splitnn.features import Features
 from splitnn.learner import Learner, copied
 from splitnn.local import DEFAULTS, Local
 from splitnn.models import bottom_model, generators, top_model
+from splitnn.party_dropout import WithAndWithout
 from splitnn.plan import Plan
 from splitnn.schedule import EVALUATION_ROWS, Split, steps_an_epoch
 from splitnn.stopping import hear_verdict, is_judged, judge, tell_verdict
@@ -132,18 +133,8 @@ def label_holder(
         yield Save(position.epoch, partial(_state, learner, {"total_loss": begun}))
 
     learner.restore_best()
-    logits = yield from score(crossings, "test", bottom, top, features, rows.test, 1)
-    return LabelHolderResult(
-        bottom=bottom,
-        top=top,
-        history=position.history,
-        objective=objective,
-        scores=objective.scores(logits),
-        labels=labels.test,
-        steps=step,
-        epochs=position.epoch,
-        best_epoch=position.best_epoch,
-    )
+    logits = yield from score(crossings, "test", bottom, WithAndWithout(top), features, rows.test, 1)
+    return LabelHolderResult.of(learner, objective, labels, logits, feature_holders, step)
 
 
 def feature_holder(

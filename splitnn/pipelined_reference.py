@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from torch import nn
+from torch import Tensor, nn
 
 from splitnn.crossing import Crossing
 from splitnn.crossing_reference import Lines
@@ -59,6 +59,9 @@ def train(
     total_loss = 0.0
     step = 0
 
+    def test_scores(absent: int | None = None) -> Tensor:
+        return objective.scores(model.logits(columns, lines, rows.test, absent))
+
     while step < window.steps and not stop:
         while step + len(sent) < window.sent_after(step):
             entities = rows.train[next(sending)]
@@ -104,8 +107,9 @@ def train(
         top=top,
         history=history,
         objective=objective,
-        scores=objective.scores(model.logits(columns, lines, rows.test)),
+        scores=test_scores(),
         labels=labels.test,
+        without={name: test_scores(place) for place, name in enumerate(others, 1) if plan.party_dropout},
         steps=window.judged_after(len(history)),  # the steps after an early stop moved nothing that is kept
         epochs=len(history),
         best_epoch=best_epoch,

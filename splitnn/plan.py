@@ -22,6 +22,7 @@ class Plan:
     bottom_hidden, top_hidden: widths of the hidden layers.
     norm: of each hidden layer before its ReLU. residual: a hidden layer as wide as the one before it is added
     to its input. fusion: an entry of `splitnn.fusion`. top: of `splitnn.models`, or `module:Class`.
+    party_dropout: how probably a feature holder is left out of an example in training.
     learning_rate_schedule: an entry of `splitnn.rates`. warmup: steps. clip_norm: the longest gradient of
     one party's weights; None: any.
     weight_decay: decoupled from the gradient (Loshchilov and Hutter 2019), on weights and embeddings.
@@ -43,6 +44,7 @@ class Plan:
     residual: bool = False
     fusion: str = "bi-interaction"
     top: str = "mlp"
+    party_dropout: float = 0.0
     optimizer: str = "adam"
     learning_rate: float = 1e-3
     learning_rate_schedule: str = "constant"
@@ -89,6 +91,8 @@ class Plan:
             raise ValueError(f"clip_norm must be positive, not {self.clip_norm:g}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), not {self.dropout:g}")
+        if not 0 <= self.party_dropout < 1:
+            raise ValueError(f"party_dropout must be in [0, 1), not {self.party_dropout:g}")
         if not self.learning_rate > 0 or not self.weight_decay >= 0:
             raise ValueError("learning_rate must be positive and weight_decay not negative")
         if self.codec.keep is not None and self.codec.keep > self.cut:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,14 +49,21 @@ class JoinedModel(nn.Module):
         logits: Tensor = self.top(cross(cut))
         return logits
 
-    def logits(self, columns: Sequence[Features], lines: Lines, part: Tensor) -> Tensor:
-        """[len(part), outputs] of these entities in evaluation mode; columns: of each party."""
+    def logits(
+        self, columns: Sequence[Features], lines: Lines, part: Tensor, absent: int | None = None
+    ) -> Tensor:
+        """[len(part), outputs] of these entities in evaluation mode; columns: of each party.
+
+        absent: the place of a party to do without.
+        """
+
+        def cross(cut: Sequence[Tensor]) -> list[Any]:
+            arrived = enumerate(lines.at(None)(cut))
+            return [None if place == absent else activation for place, activation in arrived]
+
         self.eval()
         with torch.no_grad():
-            logits = [
-                self([party.batch(entities) for party in columns], lines.at(None))
-                for entities in chunks(part)
-            ]
+            logits = [self([party.batch(entities) for party in columns], cross) for entities in chunks(part)]
         self.train()
         return torch.cat(logits)
 
@@ -70,6 +78,7 @@ class ReferenceResult:
     objective: Objective
     scores: Tensor
     labels: Tensor
+    without: dict[str, Tensor]
     steps: int
     epochs: int
     best_epoch: int
@@ -106,6 +115,9 @@ def train(
     history: list[dict[str, float]] = []
     best, best_epoch = copy.deepcopy(model.state_dict()), 0
 
+    def test_scores(absent: int | None = None) -> Tensor:
+        return objective.scores(model.logits(columns, lines, rows.test, absent))
+
     for epoch in range(plan.epochs):
         total_loss = 0.0
         order = batches(len(rows.train), plan.batch, plan.seed, epoch)
@@ -133,8 +145,9 @@ def train(
         top=top,
         history=history,
         objective=objective,
-        scores=objective.scores(model.logits(columns, lines, rows.test)),
+        scores=test_scores(),
         labels=labels.test,
+        without={name: test_scores(place) for place, name in enumerate(others, 1) if plan.party_dropout},
         steps=len(history) * epoch_steps,
         epochs=len(history),
         best_epoch=best_epoch,

@@ -49,7 +49,7 @@ def test_canonical_order_of_parties() -> None:
 def test_digest_of_a_known_contract() -> None:
     """A change here means that parties of two releases no longer agree: raise WIRE_VERSION with it."""
     digest = made().digest.hex()
-    assert digest == "265f2a10b2358fb61302ace4153ccebc8e7ec4b1539b29c88462e3566f67c3eb"
+    assert digest == "74e8afd60d6890d8f7e280f967bf9f8f48c9c73d1f9456327e77b5335073a473"
 
 
 def test_canonical_form_is_ascii_json_with_every_default() -> None:
@@ -120,6 +120,7 @@ def test_every_field_counts() -> None:
         {"psi": {"protocol": "my_lab.fast_psi:FastPsi"}},
         {"psi": {"minimum": 99}},
         {"model": {"dropout": 0.3}},
+        {"model": {"party_dropout": 0.3}},
         {"model": {"task": "multiclass"}},
         {"model": {"task": "regression"}},
         {"model": {"task": "regression", "loss": "huber"}},

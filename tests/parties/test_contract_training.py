@@ -54,6 +54,7 @@ def faults(**changes: Any) -> list[str]:
         ({"model": {"top_hidden": [8, 0]}}, "model.top_hidden[1]: must be greater than or equal to 1, not 0"),
         ({"model": {"top_hidden": 8}}, "model.top_hidden: must be a list, not 8"),
         ({"model": {"dropout": 1}}, "model.dropout: must be less than 1, not 1"),
+        ({"model": {"party_dropout": 1}}, "model.party_dropout: must be less than 1, not 1"),
         ({"model": {"dropout": float("nan")}}, "model.dropout: must be a finite number, not nan"),
         ({"training": {"schedule": "fast"}}, "training.schedule: must be 'exact' or 'pipelined', not 'fast'"),
         ({"model": {"residual": True}}, "model.residual: needs two neighbouring hidden layers of one width"),

@@ -1,6 +1,7 @@
 """What depends on the task in the files that a run leaves."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from parties.contract_training import LOSSES, Model
 from parties.results import scored_columns, target
+from parties.results import test_metrics as metrics_of
 from parties.summary import HEADLINES, as_json, report
 from splitnn.exact import LabelHolderResult
 from splitnn.tasks import Labels, Objective
@@ -29,7 +31,7 @@ def result(task: str, loss: str, scores: Tensor | None = None) -> LabelHolderRes
     objective = Objective(task, loss, labels(task))
     scores = objective.scores(torch.zeros(4, objective.outputs)) if scores is None else scores
     empty: Any = nn.Identity()
-    return LabelHolderResult(empty, empty, [], objective, scores, labels(task).test, 1, 1, 1)
+    return LabelHolderResult(empty, empty, [], objective, scores, labels(task).test, {}, 1, 1, 1)
 
 
 def test_each_task_has_its_columns() -> None:
@@ -53,16 +55,38 @@ def test_what_the_outputs_mean_is_kept_and_the_report_knows_the_metrics(task: st
     assert (meaning["task"], meaning["loss"]) == (task, loss)
     assert meaning["names"] == [*labels(task).names]
     assert (meaning["location"], meaning["scale"]) == (trained.objective.location, trained.objective.scale)
-    cost = {"seconds": 1.0, "bytes_sent": 0, "bytes_received": 0}
-    training = {"task": task, "schedule": "exact", "epochs": 1, "best_epoch": 1, "steps": 1} | cost
     metrics = trained.objective.metrics(trained.labels, trained.scores)
-    page = report(
-        {"run": "a" * 64, "contract": "b" * 64, "party": "platform", "role": "label holder"}
-        | {"rows": 4, "aligned": 4, "psi": {"protocol": "ecdh", "kind": "email"} | cost}
-        | {"training": training | {"rows_per_second": 1.0}, "metrics": {"test": metrics}}
-    )
+    page = report(summary({"test": metrics}, task))
     last = page.splitlines()[-1]
     assert last.startswith("test ")
+    assert "without" not in page
     assert last.endswith("the federation")
     for metric, word in HEADLINES[task].items():
         assert f"{word} {metrics[metric]:.4f}" in last
+
+
+def test_metrics_without_a_party() -> None:
+    trained = result("binary", "cross-entropy")
+    assert [*metrics_of(trained)] == ["test"]
+    right, wrong = torch.tensor([0.1, 0.8, 0.2, 0.9]), torch.tensor([0.9, 0.2, 0.8, 0.1])
+    found = metrics_of(replace(trained, scores=right, without={"bank": wrong, "shop": right}))
+    assert [*found["test_without"]] == ["bank", "shop"]
+    assert found["test_without"]["shop"] == found["test"]
+    assert (found["test"]["auc"], found["test_without"]["bank"]["auc"]) == (1.0, 0.0)
+    lines = report(summary(found, "binary")).splitlines()
+    assert [line.split("  ")[-1] for line in lines[-3:]] == [
+        "the federation",
+        "the federation without bank",
+        "the federation without shop",
+    ]
+    assert "AUC 0.0000" in lines[-2]
+
+
+def summary(metrics: dict[str, Any], task: str) -> dict[str, Any]:
+    cost = {"seconds": 1.0, "bytes_sent": 0, "bytes_received": 0}
+    training = {"task": task, "schedule": "exact", "epochs": 1, "best_epoch": 1, "steps": 1} | cost
+    return (
+        {"run": "a" * 64, "contract": "b" * 64, "party": "platform", "role": "label holder"}
+        | {"rows": 4, "aligned": 4, "psi": {"protocol": "ecdh", "kind": "email"} | cost}
+        | {"training": training | {"rows_per_second": 1.0}, "metrics": metrics}
+    )

@@ -118,6 +118,10 @@ class Make:
         assert hub.history == joined.history
         assert torch.equal(hub.scores, joined.scores)
         assert torch.equal(hub.labels, joined.labels)
+        assert hub.without.keys() == joined.without.keys()
+        assert [
+            name for name in joined.without if not torch.equal(hub.without[name], joined.without[name])
+        ] == []
         for result in results.values():
             assert (result.steps, result.epochs, result.best_epoch) == (
                 joined.steps,

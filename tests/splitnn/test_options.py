@@ -89,6 +89,8 @@ PLANS: dict[str, dict[str, Any]] = {
     "clipped": {"clip_norm": 0.05},
     "clipped, sgd": {"clip_norm": 0.05, "optimizer": "sgd"},
     "own top": {"top": f"{HERE}:Products"},
+    "party dropout": {"party_dropout": 0.3},
+    "party dropout before an own top": {"party_dropout": 0.3, "top": f"{HERE}:Products"},
 }
 LOCALS: dict[str, dict[str, Local]] = {
     "own optimiser": {"p1": Local(optimizer="sgd", learning_rate=0.1)},
@@ -126,6 +128,7 @@ AGREED: dict[str, st.SearchStrategy[Any]] = {
     "norm": st.sampled_from(NORMS),
     "fusion": st.sampled_from([*FUSIONS]),
     "top": st.sampled_from([*TOPS, f"{HERE}:Products"]),
+    "party_dropout": st.sampled_from([0.0, 0.0, 0.5]),
     "optimizer": st.sampled_from([*OPTIMIZERS]),
     "learning_rate": st.sampled_from([0.003, 0.05]),
     "learning_rate_schedule": st.sampled_from([*RATES]),

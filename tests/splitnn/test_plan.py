@@ -21,6 +21,8 @@ from splitnn.plan import Plan
         ("top_hidden", (-1,)),
         ("dropout", 1.0),
         ("dropout", -0.1),
+        ("party_dropout", 1.0),
+        ("party_dropout", -0.1),
         ("learning_rate", 0.0),
         ("learning_rate", float("nan")),
         ("weight_decay", -1.0),

@@ -135,6 +135,7 @@ def _data(config: Config, data: OwnData) -> dict[str, Any]:
         "label": facts_of(data.labels, config) if data.labels else None,
         "numeric": [str(name) for name in data.table.numeric.columns],
         "categorical": [str(name) for name in data.table.categorical.columns],
+        "bags": [*data.table.bags],
         "warnings": [*data.table.warnings, *_too_few(config, usable)],
     }
 
@@ -242,7 +243,7 @@ def text(found: Findings) -> str:
 
 
 def _facts_of_data(data: dict[str, Any]) -> list[tuple[str, str]]:
-    kinds = ("numeric", "categorical")
+    kinds = ("numeric", "categorical", "bags")
     return [
         ("data", f"{data['file']}: {data['rows']:,} rows"),
         *(

@@ -59,6 +59,16 @@ def _scalar(value: object) -> Scalar:
     return value
 
 
+def _separators(value: object) -> dict[str, str]:
+    if isinstance(value, list) and value and all(isinstance(column, str) and column for column in value):
+        if len({*value}) < len(value):
+            raise ValueError("names a column twice")
+        return dict.fromkeys(value, "")
+    if isinstance(value, dict) and value and all(isinstance(one, str) and one for one in value.values()):
+        return value
+    raise ValueError('must be a list of columns, or a table of separators: { history = " " }')
+
+
 def _bottom(name: str) -> str:
     if name != "mlp" and not CLASS.fullmatch(name):
         raise ValueError("must be 'mlp', or a class such as my_lab.models:MyBottom")
@@ -70,6 +80,7 @@ File = Annotated[AnyPath, AfterValidator(_existing)]
 HostPort = Annotated[Address, PlainValidator(_address)]
 Column = Annotated[str, Field(strict=True, min_length=1)]
 Columns = Annotated[tuple[Column, ...], Field(strict=False)]
+Separators = Annotated[dict[str, str], PlainValidator(_separators)]
 Positive = Annotated[tuple[Annotated[Scalar, PlainValidator(_scalar)], ...], Field(strict=False)]
 
 
@@ -86,20 +97,22 @@ class Data(Section):
     class_weights: ClassWeights | None = None
     numeric: Columns = ()
     categorical: Columns = ()
+    bags: Separators = Field(default={})
+    """Columns of lists, each with the separator of its entries; "" where the cells are lists themselves."""
     exclude: Columns = ()
     nulls: Literal["drop", "refuse"] = "drop"
     """What to do with rows whose id is null or blank."""
     duplicates: Literal["drop", "refuse"] = "drop"
     """What to do with rows whose id has been seen before."""
 
-    @field_validator("label", "weight", "numeric", "categorical", "exclude")
+    @field_validator("label", "weight", "numeric", "categorical", "bags", "exclude")
     @classmethod
     def _used_once(cls, value: Any, info: ValidationInfo) -> Any:
         columns = [] if value is None else [value] if isinstance(value, str) else list(value)
         for position, column in enumerate(columns):
             if column in columns[:position]:
                 raise ValueError(f"column {column!r} stands here twice")
-            for key in ("id", "label", "weight", "numeric", "categorical"):
+            for key in ("id", "label", "weight", "numeric", "categorical", "bags"):
                 if key != info.field_name and column in _named(info.data.get(key)):
                     raise ValueError(f"column {column!r} is already named by data.{key}")
         return value
@@ -107,8 +120,9 @@ class Data(Section):
 
 def _named(value: Any) -> tuple[str, ...]:
     """The columns that a key names."""
-    if isinstance(value, dict):
-        return tuple(column for columns in value.values() for column in columns)
+    if isinstance(value, dict):  # of ids by kind, or of separators by column
+        named = ([name] if isinstance(held, str) else held for name, held in value.items())
+        return tuple(column for columns in named for column in columns)
     return value if isinstance(value, tuple) else (value,)
 
 

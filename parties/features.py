@@ -8,6 +8,7 @@ A fitted pipeline holds level names and statistics of the party's data: it stays
 
 import hashlib
 import json
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, Final
@@ -16,10 +17,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from parties.bags import Bags
 from parties.errors import DataError
 from parties.table import Table
 
-VERSION: Final = 1
+VERSION: Final = 2
 HEAVY_TAIL: Final = 1.0
 """Absolute skewness beyond which a column is replaced by its normal scores."""
 KNOTS: Final = 200
@@ -89,11 +91,15 @@ class Categorical:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A fitted pipeline. warnings: one line for each column of the table that it leaves out."""
+    """A fitted pipeline. bags: coded entry by entry, as the cells of a categorical column; none is missing.
+
+    warnings: one line for each column of the table that it leaves out.
+    """
 
     numeric: tuple[Numeric, ...]
     categorical: tuple[Categorical, ...]
     warnings: tuple[str, ...] = ()
+    bags: tuple[Categorical, ...] = ()
 
     @classmethod
     def fit(cls, table: Table, rows: NDArray[np.int64]) -> "Pipeline":
@@ -101,19 +107,26 @@ class Pipeline:
         numbers, texts = table.numeric, table.categorical
         numeric = [(str(name), _fit_numeric(str(name), numbers[name].to_numpy()[rows])) for name in numbers]
         categorical = [(str(name), _fit_categorical(texts[name].iloc[rows])) for name in texts]
-        constant = [name for name, fitted in [*numeric, *categorical] if fitted is None]
-        if len(constant) == len(numeric) + len(categorical):
+        bags = [(name, _fit_bags(name, column, rows)) for name, column in table.bags.items()]
+        constant = [name for name, fitted in [*numeric, *categorical, *bags] if fitted is None]
+        if len(constant) == len(numeric) + len(categorical) + len(bags):
             raise DataError(f"{table.file}: no column varies in the {len(rows)} training rows; add others")
         return cls(
             tuple(fitted for _, fitted in numeric if fitted),
             tuple(fitted for _, fitted in categorical if fitted),
             tuple(f"{table.file}: column {name!r} is left out: constant in training" for name in constant),
+            tuple(fitted for _, fitted in bags if fitted),
         )
 
     @property
     def levels(self) -> tuple[int, ...]:
         """How many codes each column of the categorical output has."""
         return tuple(levels for column in self.categorical for levels in column.levels)
+
+    @property
+    def bag_levels(self) -> tuple[int, ...]:
+        """How many codes each bag has; a hashed column makes two bags."""
+        return tuple(levels for column in self.bags for levels in column.levels)
 
     @property
     def width(self) -> int:
@@ -127,9 +140,8 @@ class Pipeline:
 
         DataError if the table lacks a column of the fit, or holds it as another kind.
         """
-        for wanted, have in ((self.numeric, table.numeric), (self.categorical, table.categorical)):
-            if absent := [column.name for column in wanted if column.name not in have]:
-                raise DataError(f"{table.file}: no column {absent[0]!r}, with which the model was trained")
+        _refuse_absent(table, self.numeric, table.numeric)
+        _refuse_absent(table, self.categorical, table.categorical)
         numbers = np.zeros((len(rows), self.width), dtype=np.float32)
         flag = len(self.numeric)
         for place, column in enumerate(self.numeric):
@@ -142,12 +154,26 @@ class Pipeline:
         codes += [level.codes(table.categorical[level.name].iloc[rows]) for level in self.categorical]
         return numbers, np.concatenate(codes, axis=1)
 
+    def bagged(
+        self, table: Table, rows: NDArray[np.int64]
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Of each bag, these rows in this order: codes int64 [total], and offsets [n + 1] that part them by
+        row. Errors as of `transform`."""
+        _refuse_absent(table, self.bags, table.bags)
+        found = []
+        for column in self.bags:
+            bags = table.bags[column.name]
+            places, offsets = bags.entries(rows)
+            found += [(codes[places], offsets) for codes in column.codes(bags.names).T]
+        return found
+
     def to_json(self) -> str:
         return json.dumps(
             {
                 "version": VERSION,
                 "numeric": [vars(column) for column in self.numeric],
                 "categorical": [vars(column) for column in self.categorical],
+                "bags": [vars(column) for column in self.bags],
             },
             indent=1,
         )
@@ -161,10 +187,9 @@ class Pipeline:
                 raise DataError(f"the feature pipeline is of version {kept['version']}; train again")
             return cls(
                 tuple(Numeric(**{key: _frozen(value) for key, value in c.items()}) for c in kept["numeric"]),
-                tuple(
-                    Categorical(c["name"], tuple(c["names"]), c.get("buckets", 0))
-                    for c in kept["categorical"]
-                ),
+                tuple(Categorical(c["name"], tuple(c["names"]), c["buckets"]) for c in kept["categorical"]),
+                (),
+                tuple(Categorical(c["name"], tuple(c["names"]), c["buckets"]) for c in kept["bags"]),
             )
         except (ValueError, KeyError, TypeError):
             raise DataError("the feature pipeline is damaged; restore it, or train again") from None
@@ -206,12 +231,29 @@ def _heavy_tailed(values: NDArray[np.float64]) -> bool:
 
 def _fit_categorical(cells: "pd.Series[Any]") -> Categorical | None:
     """None for a constant column."""
-    counts = cells.value_counts()
-    frequent = sorted(((-int(count), str(name)) for name, count in counts.items() if count >= RARE))
-    if len(frequent) > LEVELS_AT_MOST:
-        return Categorical(str(cells.name), (), LEVELS_AT_MOST)
-    codes = len(frequent) + int(len(frequent) < len(counts)) + int(cells.isna().any())
-    return Categorical(str(cells.name), tuple(name for _, name in frequent)) if codes > 1 else None
+    return _levels(str(cells.name), cells.value_counts(), bool(cells.isna().any()))
+
+
+def _fit_bags(name: str, column: Bags, rows: NDArray[np.int64]) -> Categorical | None:
+    """None for a column whose bags are all empty, or all of one code."""
+    places, offsets = column.entries(rows)
+    counts = pd.Series(np.bincount(places, minlength=len(column.names)), column.names)
+    return _levels(name, counts[counts > 0], bool((offsets[1:] == offsets[:-1]).any()))
+
+
+def _levels(name: str, counts: "pd.Series[int]", missing: bool) -> Categorical | None:
+    """counts: how often each level occurs. missing: in some rows there is none. None for a single code."""
+    often = counts[counts >= RARE]
+    if len(often) > LEVELS_AT_MOST:
+        return Categorical(name, (), LEVELS_AT_MOST)
+    frequent = sorted((-int(count), str(level)) for level, count in often.items())
+    codes = len(frequent) + int(len(frequent) < len(counts)) + int(missing)
+    return Categorical(name, tuple(level for _, level in frequent)) if codes > 1 else None
+
+
+def _refuse_absent(table: Table, wanted: Sequence[Numeric | Categorical], have: Container[object]) -> None:
+    if absent := [column.name for column in wanted if column.name not in have]:
+        raise DataError(f"{table.file}: no column {absent[0]!r}, with which the model was trained")
 
 
 def _frozen(value: Any) -> Any:

@@ -24,6 +24,7 @@ id = "email"                      # the column with the ids; [ids] in run.toml s
 # id = { email = "e-mail", person = ["surname", "born"] }  # where run.toml has several kinds of id
 $label# numeric = ["age"]               # with neither of these two, every column takes part
 # categorical = ["city"]
+# bags = { history = " " }        # lists of entries in a cell, and what separates them
 # exclude = ["name"]              # but these
 nulls = "drop"                    # rows whose id is null or blank: drop | refuse
 duplicates = "drop"               # rows whose id was seen before: drop | refuse

@@ -142,6 +142,7 @@ def own_data(config: Config) -> OwnData:
         data.exclude,
         data.weight,
         config.party.storage,
+        data.bags,
     )
     starts = range(0, table.rows, BLOCK)
     ids = own_ids(

@@ -43,9 +43,13 @@ def check_models(config: Config, plan: Plan, data: OwnData | None) -> None:
     if local.bottom != MLP and data is not None:
         pipeline = Pipeline.fit(data.table, next(iter(data.ids.values())).rows)
         try:
-            module = bottom_model(plan, pipeline.width, pipeline.levels, b"trial", local)
+            module = bottom_model(plan, pipeline.width, pipeline.levels, b"trial", local, pipeline.bag_levels)
             codes = torch.zeros(ROWS, len(pipeline.levels), dtype=torch.int64)
-            check_module(module, f"bottom model {local.bottom}", [torch.zeros(ROWS, pipeline.width), codes])
+            bags = [
+                (torch.zeros(ROWS, dtype=torch.int64), torch.arange(ROWS + 1)) for _ in pipeline.bag_levels
+            ]
+            inputs = [torch.zeros(ROWS, pipeline.width), codes, *bags]
+            check_module(module, f"bottom model {local.bottom}", inputs)
         except TrainingError as error:
             raise ConfigError(f"{config.path}: model.bottom: {error}") from error
     if CLASS.fullmatch(plan.top) and config.role == "label holder":

@@ -28,6 +28,7 @@ from parties.table import Table
 from parties.table_files import BLOCK
 from parties.unfinished import unfinished
 from protos.rounds import Rounds
+from splitnn.bags import Bag
 from splitnn.crossing import Codecs
 from splitnn.exact import FeatureHolderResult, LabelHolderResult
 from splitnn.features import Features
@@ -169,4 +170,8 @@ def features_of(pipeline: Pipeline, table: Table, rows: NDArray[np.int64]) -> Fe
     for at in range(0, len(rows), BLOCK):
         block = slice(at, at + BLOCK)
         numeric[block], categorical[block] = pipeline.transform(table, rows[block])
-    return Features(torch.from_numpy(numeric), torch.from_numpy(categorical), pipeline.levels)
+    bags = [
+        Bag(torch.from_numpy(codes), torch.from_numpy(offsets), levels)
+        for (codes, offsets), levels in zip(pipeline.bagged(table, rows), pipeline.bag_levels, strict=True)
+    ]
+    return Features(torch.from_numpy(numeric), torch.from_numpy(categorical), pipeline.levels, bags)

@@ -4,9 +4,10 @@ Nothing is dropped, guessed or repaired in silence. Errors name the file, the co
 from 1, a header not counted), never what a cell holds.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -15,9 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from parties.bags import Bags, are_bags, read_bags
 from parties.errors import DataError
 from parties.scratch import empty
-from parties.table_files import read_columns
+from parties.table_files import is_text, read_columns
 
 LARGEST: Final = 1e30
 """Numbers beyond this are placeholders, not measurements, and would overflow float32 soon after."""
@@ -33,7 +35,8 @@ class Table:
 
     ids: the id columns as written (CSV: text; Parquet: its own type), null where empty. numeric: float64, NaN
     where missing. categorical: text, null where empty. labels, weight: as `ids`; `parties.labels` reads them.
-    warnings: one line a column left out. scratch: the folder of `parties.scratch`, where large columns are.
+    warnings: one line a column left out, or a bag cut short. scratch: the folder of `parties.scratch`, where
+    large columns are. bags: the columns of lists.
     """
 
     file: Path
@@ -44,6 +47,7 @@ class Table:
     weight: "pd.Series[Any] | None"
     warnings: tuple[str, ...] = ()
     scratch: Path | None = None
+    bags: Mapping[str, Bags] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -59,36 +63,42 @@ def read_table(
     exclude: Sequence[str] = (),
     weight: str | None = None,
     scratch: Path | None = None,
+    bags: Mapping[str, str] = MappingProxyType({}),
 ) -> Table:
     """Read a .parquet, .pq, .csv or .csv.gz file. Raises DataError for whatever is wrong with it.
 
-    Named columns take part as they are named. Where none is named, all but ids, labels, weight and the
-    excluded ones do: as numeric if every cell is a number, otherwise as categorical; free text, names and
-    keys (distinct values in more than half of the rows) are left out with a warning.
+    bags: columns of lists, and what separates the entries of a cell that is text.
+    Named columns take part as they are named. Where none is named numeric or categorical, all others but ids,
+    labels, weight and the excluded ones do as well: as bags if they hold lists, as numeric if every cell is a
+    number, otherwise as categorical; free text, names and keys (distinct values in more than half of the
+    rows) are left out with a warning.
     """
     kept = [*labels, *([weight] if weight else [])]
-    named = [*id_columns, *numeric, *categorical, *kept, *exclude]
+    named = [*id_columns, *numeric, *categorical, *bags, *kept, *exclude]
     inferred = not numeric and not categorical
     columns = read_columns(file, named, inferred, scratch)
     ids = pd.DataFrame({name: _cells(file, name, columns[name]) for name in id_columns})
     targets = {name: _cells(file, name, columns[name]) for name in kept}
     warnings: list[str] = []
     if inferred:
-        numeric, categorical = [], []
-        for name in sorted(set(columns) - {*id_columns, *kept, *exclude}):
+        numeric, categorical, bags = [], [], dict(bags)
+        for name in sorted(set(columns) - {*id_columns, *bags, *kept, *exclude}):
             kind = _kind(columns[name])
             if kind == "numeric":
                 numeric.append(name)
             elif kind == "categorical":
                 categorical.append(name)
+            elif kind == "bags":
+                bags[name] = ""
             else:
                 warnings.append(f"{file}: column {name!r} is left out: {kind}")
-    if not numeric and not categorical:
+    if not numeric and not categorical and not bags:
         raise DataError(f"{file}: no column is left to take part beside the id and the label")
     numbers = empty(scratch, (len(numeric), len(ids)), np.float64)
     for place, name in enumerate(numeric):
         numbers[place] = _numbers(file, name, columns[name])
     texts = {name: _series(_texts(file, name, columns[name]), name) for name in categorical}
+    lists = {name: read_bags(file, name, columns[name], separator) for name, separator in bags.items()}
     rows = range(len(ids))
     return Table(
         file,
@@ -97,19 +107,22 @@ def read_table(
         pd.DataFrame(texts, index=rows),
         pd.DataFrame({name: targets[name] for name in labels}, index=rows),
         targets[weight] if weight else None,
-        tuple(warnings),
+        (*warnings, *(warning for _, told in lists.values() for warning in told)),
         scratch,
+        {name: read for name, (read, _) in lists.items()},
     )
 
 
 def _kind(column: Any) -> str:
-    """ "numeric", "categorical", or why the column is neither."""
+    """ "numeric", "categorical", "bags", or why the column is none of these."""
     kind = column.type
+    if are_bags(kind):
+        return "bags"
     if _is_number(kind):
         return "numeric" if column.null_count < len(column) else "it is empty"
     if pa.types.is_boolean(kind):
         return "categorical"
-    if not _is_text(kind):
+    if not is_text(kind):
         return f"its type is {kind}; name it in data.categorical to use it"
     text = _series(column, "").dropna()
     number = text[~text.isin(NO_NUMBER)]
@@ -125,7 +138,7 @@ def _kind(column: Any) -> str:
 
 def _numbers(file: Path, name: str, column: Any) -> NDArray[np.float64]:
     """float64 [rows], NaN where missing."""
-    if _is_text(column.type):
+    if is_text(column.type):
         text = _series(column, name)
         text = text.where(~text.isin(NO_NUMBER))
         parsed = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64)
@@ -157,7 +170,7 @@ def _texts(file: Path, name: str, column: Any) -> Any:
     try:
         if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
             raise pa.ArrowInvalid
-        return column if _is_text(column.type) else pc.cast(column, pa.large_string())
+        return column if is_text(column.type) else pc.cast(column, pa.large_string())
     except pa.ArrowException:
         raise DataError(
             f"{file}: column {name!r} is of type {column.type}, which cannot be a category"
@@ -178,10 +191,6 @@ def _cells(file: Path, name: str, column: Any) -> "pd.Series[Any]":
 
 def _is_number(kind: Any) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
-
-
-def _is_text(kind: Any) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _series(column: Any, name: str) -> "pd.Series[Any]":

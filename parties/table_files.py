@@ -87,6 +87,11 @@ def read_rows(file: Path, named: Sequence[str], rows: NDArray[np.int64]) -> Iter
         yield {name: column.take(pa.array(back)) for name, column in joined.items()}
 
 
+def is_text(kind: Any) -> bool:
+    """Of an Arrow type."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
 def _is_parquet(file: Path) -> bool:
     return file.suffix.lower() in (".parquet", ".pq")
 
@@ -157,7 +162,7 @@ def _records(file: Path, text: IO[str]) -> Iterator[list[str]]:
         except csv.Error:
             raise DataError(
                 f"{file}: line {line}: a quote is opened and not closed, or stands inside a quoted cell; "
-                'write " inside quotes as ""'
+                f'write " inside quotes as "", and at most {csv.field_size_limit():,} characters in a cell'
             ) from None
         if record is None:
             return

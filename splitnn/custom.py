@@ -8,6 +8,9 @@
         def __init__(self, parties: int, cut: int, outputs: int): ...
         def forward(self, activations): ...             # list of [b, cut], own first -> logits [b, outputs]
 
+With bags among the columns, `__init__` gets one argument more, the tuple of their levels, and `forward` one
+of each bag: (codes int64 [k], offsets int64 [b + 1]), of which row i has codes[offsets[i] : offsets[i + 1]].
+
 Randomness: the class may draw from torch's own generator (layers' initialisation, nn.Dropout, torch.rand), at
 construction and in `forward`. While it runs, that generator stands in a state that is the module's alone,
 seeded by the party's private seed and saved with the training; so what it draws depends on nothing else. It

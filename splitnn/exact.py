@@ -112,7 +112,7 @@ def label_holder(
     labels leave nothing to train or evaluate by.
     """
     objective = Objective(plan.task, plan.loss, labels)
-    bottom = bottom_model(plan, features.numeric.shape[1], features.levels, seed, local)
+    bottom = bottom_model(plan, features.numeric.shape[1], features.levels, seed, local, features.bag_levels)
     top = top_model(plan, 1 + len(feature_holders), seed, objective.outputs, local)
     epoch_steps = steps_an_epoch(len(rows.train), plan.batch)
     learner = Learner(plan, nn.ModuleList([bottom, top]), epoch_steps, local)
@@ -176,7 +176,7 @@ def feature_holder(
     local: Local = DEFAULTS,
 ) -> Rounds[FeatureHolderResult]:
     """Train this party's bottom model with the label holder `hub`; arguments and errors as there."""
-    bottom = bottom_model(plan, features.numeric.shape[1], features.levels, seed, local)
+    bottom = bottom_model(plan, features.numeric.shape[1], features.levels, seed, local, features.bag_levels)
     epoch_steps = steps_an_epoch(len(rows.train), plan.batch)
     learner = Learner(plan, bottom, epoch_steps, local)
     if resume is not None:

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from splitnn.bags import Bag
 from splitnn.schedule import chunks
 
 
@@ -13,12 +15,14 @@ from splitnn.schedule import chunks
 class Features:
     """numeric: float32 [n, d], standardised; categorical: int64 [n, c], column j with codes 0..levels[j]-1.
 
+    bags: the columns that hold a list of codes a row, [n] each.
     Raises ValueError for another dtype or shape, a value that is not finite, and a code outside its levels.
     """
 
     numeric: Tensor
     categorical: Tensor
     levels: Sequence[int]
+    bags: Sequence[Bag] = ()
 
     def __post_init__(self) -> None:
         if self.numeric.dtype != torch.float32 or self.categorical.dtype != torch.int64:
@@ -35,13 +39,22 @@ class Features:
             codes = self.categorical[:, column]
             if len(codes) and (int(codes.min()) < 0 or int(codes.max()) >= levels):
                 raise ValueError(f"categorical column {column} has a code outside 0..{levels - 1}")
+        if any(len(bag) != len(self.numeric) for bag in self.bags):
+            raise ValueError(f"a bag has other rows than the {len(self.numeric)} of the numeric features")
         object.__setattr__(self, "numeric", self.numeric.contiguous())
         object.__setattr__(self, "categorical", self.categorical.contiguous())
         object.__setattr__(self, "levels", tuple(self.levels))
+        object.__setattr__(self, "bags", tuple(self.bags))
 
     def __len__(self) -> int:
         return len(self.numeric)
 
-    def batch(self, entities: Tensor) -> tuple[Tensor, Tensor]:
-        """The (numeric [b, d], categorical [b, c]) of these entities (int64 [b], repeats allowed)."""
-        return self.numeric.index_select(0, entities), self.categorical.index_select(0, entities)
+    @property
+    def bag_levels(self) -> tuple[int, ...]:
+        return tuple(bag.levels for bag in self.bags)
+
+    def batch(self, entities: Tensor) -> tuple[Any, ...]:
+        """(numeric [b, d], categorical [b, c]) of these entities (int64 [b], repeats allowed), then of each
+        bag its (codes [k], offsets [b + 1]): what a bottom model takes."""
+        numeric, codes = self.numeric.index_select(0, entities), self.categorical.index_select(0, entities)
+        return numeric, codes, *(bag.batch(entities) for bag in self.bags)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from splitnn.bags import MeanEmbedding
 from splitnn.custom import Custom
 from splitnn.fusion import FUSIONS, pairs
 from splitnn.local import DEFAULTS, MLP, Local
@@ -52,13 +53,19 @@ class Residual(nn.Sequential):
 
 
 class Bottom(nn.Module):
-    """One party's columns to its cut layer: (numeric [b, d], categorical [b, c]) to an activation [b, cut].
+    """One party's columns to its cut layer: a batch of `Features` to an activation [b, cut].
 
-    levels: of each categorical column. seed: this party's private seed.
+    levels: of each categorical column; bags: of each bag. seed: this party's private seed.
     """
 
     def __init__(
-        self, plan: Plan, numeric: int, levels: Sequence[int], seed: bytes, local: Local = DEFAULTS
+        self,
+        plan: Plan,
+        numeric: int,
+        levels: Sequence[int],
+        seed: bytes,
+        local: Local = DEFAULTS,
+        bags: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.placement = Placement(local)
@@ -66,19 +73,21 @@ class Bottom(nn.Module):
         offsets = torch.tensor([0, *levels[:-1]], dtype=torch.int64).cumsum(0)[: len(levels)]
         self.offsets: Tensor
         self.register_buffer("offsets", offsets, persistent=False)
-        inputs = numeric + EMBEDDING * len(levels)
+        self.bags = nn.ModuleList(skip_init(MeanEmbedding, count, EMBEDDING) for count in bags)  # type: ignore[no-untyped-call]
+        inputs = numeric + EMBEDDING * (len(levels) + len(bags))
         self.layers = _mlp(plan, inputs, plan.bottom_hidden, plan.cut, seed, "bottom")
         _initialise(self, seed, "bottom")
         self.to(self.placement.device)
 
-    def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
-        numeric, categorical = self.placement.inward(numeric), self.placement.inward(categorical)
+    def forward(self, numeric: Tensor, categorical: Tensor, *bags: tuple[Tensor, Tensor]) -> Tensor:
+        inward = self.placement.inward
+        numeric, categorical = inward(numeric), inward(categorical)
         with self.placement.computing():
-            inputs = numeric
+            inputs = [numeric]
             if self.embedding.num_embeddings:
-                embedded = self.embedding(categorical + self.offsets).flatten(1)
-                inputs = torch.cat((numeric, embedded), 1)
-            output: Tensor = self.layers(inputs)
+                inputs.append(self.embedding(categorical + self.offsets).flatten(1))
+            inputs += [table(*map(inward, bag)) for table, bag in zip(self.bags, bags, strict=True)]
+            output: Tensor = self.layers(torch.cat(inputs, 1) if inputs[1:] else numeric)
         return self.placement.outward(output)
 
 
@@ -113,12 +122,17 @@ class Top(nn.Module):
 
 
 def bottom_model(
-    plan: Plan, numeric: int, levels: Sequence[int], seed: bytes, local: Local = DEFAULTS
+    plan: Plan,
+    numeric: int,
+    levels: Sequence[int],
+    seed: bytes,
+    local: Local = DEFAULTS,
+    bags: Sequence[int] = (),
 ) -> nn.Module:
     """The bottom model of a party's choice. Raises TrainingError for a class that is not one."""
     if local.bottom == MLP:
-        return Bottom(plan, numeric, levels, seed, local)
-    arguments = (numeric, tuple(levels), plan.cut)
+        return Bottom(plan, numeric, levels, seed, local, bags)
+    arguments = (numeric, tuple(levels), plan.cut, *([tuple(bags)] if bags else []))
     return Custom("bottom", local.bottom, arguments, plan.cut, seed, Placement(local))
 
 

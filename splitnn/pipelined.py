@@ -69,7 +69,7 @@ def label_holder(
 
     def models() -> tuple[nn.Module, nn.Module]:
         return (
-            bottom_model(plan, features.numeric.shape[1], features.levels, seed, local),
+            bottom_model(plan, features.numeric.shape[1], features.levels, seed, local, features.bag_levels),
             top_model(plan, 1 + len(feature_holders), seed, objective.outputs, local),
         )
 
@@ -148,7 +148,9 @@ def feature_holder(
 ) -> Rounds[FeatureHolderResult]:
     """As `splitnn.exact.feature_holder`."""
     window, width = Window.of(plan, rows), features.numeric.shape[1]
-    bottom, ahead = (bottom_model(plan, width, features.levels, seed, local) for _ in range(2))
+    bottom, ahead = (
+        bottom_model(plan, width, features.levels, seed, local, features.bag_levels) for _ in range(2)
+    )
     learner = Learner(plan, bottom, window.epoch_steps, local)
     crossing = Crossing(plan.codec, plan.cut, seed, hub)
     judged: dict[str, Tensor] = {}

@@ -39,7 +39,9 @@ def train(
 
     def bottoms() -> dict[str, nn.Module]:
         return {
-            name: bottom_model(plan, part.numeric.shape[1], part.levels, seeds[name], local[name])
+            name: bottom_model(
+                plan, part.numeric.shape[1], part.levels, seeds[name], local[name], part.bag_levels
+            )
             for name, part in features.items()
         }
 

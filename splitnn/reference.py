@@ -27,7 +27,7 @@ from splitnn.tasks import Labels, Objective
 
 
 class JoinedModel(nn.Module):
-    """All parties' bottoms and the top: a list of (numeric, categorical) batches to logits."""
+    """All parties' bottoms and the top: a list of batches of `Features` to logits."""
 
     def __init__(self, bottoms: Sequence[nn.Module], top: nn.Module) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class JoinedModel(nn.Module):
 
     def forward(
         self,
-        inputs: Sequence[tuple[Tensor, Tensor]],
+        inputs: Sequence[tuple[Any, ...]],
         cross: Callable[[Sequence[Tensor]], Sequence[Tensor]] = list,
     ) -> Tensor:
         """cross: what becomes of the parties' activations between the bottoms and the top."""
@@ -101,7 +101,9 @@ def train(
     objective, columns = Objective(plan.task, plan.loss, labels), list(features.values())
     local = {name: choices.get(name, DEFAULTS) for name in features}
     bottoms = {
-        name: bottom_model(plan, part.numeric.shape[1], part.levels, seeds[name], local[name])
+        name: bottom_model(
+            plan, part.numeric.shape[1], part.levels, seeds[name], local[name], part.bag_levels
+        )
         for name, part in features.items()
     }
     hub, *others = features

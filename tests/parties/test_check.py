@@ -46,11 +46,16 @@ def port() -> int:
 def config_of(tmp_path: Path, certificates: Path, contract_of: Callable[..., Contract], port: int) -> Make:
     """Write the folder of a party, and load it.
 
-    changes: of run.toml; certificate: another party's; held: `data.id`.
+    changes: of run.toml; certificate: another party's; held: `data.id`; data: more of that table.
     """
 
     def make(
-        name: str, csv: str | None = None, certificate: str = "", held: str = '"email"', **changes: object
+        name: str,
+        csv: str | None = None,
+        certificate: str = "",
+        held: str = '"email"',
+        data: str = "",
+        **changes: object,
     ) -> Config:
         contract = contract_of(**changes)
         whose = certificate or name
@@ -58,7 +63,7 @@ def config_of(tmp_path: Path, certificates: Path, contract_of: Callable[..., Con
         (tmp_path / "own.csv").write_text(CSV[name] if csv is None else csv)
         (tmp_path / "run.toml").write_text(toml(contract))
         (tmp_path / "party.toml").write_text(
-            f'party = "{name}"\n[data]\nfile = "own.csv"\nid = {held}\n{label}'
+            f'party = "{name}"\n[data]\nfile = "own.csv"\nid = {held}\n{label}{data}\n'
             f'[tls]\nca = "{certificates}/ca.pem"\ncertificate = "{certificates}/{whose}.pem"\n'
             f'key = "{certificates}/{whose}.key"\n[link]\n{where} = "127.0.0.1:{port}"\n'
         )
@@ -100,6 +105,14 @@ def test_label_holder(config_of: Make, port: int) -> None:
     assert found.data["warnings"] == ["fewer usable ids than psi.minimum = 100: no training"]
     assert found.psi["protocol"] == "ecdh"
     assert any("32 float32 numbers a row and step, the gradients" in line for line in found.leaves)
+
+
+def test_lists_are_told_by_their_column(config_of: Make) -> None:
+    csv = "email,parcels,pages\nann@x.org,3,a b\nben@x.org,4,\n"
+    found = check(config_of("logistics", csv, data='bags = { pages = " " }'))
+    assert found.data["bags"] == ["pages"]
+    assert found.data["numeric"] == ["parcels"]
+    assert "bags         1: pages\n" in text(found)
 
 
 def test_the_label_is_told_without_a_cell(config_of: Make) -> None:

@@ -253,6 +253,25 @@ BAD_PARTY = {
         ('id = "email"', 'id = "email"\nnumeric = ["age"]\ncategorical = ["age"]'),
         ["party.toml: data.categorical: column 'age' is already named by data.numeric"],
     ),
+    "column of two kinds, one of them lists": (
+        ('id = "email"', 'id = "email"\nnumeric = ["age"]\nbags = { age = " " }\nexclude = ["age"]'),
+        [
+            "party.toml: data.bags: column 'age' is already named by data.numeric",
+            "party.toml: data.exclude: column 'age' is already named by data.numeric",
+        ],
+    ),
+    "lists left out": (
+        ('id = "email"', 'id = "email"\nbags = ["pages"]\nexclude = ["pages"]'),
+        ["party.toml: data.exclude: column 'pages' is already named by data.bags"],
+    ),
+    "lists twice": (
+        ('id = "email"', 'id = "email"\nbags = ["pages", "pages"]'),
+        ["party.toml: data.bags: names a column twice"],
+    ),
+    "separator of no character": (
+        ('id = "email"', 'id = "email"\nbags = { pages = "" }'),
+        ['party.toml: data.bags: must be a list of columns, or a table of separators: { history = " " }'],
+    ),
     "label as a feature": (
         ('id = "email"', 'id = "email"\nnumeric = ["converted"]'),
         ["party.toml: data.numeric: column 'converted' is already named by data.label"],

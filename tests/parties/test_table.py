@@ -80,7 +80,7 @@ def test_parquet_types(tmp_path: Path) -> None:
             "flag": [True, False, None, True],
             "level": pd.Categorical(["u", "u", "u", None]),
             "when": pd.to_datetime(["2020-01-01"] * 4),
-            "parts": [[1], [2], [3], [4]],
+            "parts": [{"x": 1}] * 4,
         }
     )
     frame.to_parquet(file)

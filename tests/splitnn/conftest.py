@@ -1,6 +1,6 @@
 """Small made-up federations: parties with columns, a label that depends on all of them, private seeds."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from protos.memory import Together, together
 from protos.rounds import Resume, Round, Rounds, Send, mapped
+from splitnn.bags import Bag
 from splitnn.exact import FeatureHolderResult, LabelHolderResult
 from splitnn.features import Features
 from splitnn.local import DEFAULTS, Local
@@ -68,20 +69,29 @@ class Make:
     """Builders that the tests share."""
 
     @staticmethod
-    def features(n: int, numeric: int, levels: tuple[int, ...], seed: int = 0) -> Features:
+    def features(
+        n: int, numeric: int, levels: tuple[int, ...], seed: int = 0, bags: tuple[int, ...] = ()
+    ) -> Features:
         random = torch.Generator().manual_seed(seed)
         codes = [torch.randint(0, count, (n,), generator=random) for count in levels]
         table = torch.stack(codes, 1) if codes else torch.zeros(n, 0, dtype=torch.int64)
-        return Features(torch.randn(n, numeric, generator=random), table, levels)
+        numbers = torch.randn(n, numeric, generator=random)
+        return Features(numbers, table, levels, [Make.bag(n, count, random) for count in bags])
 
     @staticmethod
-    def federation(
-        n: int, columns: list[tuple[int, tuple[int, ...]]], public: bytes = b"public"
-    ) -> Federation:
-        """columns: (numeric columns, levels of the categorical ones) of each party."""
+    def bag(n: int, levels: int, random: torch.Generator) -> Bag:
+        """0 to 4 codes a row."""
+        offsets = torch.cat(
+            (torch.zeros(1, dtype=torch.int64), torch.randint(0, 5, (n,), generator=random).cumsum(0))
+        )
+        return Bag(torch.randint(0, levels, (int(offsets[-1]),), generator=random), offsets, levels)
+
+    @staticmethod
+    def federation(n: int, columns: Sequence[tuple[Any, ...]], public: bytes = b"public") -> Federation:
+        """columns: (numeric columns, levels of the categorical ones[, levels of bags]) of each party."""
         features = {
-            f"p{party}": Make.features(n, numeric, levels, party)
-            for party, (numeric, levels) in enumerate(columns)
+            f"p{party}": Make.features(n, numeric, levels, party, *bags)
+            for party, (numeric, levels, *bags) in enumerate(columns)
         }
         signal = torch.zeros(n)
         for part in features.values():

@@ -25,6 +25,7 @@ from splitnn.schedules import SCHEDULES
 from splitnn.tasks import TASKS
 
 COLUMNS = [(3, (4,)), (2, (5, 6)), (4, ())]
+AND_BAGS = [(3, (4,), (9,)), (2, (5, 6)), (4, (), (3, 20))]
 BASE = Plan(
     b"public",
     cut=4,
@@ -41,17 +42,18 @@ HERE = __name__
 class Noisy(nn.Module):
     """A bottom that draws in every way it may: layers' initialisation, nn.Dropout, torch.rand, batch norm."""
 
-    def __init__(self, numeric: int, levels: Sequence[int], cut: int) -> None:
+    def __init__(self, numeric: int, levels: Sequence[int], cut: int, bags: Sequence[int] = ()) -> None:
         super().__init__()
         self.codes = nn.ModuleList(nn.Embedding(count, 3) for count in levels)
-        self.layers = nn.Sequential(
-            nn.Linear(numeric + 3 * len(levels), 9), nn.BatchNorm1d(9), nn.Dropout(0.3)
-        )
+        self.bags = nn.ModuleList(nn.EmbeddingBag(count, 3, include_last_offset=True) for count in bags)
+        inputs = numeric + 3 * len(levels) + 3 * len(bags)
+        self.layers = nn.Sequential(nn.Linear(inputs, 9), nn.BatchNorm1d(9), nn.Dropout(0.3))
         self.out = nn.Linear(9, 2 * cut)
         self.unused = nn.Linear(1, 1)
 
-    def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
+    def forward(self, numeric: Tensor, categorical: Tensor, *bags: tuple[Tensor, Tensor]) -> Tensor:
         embedded = [table(categorical[:, place]) for place, table in enumerate(self.codes)]
+        embedded += [table(*bag) for table, bag in zip(self.bags, bags, strict=True)]
         hidden = self.layers(torch.cat((numeric, *embedded), 1)).tanh()
         if self.training:
             hidden = hidden + 0.1 * torch.rand_like(hidden)
@@ -178,7 +180,7 @@ def any_set_of_options(
     make: Any, n: int, plan: Plan, locals_: list[dict[str, Any]], weighted: bool, data: st.DataObject
 ) -> None:
     """Bit parity of a whole training, and of one that starts again at an epoch's end."""
-    federation = make.labelled(make.federation(n, COLUMNS[: len(locals_)]), plan.task, plan.loss, weighted)
+    federation = make.labelled(make.federation(n, AND_BAGS[: len(locals_)]), plan.task, plan.loss, weighted)
     choices = {f"p{place}": Local(**local) for place, local in enumerate(locals_)}
     saves: dict[int, dict[str, Resume]] = {}
 

@@ -12,6 +12,7 @@ from splitnn.plan import Plan
 from splitnn.schedule import Split
 from splitnn.tasks import Labels
 
+LEVELS = st.lists(st.integers(1, 30), max_size=3).map(tuple)
 SMALL = Plan(b"public", cut=4, bottom_hidden=(8,), top_hidden=(8,), batch=32, epochs=3)
 
 
@@ -28,7 +29,7 @@ def assert_parity(make: Any, federation: Any, plan: Plan) -> LabelHolderResult:
 def test_parity_at_the_widths_people_use(
     make: Any, parties: int, optimizer: str, learning_rate: float
 ) -> None:
-    columns = [(6, (5, 300)), (3, (40, 7, 2)), (9, ()), (0, (3000,))][:parties]
+    columns = [(6, (5, 300), (90,)), (3, (40, 7, 2)), (9, (), (1000, 70)), (0, (3000,))][:parties]
     plan = Plan(b"public", optimizer=optimizer, learning_rate=learning_rate, dropout=0.2, batch=256, epochs=3)
     federation = make.federation(1501, columns)
     assert len(federation.rows.train) % plan.batch != 0, "the last batch is to be uneven"
@@ -62,8 +63,8 @@ def test_parity_at_one_row_a_batch_and_no_hidden_layer(make: Any) -> None:
 @given(
     n=st.integers(12, 150),
     columns=st.lists(
-        st.tuples(st.integers(0, 5), st.lists(st.integers(1, 30), max_size=3).map(tuple)).filter(
-            lambda party: party[0] + len(party[1]) > 0
+        st.tuples(st.integers(0, 5), LEVELS, LEVELS).filter(
+            lambda party: party[0] + len(party[1]) + len(party[2]) > 0
         ),
         min_size=1,
         max_size=4,

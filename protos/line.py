@@ -29,14 +29,21 @@ FRAME_COST = 128
 
 
 def chunks(payload: bytes | Iterable[bytes], size: int = CHUNK) -> Iterator[tuple[bytes, bool]]:
-    """Cut a payload into (chunk, is it the last); an empty payload is one empty chunk."""
+    """Cut a payload into (chunk, is it the last); an empty payload is one empty chunk.
+
+    A chunk is at most an eighth longer than `size`: a frame more for a header's few bytes would cost as much as
+    all the rest of a message.
+    """
     parts = [payload] if isinstance(payload, bytes) else payload
     held: bytes | None = None
     for part in parts:
-        for start in range(0, len(part), size):
+        start = 0
+        while start < len(part):
             if held is not None:
                 yield held, False
-            held = part[start : start + size] if len(part) > size else part
+            end = start + size if len(part) - start > size + size // 8 else len(part)
+            held = part[start:end]
+            start = end
     yield held or b"", True
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protos.line import FRAME_COST, Gap, Inbox, Line, chunks
+from protos.line import CHUNK, FRAME_COST, Gap, Inbox, Line, chunks
 from protos.party_pb2 import Frame
 from protos.rounds import RemoteProtocolError
 
@@ -16,7 +16,13 @@ def test_chunks_are_the_payload_cut(payload: bytes | list[bytes], size: int) -> 
         payload if isinstance(payload, bytes) else b"".join(payload)
     )
     assert [last for _, last in cut] == [False] * (len(cut) - 1) + [True]
-    assert all(0 < len(chunk) <= size for chunk, _ in cut[:-1])
+    assert all(0 < len(chunk) for chunk, _ in cut[:-1])
+    assert all(len(chunk) <= size + size // 8 for chunk, _ in cut)
+
+
+def test_a_header_makes_no_frame_of_its_own() -> None:
+    assert [len(chunk) for chunk, _ in chunks(bytes(CHUNK + 24))] == [CHUNK + 24]
+    assert [len(chunk) for chunk, _ in chunks(bytes(2 * CHUNK + 24))] == [CHUNK, CHUNK + 24]
 
 
 @given(st.lists(st.binary(max_size=30), min_size=1, max_size=8), st.data())

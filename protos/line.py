@@ -31,8 +31,8 @@ FRAME_COST = 128
 def chunks(payload: bytes | Iterable[bytes], size: int = CHUNK) -> Iterator[tuple[bytes, bool]]:
     """Cut a payload into (chunk, is it the last); an empty payload is one empty chunk.
 
-    A chunk is at most an eighth longer than `size`: a frame more for a header's few bytes would cost as much as
-    all the rest of a message.
+    A chunk is at most an eighth longer than `size`: a frame more for a header's few bytes would cost as much
+    as all the rest of a message.
     """
     parts = [payload] if isinstance(payload, bytes) else payload
     held: bytes | None = None

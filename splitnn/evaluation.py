@@ -1,6 +1,7 @@
 """Scoring rows that nobody trains on, at both ends: chunk by chunk, in evaluation mode."""
 
 from collections.abc import Mapping
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,15 @@ from protos.rounds import Receive, Rounds, Send
 from splitnn.crossing import Crossing, activations
 from splitnn.features import Features
 from splitnn.schedule import chunks
+
+AHEAD = 2
+"""Chunks that a feature holder sends before the first of them is scored: the label holder has one to go on
+with while its acknowledgement travels, and no more than these to keep."""
+
+
+def most_bytes_unscored(crossing: Crossing, part: Tensor) -> int:
+    """Of the rows of a part that are acknowledged."""
+    return sum(crossing.activation_size(len(chunk)) for chunk in islice(chunks(part), AHEAD))
 
 
 def score(
@@ -25,7 +35,7 @@ def score(
     that `top` puts before them.
 
     kind: of the feature holders' messages. number: of the first chunk's exchange. acknowledged: each chunk,
-    so that no party sends more than one ahead.
+    so that no party sends more than AHEAD.
     """
     bottom.eval()
     top.eval()
@@ -56,11 +66,16 @@ def be_scored(
 ) -> Rounds[None]:
     """The feature holder's end of `score`, with the label holder `hub`."""
     bottom.eval()
+    unscored = 0
     for place, entities in enumerate(chunks(part), number):
         with torch.no_grad():
             activation = bottom(*features.batch(entities))
         _, payload = crossing.send_activation(activation, place, None)
-        yield Send(hub, kind, payload)
-        if acknowledged:
+        if acknowledged and unscored == AHEAD:
             yield Receive(hub, "scored", at_most=0)
+            unscored -= 1
+        yield Send(hub, kind, payload)
+        unscored += 1
+    for _ in range(unscored if acknowledged else 0):
+        yield Receive(hub, "scored", at_most=0)
     bottom.train()

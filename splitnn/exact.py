@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from protos.rounds import Progress, Receive, Resume, Rounds, Save, Send
 from splitnn.crossing import Crossing, activations
 from splitnn.errors import TrainingError
-from splitnn.evaluation import be_scored, score
+from splitnn.evaluation import be_scored, most_bytes_unscored, score
 from splitnn.features import Features
 from splitnn.learner import Learner
 from splitnn.local import DEFAULTS, Local
@@ -88,9 +88,9 @@ class FeatureHolderResult:
 
 def most_bytes_unanswered(plan: Plan, rows: Split) -> int:
     """The most bytes a party sends to another before it waits for an answer."""
-    largest = max(min(plan.batch, len(rows.train)), *(min(EVALUATION_ROWS, len(part)) for part in rows[1:]))
-    crossing = Crossing(plan.codec, plan.cut, b"", "")
-    return max(crossing.activation_size(largest), crossing.gradient_size(largest))
+    crossing, largest = Crossing(plan.codec, plan.cut, b"", ""), min(plan.batch, len(rows.train))
+    trained = max(crossing.activation_size(largest), crossing.gradient_size(largest))
+    return max(trained, *(most_bytes_unscored(crossing, part) for part in (rows.validation, rows.test)))
 
 
 def label_holder(

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from splitnn.crossing import Crossing
 from splitnn.errors import TrainingError
+from splitnn.evaluation import most_bytes_unscored
 from splitnn.plan import Plan
-from splitnn.schedule import EVALUATION_ROWS, Split, batches, chunks, steps_an_epoch
+from splitnn.schedule import Split, batches, chunks, steps_an_epoch
 
 MOST_UNANSWERED = 1 << 29
 """Bytes: half of what the link lets wait unread."""
@@ -46,11 +47,12 @@ class Window:
 def most_bytes_unanswered(plan: Plan, rows: Split) -> int:
     """The most bytes a feature holder sends before it waits: a window of batches, and a validation part."""
     in_flight = min(plan.in_flight, steps_an_epoch(len(rows.train), plan.batch))
-    size = Crossing(plan.codec, plan.cut, b"", "").activation_size
+    crossing = Crossing(plan.codec, plan.cut, b"", "")
+    size = crossing.activation_size
     validation = sum(size(len(chunk)) for chunk in chunks(rows.validation))
     return max(
         in_flight * size(min(plan.batch, len(rows.train))) + validation,
-        size(min(EVALUATION_ROWS, len(rows.test))),
+        most_bytes_unscored(crossing, rows.test),
     )
 
 

@@ -16,7 +16,7 @@ def test_chunks_are_the_payload_cut(payload: bytes | list[bytes], size: int) -> 
         payload if isinstance(payload, bytes) else b"".join(payload)
     )
     assert [last for _, last in cut] == [False] * (len(cut) - 1) + [True]
-    assert all(0 < len(chunk) for chunk, _ in cut[:-1])
+    assert all(chunk for chunk, _ in cut[:-1])
     assert all(len(chunk) <= size + size // 8 for chunk, _ in cut)
 
 

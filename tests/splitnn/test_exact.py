@@ -16,9 +16,10 @@ from protos.memory import together
 from protos.rounds import Receive, RemoteProtocolError, Resume, Round, Save, Send
 from splitnn import exact
 from splitnn.errors import TrainingError
+from splitnn.evaluation import AHEAD
 from splitnn.exact import feature_holder, most_bytes_unanswered
 from splitnn.plan import Plan
-from splitnn.schedule import batches, steps_an_epoch
+from splitnn.schedule import batches, chunks, steps_an_epoch
 from splitnn.tensors import encode, encoded_size
 
 PLAN = Plan(b"public", cut=4, bottom_hidden=(8,), top_hidden=(8,), batch=32, epochs=3, dropout=0.3)
@@ -43,6 +44,30 @@ def test_what_crosses_is_what_the_page_says(make: Any) -> None:
     assert {(said.sender, said.receiver) for said in transcript} == {
         (a, b) for a, b in (("p0", "p1"), ("p0", "p2"), ("p1", "p0"), ("p2", "p0"))
     }
+
+
+def test_two_chunks_of_a_long_part_wait_unscored_and_never_more(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "__defaults__", (16,))
+    plan, federation = replace(PLAN, epochs=1), make.federation(460, COLUMNS)
+    outcome = federation.split_training(plan)
+    waiting: list[int] = []
+    most = {"chunks": 0, "bytes": 0}
+    for said in outcome.transcript:
+        if said.sender == "p1" and said.kind in ("validation", "test"):
+            waiting.append(len(said.payload))
+            most["chunks"], most["bytes"] = (
+                max(most["chunks"], len(waiting)),
+                max(most["bytes"], sum(waiting)),
+            )
+        if said.receiver == "p1" and said.kind == "scored":
+            del waiting[0]
+    assert not waiting
+    assert most["chunks"] == AHEAD
+    bare = replace(plan, batch=1)  # its batches do not hide the chunks
+    assert most["bytes"] == most_bytes_unanswered(bare, federation.rows)
+    assert torch.equal(outcome.results["p0"].scores, federation.reference(plan).scores)
 
 
 @pytest.mark.parametrize("schedule", ["exact", "pipelined"])

@@ -117,10 +117,12 @@ class Contract(Section):
         cut = info.data["model"].cut if "model" in info.data else 1
         if training.batch * cut > STEP_AT_MOST:
             raise ValueError(f"batch times model.cut must be at most {STEP_AT_MOST:,}; lower one of them")
-        if training.schedule == "pipelined" and training.in_flight * training.batch * cut > STEP_AT_MOST:
-            raise ValueError(
-                f"in_flight times batch times model.cut must be at most {STEP_AT_MOST:,}; lower one of them"
-            )
+        several = {"pipelined": ("in_flight",), "celu": ("in_flight", "cache")}
+        for name in several.get(training.schedule, ()):
+            if getattr(training, name) * training.batch * cut > STEP_AT_MOST:
+                raise ValueError(
+                    f"{name} times batch times model.cut must be at most {STEP_AT_MOST:,}; lower one of them"
+                )
         return training
 
     @field_validator("codec")

@@ -78,9 +78,17 @@ class Model(Section):
 class Training(Section):
     """How the network is trained."""
 
-    schedule: Literal["exact", "pipelined"] = "exact"
+    schedule: Literal["exact", "pipelined", "fedbcd", "celu"] = "exact"
     in_flight: int = Field(default=8, ge=1, le=64)
-    """Of the schedule `pipelined`: batches under way at once."""
+    """Of the schedules `pipelined` and `celu`: batches under way at once."""
+    local_steps: int = Field(default=5, ge=1, le=1024)
+    """Of the schedule `fedbcd`: steps on each batch, the first included."""
+    cache: int = Field(default=5, ge=1, le=64)
+    """Of the schedule `celu`: exchanged batches that are kept for local steps."""
+    reuse: int = Field(default=5, ge=0, le=1024)
+    """Of the same: local steps after each exchange, and on each batch that is kept."""
+    similarity: float = Field(default=0.5, ge=0, le=1)
+    """Of the same: the least cosine of a row's activation, or gradient, to the one that crossed."""
     optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: float = Field(default=1e-3, gt=0, le=100)
     learning_rate_schedule: Literal["constant", "cosine", "step"] = "constant"

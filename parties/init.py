@@ -88,7 +88,7 @@ dropout = 0.2
 # party_dropout = 0.1             # a partner may be absent when the model is used
 
 [training]
-schedule = "exact"
+schedule = "exact"                # exact | pipelined | fedbcd | celu: slow lines want another
 optimizer = "adam"                # adam | sgd
 learning_rate = 0.001
 weight_decay = 0.0001

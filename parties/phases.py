@@ -159,6 +159,10 @@ def plan_of(contract: Contract) -> Plan:
         every=None if contract.evaluation.every == "auto" else contract.evaluation.every,
         schedule=training.schedule,
         in_flight=training.in_flight,
+        local_steps=training.local_steps,
+        cache=training.cache,
+        reuse=training.reuse,
+        similarity=training.similarity,
         codec=Codecs(**contract.codec.model_dump()),
     )
 

@@ -131,13 +131,29 @@ class Crossing:
 def activations(
     crossings: Mapping[str, Crossing], kind: str, own: Tensor, exchange: int
 ) -> Rounds[tuple[list[Tensor], list[Tensor]]]:
+    """Receive a message of each feature holder; what `arrived` makes of them."""
+    messages = yield from receive_each(crossings, kind, len(own))
+    return arrived(crossings, kind, messages, own, exchange)
+
+
+def receive_each(crossings: Mapping[str, Crossing], kind: str, rows: int) -> Rounds[dict[str, bytes]]:
+    """Every feature holder's message with the activations of so many rows."""
+    messages: dict[str, bytes] = {}
+    for name, crossing in crossings.items():
+        messages[name] = yield Receive(name, kind, at_most=crossing.activation_size(rows))
+    return messages
+
+
+def arrived(
+    crossings: Mapping[str, Crossing], kind: str, messages: Mapping[str, bytes], own: Tensor, exchange: int
+) -> tuple[list[Tensor], list[Tensor]]:
     """What crossed, a leaf of the autograd graph a party, and the activations that they make: the label
     holder's own first, then one of each feature holder."""
     leaf = own.detach().requires_grad_()
     leaves, cut = [leaf], [leaf]
     for name, crossing in crossings.items():
-        payload = yield Receive(name, kind, at_most=crossing.activation_size(len(own)))
-        leaf, activation = crossing.receive_activation(payload, f"{kind} from {name!r}", len(own), exchange)
+        what = f"{kind} from {name!r}"
+        leaf, activation = crossing.receive_activation(messages[name], what, len(own), exchange)
         leaves.append(leaf)
         cut.append(activation)
     return leaves, cut

@@ -33,8 +33,12 @@ class Descent:
         self.weights = [[*module.parameters()] for module, _ in parties]
         self.constant = plan.learning_rate_schedule == "constant" and not plan.warmup
 
-    def step(self) -> None:
-        """One step by the gradients there are, which are then gone. TrainingError: one is not finite."""
+    def step(self, local: bool = False) -> None:
+        """One step by the gradients there are, which are then gone. TrainingError: one is not finite.
+
+        local: after the exchange of the last step, whose learning rate it takes; it is not counted.
+        """
+        self.steps += not local
         if self.plan.clip_norm is not None:
             for weights in self.weights:
                 try:
@@ -42,11 +46,10 @@ class Descent:
                 except RuntimeError as error:
                     raise TrainingError("a weight's gradient is not finite: lower learning_rate") from error
         if not self.constant:
-            factor = rate(self.plan, self.steps, self.epoch_steps)
+            factor = rate(self.plan, self.steps - 1, self.epoch_steps)
             for optimizer, base in zip(self.optimizers, self.bases, strict=True):
                 for group in optimizer.param_groups:
                     group["lr"] = base * factor
-        self.steps += 1
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()

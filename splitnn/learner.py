@@ -41,8 +41,8 @@ class Learner:
         self.position = Position()
         self.best: dict[str, Tensor] = {}
 
-    def step(self) -> None:
-        self.descent.step()
+    def step(self, local: bool = False) -> None:
+        self.descent.step(local)
 
     def end_epoch(self, improved: bool, stop: bool, judged: Mapping[str, Tensor] | None = None) -> None:
         """judged: the weights that the verdict is on, where they are not those of now."""

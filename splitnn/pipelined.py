@@ -1,11 +1,15 @@
-"""The `pipelined` schedule: up to `in_flight` batches under way at once, so that a line's delay is shared.
+"""The schedules for slow lines: `pipelined`, `fedbcd` and `celu`.
+
+`pipelined` has up to `in_flight` batches under way at once, so that a line's delay is shared. `fedbcd` takes
+steps between exchanges, on what crossed last; `celu` has both, and a cache: `splitnn.local_steps`.
 
 Which weights each number is computed from is fixed, so that the result does not depend on timing. Let w_t be
 a feature holder's weights after t steps, v_t the label holder's, and k = in_flight. Step t (from 1):
 - the activation of batch t is computed at w_(t-k), at w_0 while t <= k: it is k - 1 steps stale;
 - the label holder computes loss and gradients from it, and its own activation, at v_(t-1), then steps to v_t;
 - the feature holder pulls that gradient back through its bottom at w_(t-1), on the same dropout masks.
-With k = 1 this is `splitnn.exact`. `splitnn.pipelined_reference` is the same in one process, bit for bit.
+A step's local steps come right after it: w_t and v_t are the weights after them. With k = 1 and no local
+steps this is `splitnn.exact`. `splitnn.pipelined_reference` is the same in one process, bit for bit.
 
 At an epoch's end nobody waits: the validation rows are scored by the w and v of that moment when they come
 by, and the verdict is there k - 1 steps into the next epoch; then comes `Save`.
@@ -25,13 +29,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from protos.rounds import Progress, Receive, Resume, Rounds, Save, Send
-from splitnn.crossing import Crossing, activations
+from splitnn.crossing import Crossing, arrived, receive_each
 from splitnn.errors import TrainingError
 from splitnn.evaluation import be_scored, score
 from splitnn.exact import FeatureHolderResult, LabelHolderResult
 from splitnn.features import Features
 from splitnn.learner import Learner, copied
 from splitnn.local import DEFAULTS, Local
+from splitnn.local_steps import Cache, Exchanged, learn_again, pull_back_again, streams
 from splitnn.models import bottom_model, generators, top_model
 from splitnn.party_dropout import WithAndWithout
 from splitnn.plan import Plan
@@ -76,31 +81,42 @@ def label_holder(
     bottom, top = models()
     learner = Learner(plan, nn.ModuleList([bottom, top]), window.epoch_steps, local)
     judged = nn.ModuleList(models())  # with the weights at the end of the last epoch to judge
-    train_loss = total_loss = 0.0
-    if resume is not None:
-        (total_loss,) = struct.unpack("<d", _load(learner, resume.state, ["total_loss"])["total_loss"])
-    position = learner.position
-    step = window.judged_after(position.epoch)
-    order = training_batches(plan, rows, step)
-
     crossings = {name: Crossing(plan.codec, plan.cut, seed, name) for name in feature_holders}
+    cache = Cache(plan)
+    train_loss = total_loss = 0.0
+    step = 0
+    if resume is not None:
+        parts = _load(learner, resume.state, ["total_loss", "cache"])
+        step = window.judged_after(learner.position.epoch)
+        (total_loss,) = struct.unpack("<d", parts["total_loss"])
+        cache.load(parts["cache"], step, rows, crossings, learner.module)
+    position = learner.position
+    order = training_batches(plan, rows, step)
 
     while not position.stopped and position.epoch < plan.epochs:
         while step < window.judged_after(position.epoch + 1):
             step += 1
             batch = next(order)
+            masks = streams(learner.module)
             own = bottom(*features.batch(rows.train[batch]))
-            leaves, cut = yield from activations(crossings, "activation", own, step)
+            up = yield from receive_each(crossings, "activation", len(own))
+            leaves, cut = arrived(crossings, "activation", up, own, step)
             loss = objective.loss(top(cut), batch)
             value = loss.item()
             if not math.isfinite(value):
                 raise TrainingError(f"the loss is not finite at step {step}: lower learning_rate in run.toml")
             loss.backward()  # type: ignore[no-untyped-call]
+            down: dict[str, bytes] = {}
             for (name, crossing), leaf in zip(crossings.items(), leaves[1:], strict=True):
                 assert leaf.grad is not None
-                yield Send(name, "gradient", crossing.send_gradient(leaf.grad, step, step))
+                down[name] = crossing.send_gradient(leaf.grad, step, step)
+                yield Send(name, "gradient", down[name])
             own.backward(leaves[0].grad)
             learner.step()
+            for again in cache.turns(Exchanged(step, batch, up, down, masks)):
+                columns = features.batch(rows.train[again.batch])
+                learn_again(bottom, top, objective, columns, crossings, again, cache.similarity)
+                learner.step(local=True)
             total_loss += value * len(batch)
             if step % window.epoch_steps == 0:
                 if is_judged(plan, rows, position.epoch + 1):
@@ -130,7 +146,7 @@ def label_holder(
                 for name, crossing in crossings.items():  # what was under way: nobody trains on it
                     yield Receive(name, "activation", at_most=crossing.activation_size(len(batch)))
         begun = struct.pack("<d", total_loss)
-        yield Save(position.epoch, partial(_state, learner, {"total_loss": begun}))
+        yield Save(position.epoch, partial(_state, learner, cache, {"total_loss": begun}))
 
     learner.restore_best()
     logits = yield from score(crossings, "test", bottom, WithAndWithout(top), features, rows.test, 1)
@@ -154,43 +170,52 @@ def feature_holder(
     learner = Learner(plan, bottom, window.epoch_steps, local)
     crossing = Crossing(plan.codec, plan.cut, seed, hub)
     judged: dict[str, Tensor] = {}
-    sent: deque[tuple[Tensor, bytes]] = deque()  # of each batch under way: its entities, and the message
+    cache = Cache(plan)
+    sent: deque[tuple[Tensor, bytes]] = deque()  # each batch under way, and its message
     step = 0
     if resume is not None:
-        kept = _load(learner, resume.state, ["sent"])["sent"]
+        parts = _load(learner, resume.state, ["sent", "cache"])
+        kept = parts["sent"]
         step = window.judged_after(learner.position.epoch)
         for draws, drawn in zip(generators(ahead), generators(bottom), strict=True):
             draws.set_state(drawn.get_state())
+        cache.load(parts["cache"], step, rows, {hub: crossing}, bottom)
     position = learner.position
     order = training_batches(plan, rows, step)
     if resume is not None:
         for batch in islice(order, 0 if position.stopped else window.sent_after(step) - step):
             size = crossing.activation_size(len(batch))
             message, kept = kept[:size], kept[size:]
-            sent.append((rows.train[batch], message))
+            sent.append((batch, message))
             stale_activation(ahead, bottom, features, rows.train[batch])  # for the masks that it draws
             yield Send(hub, "activation", message)
 
     def send_ahead() -> Rounds[None]:
         while step + len(sent) < window.sent_after(step):
-            entities = rows.train[next(order)]
-            activation = stale_activation(ahead, bottom, features, entities)
+            batch = next(order)
+            activation = stale_activation(ahead, bottom, features, rows.train[batch])
             number = step + len(sent) + 1
             _, message = crossing.send_activation(activation, number, number)
-            sent.append((entities, message))
+            sent.append((batch, message))
             yield Send(hub, "activation", message)
 
     while not position.stopped and position.epoch < plan.epochs:
         yield from send_ahead()
         while step < window.judged_after(position.epoch + 1):
-            entities, message = sent[0]
-            payload = yield Receive(hub, "gradient", at_most=crossing.gradient_size(len(entities)))
-            gradient = crossing.receive_gradient(payload, f"gradient from {hub!r}", len(entities), step + 1)
+            batch, message = sent[0]
+            payload = yield Receive(hub, "gradient", at_most=crossing.gradient_size(len(batch)))
+            gradient = crossing.receive_gradient(payload, f"gradient from {hub!r}", len(batch), step + 1)
             sent.popleft()
             step += 1
-            fresh = crossing.crossed_before(bottom(*features.batch(entities)), message, step)
+            masks = streams(bottom)
+            activation = bottom(*features.batch(rows.train[batch]))
+            fresh = crossing.crossed_before(activation, message, step)
             fresh.backward(gradient)  # type: ignore[no-untyped-call]
             learner.step()
+            for again in cache.turns(Exchanged(step, batch, {hub: message}, {hub: payload}, masks)):
+                columns = features.batch(rows.train[again.batch])
+                pull_back_again(bottom, columns, crossing, again, cache.similarity)
+                learner.step(local=True)
             if step % window.epoch_steps == 0 and is_judged(plan, rows, position.epoch + 1):
                 judged = copied(bottom.state_dict())
                 number = 1 + position.epoch * steps_an_epoch(len(rows.validation), EVALUATION_ROWS)
@@ -204,16 +229,16 @@ def feature_holder(
             improved, stop = yield from hear_verdict(hub, position.epoch + 1, position.best_epoch > 0)
         learner.end_epoch(improved, stop, judged)
         messages = b"".join(message for _, message in sent)
-        yield Save(position.epoch, partial(_state, learner, {"sent": messages}))
+        yield Save(position.epoch, partial(_state, learner, cache, {"sent": messages}))
 
     learner.restore_best()
     yield from be_scored(crossing, hub, "test", bottom, features, rows.test, 1)
     return FeatureHolderResult(bottom, step, position.epoch, position.best_epoch)
 
 
-def _state(learner: Learner, more: dict[str, bytes]) -> bytes:
+def _state(learner: Learner, cache: Cache, more: dict[str, bytes]) -> bytes:
     """The learner's state and what else the next steps depend on, as safetensors."""
-    parts = {"learner": learner.state(), **more}
+    parts = {"learner": learner.state(), "cache": cache.state(), **more}
     return safetensors.torch.save(
         {name: torch.frombuffer(bytearray(part + b"."), dtype=torch.uint8) for name, part in parts.items()}
     )

@@ -14,6 +14,7 @@ from splitnn.descent import Descent
 from splitnn.errors import TrainingError
 from splitnn.features import Features
 from splitnn.local import DEFAULTS, Local
+from splitnn.local_steps import Cache, Exchanged, learn_again, pull_back_again, streams
 from splitnn.models import bottom_model, top_model
 from splitnn.pipelined import stale_activation
 from splitnn.plan import Plan
@@ -55,6 +56,8 @@ def train(
     up = {name: Crossing(plan.codec, plan.cut, seeds[name], hub) for name in others}
     down = {name: Crossing(plan.codec, plan.cut, seeds[hub], name) for name in others}
     sent: deque[dict[str, bytes]] = deque()  # the feature holders' messages of each batch under way
+    caches = {name: Cache(plan) for name in features}
+    similarity = caches[hub].similarity
     lines = Lines(plan, {name: seeds[name] for name in features})
     history: list[dict[str, float]] = []
     best, best_epoch, stop = copy.deepcopy(model.state_dict()), 0, False
@@ -74,6 +77,7 @@ def train(
             sent.append(messages)
         step += 1
         batch, messages = next(learning), sent.popleft()
+        masks = {name: streams(module) for name, (module, _) in zip(features, parties, strict=True)}
         entities = rows.train[batch]
         fresh = {name: bottom[name](*party.batch(entities)) for name, party in features.items()}
         own = fresh[hub].detach().requires_grad_()
@@ -85,13 +89,25 @@ def train(
             raise TrainingError(f"the loss is not finite at step {step}: lower learning_rate")
         loss.backward()  # type: ignore[no-untyped-call]
         fresh[hub].backward(own.grad)
+        answers: dict[str, bytes] = {}
         for name, (leaf, _) in arrived.items():
             assert leaf.grad is not None
-            payload = down[name].send_gradient(leaf.grad, step, step)
-            gradient = up[name].receive_gradient(payload, name, len(batch), step)
+            answers[name] = down[name].send_gradient(leaf.grad, step, step)
+            gradient = up[name].receive_gradient(answers[name], name, len(batch), step)
             crossed = up[name].crossed_before(fresh[name], messages[name], step)
             crossed.backward(gradient)  # type: ignore[no-untyped-call]
         descent.step()
+        exchanged = {hub: Exchanged(step, batch, messages, answers, masks[hub])}
+        for name in others:
+            to_and_fro = {hub: messages[name]}, {hub: answers[name]}
+            exchanged[name] = Exchanged(step, batch, *to_and_fro, masks[name])
+        turns = (cache.turns(exchanged[name]) for name, cache in caches.items())
+        for again, *theirs in zip(*turns, strict=True):
+            columns_again = {name: party.batch(rows.train[again.batch]) for name, party in features.items()}
+            learn_again(bottom[hub], top, objective, columns_again[hub], down, again, similarity)
+            for name, kept in zip(others, theirs, strict=True):
+                pull_back_again(bottom[name], columns_again[name], up[name], kept, similarity)
+            descent.step(local=True)
         total_loss += loss.item() * len(batch)
         if step % window.epoch_steps == 0:
             history.append({"train_loss": total_loss / len(rows.train)})

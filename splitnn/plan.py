@@ -28,7 +28,9 @@ class Plan:
     weight_decay: decoupled from the gradient (Loshchilov and Hutter 2019), on weights and embeddings.
     batch: examples a step. patience: epochs without a better validation score before training stops.
     every: epochs from one scoring of the validation rows to the next; None: as `splitnn.stopping` reckons.
-    schedule: an entry of `splitnn.schedules`. in_flight: batches under way at once, if it is `pipelined`.
+    schedule: an entry of `splitnn.schedules`. in_flight: of `pipelined` and `celu`, batches under way.
+    local_steps: of `fedbcd`, steps on a batch, the exchange's included. cache, reuse, similarity: of `celu`,
+    batches kept for local steps, how often each is used again, and how like it a row must still be.
     codec: how activations and gradients are written where they cross.
     seed: public; orders the rows. Nothing private may be drawn from it.
     """
@@ -59,6 +61,10 @@ class Plan:
     every: int | None = None
     schedule: str = "exact"
     in_flight: int = 8
+    local_steps: int = 5
+    cache: int = 5
+    reuse: int = 5
+    similarity: float = 0.5
     codec: Codecs = field(default_factory=Codecs)
 
     def __post_init__(self) -> None:
@@ -74,7 +80,7 @@ class Plan:
             if value not in entries and not (name == "top" and ":" in value):
                 raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(entries)}")
         widths = {"cut": self.cut, "batch": self.batch, "epochs": self.epochs, "patience": self.patience}
-        widths["in_flight"] = self.in_flight
+        widths |= {"in_flight": self.in_flight, "local_steps": self.local_steps, "cache": self.cache}
         widths["decay_epochs"] = self.decay_epochs
         if self.every is not None:
             widths["every"] = self.every
@@ -87,6 +93,8 @@ class Plan:
             raise ValueError("residual needs two neighbouring hidden layers of one width")
         if not 0 < self.decay <= 1 or self.warmup < 0:
             raise ValueError("decay must be in (0, 1] and warmup not negative")
+        if self.reuse < 0 or not 0 <= self.similarity <= 1:
+            raise ValueError("reuse must not be negative and similarity in [0, 1]")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise ValueError(f"clip_norm must be positive, not {self.clip_norm:g}")
         if not 0 <= self.dropout < 1:

@@ -21,4 +21,6 @@ class Schedule:
 SCHEDULES: dict[str, Schedule] = {
     "exact": Schedule(exact.label_holder, exact.feature_holder, reference.train),
     "pipelined": Schedule(pipelined.label_holder, pipelined.feature_holder, pipelined_reference.train),
+    "fedbcd": Schedule(pipelined.label_holder, pipelined.feature_holder, pipelined_reference.train),
+    "celu": Schedule(pipelined.label_holder, pipelined.feature_holder, pipelined_reference.train),
 }

@@ -33,7 +33,7 @@ class Window:
                 "to wait at the label holder: lower evaluation.validation or training.in_flight in run.toml"
             )
         epoch_steps = steps_an_epoch(len(rows.train), plan.batch)
-        return cls(min(plan.in_flight, epoch_steps), epoch_steps, plan.epochs * epoch_steps)
+        return cls(_in_flight(plan, rows), epoch_steps, plan.epochs * epoch_steps)
 
     def judged_after(self, epoch: int) -> int:
         """The step after which the verdict on an epoch comes; 0 for epoch 0, before any."""
@@ -46,7 +46,7 @@ class Window:
 
 def most_bytes_unanswered(plan: Plan, rows: Split) -> int:
     """The most bytes a feature holder sends before it waits: a window of batches, and a validation part."""
-    in_flight = min(plan.in_flight, steps_an_epoch(len(rows.train), plan.batch))
+    in_flight = _in_flight(plan, rows)
     crossing = Crossing(plan.codec, plan.cut, b"", "")
     size = crossing.activation_size
     validation = sum(size(len(chunk)) for chunk in chunks(rows.validation))
@@ -62,3 +62,10 @@ def training_batches(plan: Plan, rows: Split, done: int) -> Iterator[Tensor]:
     first = done // epoch_steps
     orders = (batches(len(rows.train), plan.batch, plan.seed, epoch) for epoch in range(first, plan.epochs))
     return islice(chain.from_iterable(orders), done - first * epoch_steps, None)
+
+
+def _in_flight(plan: Plan, rows: Split) -> int:
+    """fedbcd's activations are by the weights after all local steps, so one batch is under way."""
+    return (
+        1 if plan.schedule == "fedbcd" else min(plan.in_flight, steps_an_epoch(len(rows.train), plan.batch))
+    )

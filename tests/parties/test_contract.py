@@ -49,7 +49,7 @@ def test_canonical_order_of_parties() -> None:
 def test_digest_of_a_known_contract() -> None:
     """A change here means that parties of two releases no longer agree: raise WIRE_VERSION with it."""
     digest = made().digest.hex()
-    assert digest == "74e8afd60d6890d8f7e280f967bf9f8f48c9c73d1f9456327e77b5335073a473"
+    assert digest == "2e684cffc6052840fd9d38b1bb9463e2957d4013689fc26b3ee57cb9c0e55f23"
 
 
 def test_canonical_form_is_ascii_json_with_every_default() -> None:
@@ -91,6 +91,16 @@ def test_a_step_fits_into_a_message() -> None:
     with pytest.raises(AssertionError, match=r"batch times model\.cut"):
         made(model={"cut": 4096}, training={"batch": 1 << 20})
     assert made(model={"cut": 64}, training={"batch": 1 << 20}).training.batch == 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("schedule", "name"), [("pipelined", "in_flight"), ("celu", "in_flight"), ("celu", "cache")]
+)
+def test_what_waits_fits_into_memory(schedule: str, name: str) -> None:
+    large: dict[str, Any] = {"schedule": schedule, "batch": 1 << 20, "in_flight": 1, "cache": 1}
+    assert made(model={"cut": 64}, training=large).training.schedule == schedule
+    with pytest.raises(AssertionError, match=rf"{name} times batch times model\.cut"):
+        made(model={"cut": 64}, training=large | {name: 2})
 
 
 def test_no_more_is_kept_than_there_is() -> None:

@@ -56,7 +56,14 @@ def faults(**changes: Any) -> list[str]:
         ({"model": {"dropout": 1}}, "model.dropout: must be less than 1, not 1"),
         ({"model": {"party_dropout": 1}}, "model.party_dropout: must be less than 1, not 1"),
         ({"model": {"dropout": float("nan")}}, "model.dropout: must be a finite number, not nan"),
-        ({"training": {"schedule": "fast"}}, "training.schedule: must be 'exact' or 'pipelined', not 'fast'"),
+        (
+            {"training": {"schedule": "fast"}},
+            "training.schedule: must be 'exact', 'pipelined', 'fedbcd' or 'celu', not 'fast'",
+        ),
+        ({"training": {"local_steps": 0}}, "training.local_steps: must be greater than or equal to 1, not 0"),
+        ({"training": {"cache": 65}}, "training.cache: must be less than or equal to 64, not 65"),
+        ({"training": {"reuse": -1}}, "training.reuse: must be greater than or equal to 0, not -1"),
+        ({"training": {"similarity": 1.5}}, "training.similarity: must be less than or equal to 1, not 1.5"),
         ({"model": {"residual": True}}, "model.residual: needs two neighbouring hidden layers of one width"),
         (
             {"model": {"top": "transformer"}},

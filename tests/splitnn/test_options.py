@@ -145,6 +145,10 @@ AGREED: dict[str, st.SearchStrategy[Any]] = {
     "every": st.sampled_from([None, 1, 2, 3]),
     "schedule": st.sampled_from([*SCHEDULES]),
     "in_flight": st.integers(1, 5),
+    "local_steps": st.integers(1, 3),
+    "cache": st.integers(1, 4),
+    "reuse": st.integers(0, 4),
+    "similarity": st.sampled_from([0.0, 0.5, 0.99]),
 }
 OWN: dict[str, st.SearchStrategy[Any]] = {
     "bottom": st.sampled_from(["mlp", "mlp", f"{HERE}:Noisy"]),

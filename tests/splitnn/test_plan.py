@@ -26,6 +26,10 @@ from splitnn.plan import Plan
         ("learning_rate", 0.0),
         ("learning_rate", float("nan")),
         ("weight_decay", -1.0),
+        ("local_steps", 0),
+        ("cache", 0),
+        ("reuse", -1),
+        ("similarity", 1.1),
     ],
 )
 def test_a_plan_that_cannot_be_trained_is_refused(field: str, value: Any) -> None:

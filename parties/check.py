@@ -11,7 +11,7 @@ from parties.config import Config
 from parties.contract import AUTO
 from parties.errors import ConfigError, DataError, PartyError, exit_code
 from parties.labels import facts_of, told_of
-from parties.own import OwnData, own_data, own_identity, own_protocols
+from parties.own import OwnData, large_batch, own_data, own_identity, own_protocols
 from parties.probe import look_at_hub, look_at_port
 from psi import IdError, Psi
 
@@ -142,7 +142,9 @@ def _data(config: Config, data: OwnData) -> dict[str, Any]:
 
 def _too_few(config: Config, usable: int) -> list[str]:
     minimum = config.contract.psi.minimum
-    return [f"fewer usable ids than psi.minimum = {minimum}: no training"] if usable < minimum else []
+    if usable < minimum:
+        return [f"fewer usable ids than psi.minimum = {minimum}: no training"]
+    return large_batch(config, usable)
 
 
 def _too_many(config: Config, data: OwnData) -> list[DataError]:

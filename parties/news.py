@@ -4,6 +4,7 @@ from typing import Final
 
 from protos.line import CONTROL
 from protos.rounds import Cancelled, PeerFailed, PeerTimeout, RemoteProtocolError
+from splitnn.errors import TrainingError
 
 DONE: Final = CONTROL + "done"
 """The party named in the payload has finished: its silence is no failure from here on."""
@@ -13,6 +14,7 @@ FAILED: Final = CONTROL + "failed"
 
 REASONS: Final = {
     "error": "it stopped by an error on its side; ask there for the reason",
+    "training": "its training cannot go on: the model diverged, or has nothing to learn; ask there",
     "cancelled": "it was interrupted on its side",
     "protocol": "it refused a message as not allowed by the protocol; compare versions",
     "timeout": "it waited for a peer in vain; ask there for which",
@@ -35,5 +37,7 @@ def reason_of(error: BaseException) -> str:
             return "timeout"
         case PeerFailed():
             return "peer"
+        case TrainingError():
+            return "training"
         case _:
             return "error"

@@ -155,6 +155,18 @@ def own_data(config: Config) -> OwnData:
     return OwnData(table, ids, labels)
 
 
+def large_batch(config: Config, aligned: int) -> list[str]:
+    """A line, if with so many common users each epoch is one step. It trains, but hardly as it was meant."""
+    contract = config.contract
+    rows = round(aligned * (1 - contract.evaluation.validation - contract.evaluation.test))
+    if contract.training.batch <= rows:
+        return []
+    return [
+        f"training.batch = {contract.training.batch:,} is more than the {rows:,} rows that {aligned:,} "
+        "common users leave to train on: each epoch is one step"
+    ]
+
+
 def own_ids(
     config: Config, cells: "Callable[[tuple[str, ...]], Iterable[Sequence[Any]]]"
 ) -> "dict[str, Ids]":

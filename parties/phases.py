@@ -5,7 +5,9 @@
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,10 +21,11 @@ from parties.contract import Contract
 from parties.errors import AlignmentError, ContractError
 from parties.features import Pipeline
 from parties.handshake import Brings, Meeting
+from parties.last_good import keeping_last_good
 from parties.own import OwnData, brings, own_data, own_identity, own_protocols
 from parties.own_model import check_models, local_of
 from parties.scratch import empty
-from parties.storage import own_secret, private_seed
+from parties.storage import own_secret, private_seed, run_folder
 from parties.summary import Cost
 from parties.table import Table
 from parties.table_files import BLOCK
@@ -80,20 +83,26 @@ def prepare(config: Config) -> Prepared:
 
 
 def whole_run(
-    prepared: Prepared, clock: Clock = time.monotonic, random: Random = os.urandom
+    prepared: Prepared,
+    clock: Clock = time.monotonic,
+    random: Random = os.urandom,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Rounds[Outcome | ContractError | AlignmentError]:
     """The run as rounds, as `parties.alignment.meet` says. Raises what its phases raise.
 
     clock: seconds, for the summary. random: n -> n bytes, for what is fresh in each run and never stored.
+    say: told, where training fails, what is kept of it.
     """
 
     def then(meeting: Meeting) -> Rounds[Outcome]:
-        return _after_meeting(prepared, meeting, clock, random)
+        return _after_meeting(prepared, meeting, clock, random, say)
 
     return (yield from meet(prepared.config, prepared.identity, prepared.told, random, then))
 
 
-def _after_meeting(prepared: Prepared, meeting: Meeting, clock: Clock, random: Random) -> Rounds[Outcome]:
+def _after_meeting(
+    prepared: Prepared, meeting: Meeting, clock: Clock, random: Random, say: Callable[[str], None]
+) -> Rounds[Outcome]:
     config, contract, me = prepared.config, prepared.config.contract, prepared.config.name
     hub, feature_holders = contract.label_holder, contract.feature_holders
 
@@ -119,12 +128,15 @@ def _after_meeting(prepared: Prepared, meeting: Meeting, clock: Clock, random: R
     local = local_of(config)
     trained: LabelHolderResult | FeatureHolderResult
     schedule = SCHEDULES[plan.schedule]
+    folder = partial(run_folder, config.party.storage, contract.name, meeting.run, me)
     if prepared.data.labels is None:
         training = schedule.feature_holder(plan, split, features, hub, seed, local=local)
+        training = keeping_last_good(training, folder, pipeline, say)
         trained, training_cost = yield from measured("training", training, clock)
     else:
         labels = prepared.data.labels.of(alignment, split)
         leading = schedule.label_holder(plan, split, features, labels, feature_holders, seed, local=local)
+        leading = keeping_last_good(leading, folder, pipeline, say)
         trained, training_cost = yield from measured("training", leading, clock)
     return Outcome(meeting, aligned, split, pipeline, trained, training_cost)
 

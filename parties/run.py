@@ -9,7 +9,7 @@ from parties.baselines import baselines
 from parties.config import Config
 from parties.connection import OnProgress, connected
 from parties.errors import PartyError
-from parties.own import leakage
+from parties.own import large_batch, leakage
 from parties.phases import prepare, whole_run
 from parties.results import keep, summarise, test_metrics
 from parties.storage import locked, write
@@ -35,9 +35,11 @@ def run_party(config: Config, on_progress: OnProgress, say: Callable[[str], None
             told(unfinished(config), say),
             connected(config, prepared.identity, on_progress, say) as link,
         ):
-            outcome = link.drive(whole_run(prepared), on_progress=on_progress)
+            outcome = link.drive(whole_run(prepared, say=say), on_progress=on_progress)
         if isinstance(outcome, PartyError):
             raise outcome
+        for line in large_batch(config, len(outcome.aligned.rows)):
+            say(line)
         folder = keep(prepared, outcome)
         metrics: dict[str, Any] = {}
         if isinstance(outcome.trained, LabelHolderResult):

@@ -106,7 +106,7 @@ Rounds: TypeAlias = Generator[Round, Any, T]
 
 def mapped(rounds: Rounds[T], each: Callable[[Round], Generator[Round, Any, Any]]) -> Rounds[T]:
     """The same protocol, with `each` between it and the driver: it gets a word, yields what the driver shall
-    see of it, and returns the answer. What the driver throws ends both."""
+    see of it, and returns the answer. What the driver, or `each`, throws ends both, the protocol first."""
     answer: Any = None
     try:
         while True:
@@ -115,7 +115,13 @@ def mapped(rounds: Rounds[T], each: Callable[[Round], Generator[Round, Any, Any]
             except StopIteration as stop:
                 result: T = stop.value
                 return result
-            answer = yield from each(word)
+            try:
+                answer = yield from each(word)
+            except GeneratorExit:
+                raise
+            except BaseException as error:
+                rounds.throw(error)
+                raise
     finally:
         rounds.close()
 

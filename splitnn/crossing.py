@@ -5,7 +5,8 @@ step draws as it did before, with nothing to keep but the step, and the order in
 does not matter.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from protos.rounds import Receive, Rounds
 from splitnn.codecs import DENSE, FP32, Codec, Kept, RandTopk
+from splitnn.errors import TrainingError
 from splitnn.randomness import generator
-from splitnn.tensors import decode, diverged, encode, encoded_size
+from splitnn.tensors import decode, encode, encoded_size
 
 ACTIVATION_CODECS = (*DENSE, "randtopk")
 GRADIENT_CODECS = (*DENSE,)
@@ -81,14 +83,13 @@ class Crossing:
 
         The gradient that comes back is by the first, though what arrives was rounded: rounding passes
         gradients through unchanged (Bengio et al. 2013, "straight-through").
+        Raises TrainingError, and nothing leaves, for NaN, infinity, and what the codec cannot hold.
         """
-        if self._kept is None:
-            return activation, encode(activation, exchange, self._up, self._noise(self._up, "up", step))
-        try:
+        with _staying_here(f"the activation for {self.peer!r}", step):
+            if self._kept is None:
+                return activation, encode(activation, exchange, self._up, self._noise(self._up, "up", step))
             kept = self._kept.choose(activation, self._noise(self._kept, "up", step))
-        except ValueError as error:
-            raise diverged(error, exchange) from error
-        return kept.values, encode(kept, exchange, self._kept)
+            return kept.values, encode(kept, exchange, self._kept)
 
     def crossed_before(self, activation: Tensor, message: bytes, exchange: int) -> Tensor:
         """Of an activation [b, cut], in its graph, the numbers that our message of a staler one carried."""
@@ -113,8 +114,9 @@ class Crossing:
         return kept.values, kept.dense()
 
     def send_gradient(self, gradient: Tensor, exchange: int, step: int) -> bytes:
-        """gradient: of the loss by the leaf that `receive_activation` gave."""
-        return encode(gradient, exchange, self._down, self._noise(self._down, f"down {self.peer}", step))
+        """gradient: of the loss by the leaf that `receive_activation` gave. Raises as `send_activation`."""
+        with _staying_here(f"the gradient for {self.peer!r}", step):
+            return encode(gradient, exchange, self._down, self._noise(self._down, f"down {self.peer}", step))
 
     def receive_gradient(self, payload: bytes, what: str, rows: int, exchange: int) -> Tensor:
         """float32, the shape of what `send_activation` said crosses. Errors as of `receive_activation`."""
@@ -157,3 +159,15 @@ def arrived(
         leaves.append(leaf)
         cut.append(activation)
     return leaves, cut
+
+
+@contextmanager
+def _staying_here(what: str, step: int | None) -> Iterator[None]:
+    """Blame the model for a tensor that its codec cannot write."""
+    try:
+        yield
+    except ValueError as error:
+        when = "in evaluation" if step is None else f"at step {step}"
+        raise TrainingError(
+            f"{what} {error} {when}: the model diverged, lower learning_rate in run.toml"
+        ) from error

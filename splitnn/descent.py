@@ -44,7 +44,10 @@ class Descent:
                 try:
                     clip_grad_norm_(weights, self.plan.clip_norm, error_if_nonfinite=True)
                 except RuntimeError as error:
-                    raise TrainingError("a weight's gradient is not finite: lower learning_rate") from error
+                    raise TrainingError(
+                        f"a weight's gradient is not finite at step {self.steps + 1}: lower learning_rate in "
+                        "run.toml"
+                    ) from error
         if not self.constant:
             factor = rate(self.plan, self.steps - 1, self.epoch_steps)
             for optimizer, base in zip(self.optimizers, self.bases, strict=True):

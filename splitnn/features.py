@@ -33,8 +33,10 @@ class Features:
             raise ValueError(
                 f"{len(self.levels)} level counts for {self.categorical.shape[1]} categorical columns"
             )
-        if not all(torch.isfinite(some).all() for some in chunks(self.numeric)):
-            raise ValueError("a numeric feature is not finite: impute missing values first")
+        for some in chunks(self.numeric):
+            if not (finite := torch.isfinite(some)).all():
+                column = int(finite.all(0).int().argmin())
+                raise ValueError(f"numeric column {column} is not finite: impute missing values first")
         for column, levels in enumerate(self.levels):
             codes = self.categorical[:, column]
             if len(codes) and (int(codes.min()) < 0 or int(codes.max()) >= levels):

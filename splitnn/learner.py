@@ -92,6 +92,18 @@ class Learner:
             ) from error
 
 
+def best_of(state: bytes) -> tuple[int, dict[str, Tensor]]:
+    """The best epoch, from 1, of a training's `Save`d state, and its weights by their names in the module.
+
+    0 and no weights before any epoch was judged.
+    """
+    tensors = safetensors.torch.load(state)
+    while "learner" in tensors:  # beside what else a schedule keeps
+        tensors = safetensors.torch.load(tensors["learner"].numpy().tobytes()[:-1])
+    position = Position(**json.loads(tensors["position"].numpy().tobytes()))
+    return position.best_epoch, _under("best.", tensors)
+
+
 def copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in weights.items()}
 

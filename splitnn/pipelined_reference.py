@@ -86,7 +86,7 @@ def train(
         }
         loss = objective.loss(top([own, *(activation for _, activation in arrived.values())]), batch)
         if not math.isfinite(loss.item()):
-            raise TrainingError(f"the loss is not finite at step {step}: lower learning_rate")
+            raise TrainingError(f"the loss is not finite at step {step}: lower learning_rate in run.toml")
         loss.backward()  # type: ignore[no-untyped-call]
         fresh[hub].backward(own.grad)
         answers: dict[str, bytes] = {}

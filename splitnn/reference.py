@@ -127,7 +127,7 @@ def train(
             entities = rows.train[batch]
             loss = objective.loss(model([party.batch(entities) for party in columns], lines.at(step)), batch)
             if not math.isfinite(loss.item()):
-                raise TrainingError(f"the loss is not finite in epoch {epoch + 1}: lower learning_rate")
+                raise TrainingError(f"the loss is not finite at step {step}: lower learning_rate in run.toml")
             loss.backward()  # type: ignore[no-untyped-call]
             descent.step()
             total_loss += loss.item() * len(batch)

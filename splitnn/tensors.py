@@ -20,7 +20,6 @@ from torch import Tensor
 
 from protos.rounds import RemoteProtocolError
 from splitnn.codecs import FP32, Codec, Kept, T
-from splitnn.errors import TrainingError
 
 MAGIC = b"VT"
 VERSION = 1
@@ -45,13 +44,10 @@ def encode(
     codec: Codec[T] = FP32,  # type: ignore[assignment]  # mypy checks the default for every T
     noise: torch.Generator | None = None,
 ) -> bytes:
-    """A float32 tensor as bytes. Raises TrainingError for NaN or infinity: what diverged stays at home."""
+    """A float32 tensor as bytes. Raises ValueError for NaN, infinity, and what the codec cannot hold."""
     if item.dtype != torch.float32:
         raise TypeError(f"only float32 is sent, not {item.dtype}")
-    try:
-        return b"".join((_header(codec.number, item.shape, step), *codec.write(item, noise)))
-    except ValueError as error:
-        raise diverged(error, step) from error
+    return b"".join((_header(codec.number, item.shape, step), *codec.write(item, noise)))
 
 
 def decode(
@@ -79,10 +75,3 @@ def decode(
         return codec.read(memoryview(payload)[len(expected) :], shape)
     except ValueError as error:
         raise RemoteProtocolError(f"{what} {error}") from error
-
-
-def diverged(error: ValueError, step: int) -> TrainingError:
-    """The error of a tensor that cannot be sent, which `error` tells why."""
-    return TrainingError(
-        f"the model diverged before exchange {step}: a tensor {error}; lower the learning rate"
-    )

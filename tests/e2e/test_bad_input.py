@@ -112,6 +112,30 @@ ROWS: dict[str, tuple[str, Any, int, str]] = {
         3,
         r"/.*/people.csv: label column 'bought': 1 empty cell\(s\), the first in row 5; fill or remove them",
     ),
+    "regression label for a binary task": (
+        "platform",
+        table(lambda frame: frame.assign(bought=frame.index / 7)),
+        3,
+        r"/.*/people.csv: label column 'bought': .* or agree on another model.task in run.toml, such as .*",
+    ),
+    "loss that does not fit the task": (
+        "platform",
+        lambda made, name: made.agree("dropout = 0.2", 'dropout = 0.2, loss = "huber"'),
+        2,
+        r"run.toml: model.loss: must be 'cross-entropy' for this model.task, not 'huber'",
+    ),
+    "unknown codec": (
+        "logistics",
+        lambda made, name: made.agree("ids.type", 'codec.activations = "zfp"\nids.type'),
+        2,
+        r"run.toml: codec.activations: must be 'fp32', 'bf16', 'int8' or 'randtopk', not 'zfp'",
+    ),
+    "infinite feature": (
+        "logistics",
+        table(lambda frame: frame.assign(amount=frame["amount"].mask(frame.index == 4, -float("inf")))),
+        3,
+        r"/.*/people.csv: column 'amount': 1 cell\(s\), the first in row 5, hold an infinite or absurd .*",
+    ),
     "label at a feature holder": (
         "logistics",
         toml('id = "email"', 'id = "email"\nlabel = "kind"'),
@@ -234,6 +258,21 @@ def test_own_fault(party: Party, made: Any, row: str) -> None:
         made.edit(name, "party.toml", 'categorical = ["kind"]\n', "")
     breaks(made, name)
     refused(party, made, name, code, says)
+
+
+def test_a_model_of_another_shape(
+    party: Party, made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models_of_ours.py").write_text(
+        "from torch import nn\n\n\nclass Narrow(nn.Module):\n"
+        "    def __init__(self, numeric, levels, cut):\n"
+        "        super().__init__()\n        self.out = nn.Linear(numeric, cut - 1)\n\n"
+        "    def forward(self, numeric, categorical):\n        return self.out(numeric)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    made.edit("logistics", "party.toml", "[data]", 'model.bottom = "models_of_ours:Narrow"\n[data]')
+    says = "bottom model models_of_ours:Narrow returns [2, 2] instead of [2, 3]"
+    refused(party, made, "logistics", 2, r"/.*/party.toml: model.bottom: " + re.escape(says))
 
 
 def test_own_certificate_of_another_ca(party: Party, made: Any, tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_a_label_that_does_not_fit_the_task(
 
 @pytest.mark.usefixtures("hub")
 def test_feature_holder_with_the_hub_there(config_of: Make, port: int) -> None:
-    found = check(config_of("logistics", model={"cut": 5}, psi={"minimum": 2}))
+    found = check(config_of("logistics", model={"cut": 5}, psi={"minimum": 2}, training={"batch": 1}))
     assert found.faults == []
     assert found.link == {"hub": f"127.0.0.1:{port}", "reachable": True}
     assert found.data["label"] is None
@@ -194,6 +194,17 @@ def test_a_certificate_that_run_toml_does_not_pin(config_of: Make) -> None:
     found = check(config_of("platform", parties=parties))
     assert [type(fault) for fault in found.faults] == [IdentityError]
     assert f"run.toml says sha256:{'a' * 64} for platform" in str(found.faults[0])
+
+
+def test_a_batch_of_more_rows_than_can_be_left(config_of: Make) -> None:
+    """Still a training: of one step an epoch."""
+    csv = "email,parcels\n" + "".join(f"u{i}@x.org,{i}\n" for i in range(2000))
+    found = check(config_of("logistics", csv, training={"batch": 1401}))
+    assert found.data["warnings"] == [
+        "training.batch = 1,401 is more than the 1,400 rows that 2,000 common users leave to train on: "
+        "each epoch is one step"
+    ]
+    assert check(config_of("logistics", csv, training={"batch": 1400})).data["warnings"] == []
 
 
 def test_more_ids_than_agreed(config_of: Make) -> None:

@@ -113,6 +113,25 @@ def test_contracts_that_differ_are_named_at_both_ends(
     assert "training.batch: 99 here" in str(outcome["logistics"])
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "here"),
+    [("codec", "activations", "fp32"), ("codec", "gradients", "fp32"), ("training", "schedule", "exact")],
+)
+def test_a_choice_that_only_a_later_release_knows(
+    identities: Identities, contract_of: MakeContract, section: str, key: str, here: str
+) -> None:
+    """Nobody else can read the peer's contract as one, and all are told where it differs."""
+    contract = contract_of()
+    later = getattr(contract, section).model_copy(update={key: "later"})
+    contracts = dict.fromkeys(identities, contract)
+    contracts["logistics"] = contract.model_copy(update={section: later})
+    outcome = outcomes(identities, contracts)
+    assert {type(end) for end in outcome.values()} == {ContractError}
+    told = f'the contracts differ: {section}.{key}: "{here}" here, "later" at logistics. '
+    assert str(outcome["platform"]).startswith(told)
+    assert str(outcome["advertiser"]).startswith(told)
+
+
 def test_different_commands_are_told_to_all(identities: Identities, contract_of: MakeContract) -> None:
     assert told(identities, contract_of(), {"logistics": BRINGS._replace(purpose="align")}) == (
         "the parties started different commands: `party run` at advertiser, `party align` at logistics, "

@@ -26,7 +26,7 @@ CODES = torch.tensor([[0], [2]])
 def test_features_that_no_model_takes_are_refused(
     numeric: torch.Tensor, categorical: torch.Tensor, levels: tuple[int, ...]
 ) -> None:
-    with pytest.raises(ValueError, match=r"feature|categorical"):
+    with pytest.raises(ValueError, match=r"feature|categorical|column 0 is not finite"):
         Features(numeric, categorical, levels)
 
 
@@ -35,6 +35,14 @@ def test_the_last_row_of_a_long_table_is_checked_too() -> None:
     numeric[-1] = float("nan")
     with pytest.raises(ValueError, match="not finite"):
         Features(numeric, torch.zeros(EVALUATION_ROWS + 1, 0, dtype=torch.int64), ())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_the_column_that_is_not_finite_is_named(value: float) -> None:
+    numeric = torch.zeros(4, 3)
+    numeric[2, 1] = value
+    with pytest.raises(ValueError, match=r"^numeric column 1 is not finite"):
+        Features(numeric, torch.zeros(4, 0, dtype=torch.int64), ())
 
 
 def test_a_batch_takes_rows_by_entity_and_may_repeat_them() -> None:

@@ -13,7 +13,7 @@ from parties.contract_training import CLASS
 from parties.document import Section, check, dotted, read
 from parties.errors import ConfigError
 from parties.id_kinds import IdColumns, by_kind, faults_of_columns
-from parties.label_keys import ClassWeights, LabelColumns, faults_of_task
+from parties.label_keys import ClassWeights, LabelColumns, faults_of_calibration, faults_of_task
 
 Role = Literal["label holder", "feature holder"]
 Scalar = str | int | float | bool
@@ -160,6 +160,13 @@ class OwnTraining(Section):
     precision: Literal["float32", "bf16"] = "float32"
 
 
+class OwnEvaluation(Section):
+    """How the label holder judges the model; nobody else needs to know."""
+
+    calibration: Literal["none", "temperature", "isotonic"] = "none"
+    """How scores are made probabilities on the validation rows."""
+
+
 class PartyConfig(Section):
     """party.toml, validated; every path is absolute."""
 
@@ -171,6 +178,7 @@ class PartyConfig(Section):
     link: Link
     model: OwnModel = OwnModel()
     training: OwnTraining = OwnTraining()
+    evaluation: OwnEvaluation = OwnEvaluation()
 
 
 @dataclass(frozen=True)
@@ -244,11 +252,14 @@ def _faults_of_role(private: dict[str, Any], shared: dict[str, Any], for_trainin
         names = ", ".join(dotted([one]) for one in sorted(parties))
         yield f"party: {name!r} is not in the contract, which names {names}"
     if name in parties and label_holder in parties:
+        evaluation = _table(private, "evaluation")
         if name == label_holder:
+            task = _table(shared, "model").get("task", "binary")
             yield from _faults_of_label_holder(data, link, for_training)
-            yield from faults_of_task(data, _table(shared, "model").get("task", "binary"))
+            yield from faults_of_task(data, task)
+            yield from faults_of_calibration(evaluation.get("calibration"), task)
         else:
-            yield from _faults_of_feature_holder(data, link, label_holder)
+            yield from _faults_of_feature_holder(data, evaluation, link, label_holder)
     yield from faults_of_columns(data.get("id"), shared.get("ids"))
     if link.get("plaintext") is True:
         for key in ("listen", "hub"):
@@ -265,10 +276,13 @@ def _faults_of_label_holder(data: dict[str, Any], link: dict[str, Any], for_trai
         yield "link.hub: not for the label holder, which is the hub itself; remove it"
 
 
-def _faults_of_feature_holder(data: dict[str, Any], link: dict[str, Any], label_holder: str) -> Iterator[str]:
-    for key in ("label", "positive", "weight", "class_weights"):
-        if key in data:
-            yield f"data.{key}: not for a feature holder; the label is held by {label_holder}; remove it"
+def _faults_of_feature_holder(
+    data: dict[str, Any], evaluation: dict[str, Any], link: dict[str, Any], label_holder: str
+) -> Iterator[str]:
+    keys = [f"data.{key}" for key in ("label", "positive", "weight", "class_weights") if key in data]
+    keys += [f"evaluation.{key}" for key in ("calibration",) if key in evaluation]
+    for key in keys:
+        yield f"{key}: not for a feature holder; the label is held by {label_holder}; remove it"
     if "hub" not in link:
         yield f'link.hub: missing; give the address of {label_holder}, such as "{label_holder}:50051"'
     if "listen" in link:

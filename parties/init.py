@@ -37,13 +37,18 @@ key = "certs/$name.key"           # private: it never leaves this machine
 [link]
 $link
 wait = 300                        # seconds to wait for the others
-""")
+$evaluation""")
 
 LABEL = """\
 label = "converted"               # the column to predict
 positive = [1]                    # its values that count as a yes
 # weight = "weight"               # a column: how much each row counts in training
 # class_weights = "balanced"      # or a table, such as { yes = 20 }
+"""
+
+EVALUATION = """
+[evaluation]
+calibration = "none"              # scores made probabilities: none | temperature | isotonic
 """
 
 RUN = Template("""\
@@ -124,7 +129,8 @@ def init(folder: Path, name: str, *, label_holder: bool, seed: int) -> list[Path
         if label_holder
         else 'hub = "hub.example.com:50051"     # where the label holder listens'
     )
-    files = {own: PARTY.substitute(name=name, label=LABEL if label_holder else "", link=link)}
+    label, evaluation = (LABEL, EVALUATION) if label_holder else ("", "")
+    files = {own: PARTY.substitute(name=name, label=label, link=link, evaluation=evaluation)}
     if not shared.exists():
         files[shared] = RUN.substitute(
             name=name, other=other, label_holder=name if label_holder else other, seed=seed, paste=PASTE

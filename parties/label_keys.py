@@ -31,6 +31,20 @@ ClassWeights: TypeAlias = Annotated[Literal["balanced"] | dict[str, float], Plai
 """party.toml's `data.class_weights`: of each class; of a multi-label task, of the yes of each target."""
 
 
+CALIBRATED = {"temperature": ("binary", "multiclass", "multilabel"), "isotonic": ("binary", "multilabel")}
+"""The tasks that each method of calibration fits; `splitnn.calibration` has them."""
+
+
+def faults_of_calibration(method: object, task: object) -> Iterator[str]:
+    """What `evaluation.calibration` and the contract's `model.task` only say together."""
+    fitting = CALIBRATED.get(str(method))
+    if fitting and task not in fitting:
+        yield (
+            f'evaluation.calibration: "{method}" is for model.task = {" or ".join(fitting)} of run.toml; '
+            'set it to "none"'
+        )
+
+
 def faults_of_task(data: dict[str, Any], task: object) -> Iterator[str]:
     """What the label's keys (a raw table) and the contract's `model.task` only say together."""
     label = data.get("label")

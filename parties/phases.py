@@ -32,6 +32,7 @@ from parties.table_files import BLOCK
 from parties.unfinished import unfinished
 from protos.rounds import Rounds
 from splitnn.bags import Bag
+from splitnn.calibration import CALIBRATIONS, Calibration
 from splitnn.crossing import Codecs
 from splitnn.exact import FeatureHolderResult, LabelHolderResult
 from splitnn.features import Features
@@ -57,13 +58,14 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the run gave this party."""
+    """What the run gave this party. calibration: at a label holder that asked for it."""
 
     meeting: Meeting
     aligned: Alignment
     split: Split
     pipeline: Pipeline
     trained: LabelHolderResult | FeatureHolderResult
+    calibration: Calibration | None
     training_cost: Cost
 
 
@@ -127,6 +129,7 @@ def _after_meeting(
     seed = private_seed(prepared.secret, meeting.run, f"model of {me}")
     local = local_of(config)
     trained: LabelHolderResult | FeatureHolderResult
+    calibration: Calibration | None = None
     schedule = SCHEDULES[plan.schedule]
     folder = partial(run_folder, config.party.storage, contract.name, meeting.run, me)
     if prepared.data.labels is None:
@@ -138,7 +141,11 @@ def _after_meeting(
         leading = schedule.label_holder(plan, split, features, labels, feature_holders, seed, local=local)
         leading = keeping_last_good(leading, folder, pipeline, say)
         trained, training_cost = yield from measured("training", leading, clock)
-    return Outcome(meeting, aligned, split, pipeline, trained, training_cost)
+        method = config.party.evaluation.calibration
+        if method != "none":
+            fit = CALIBRATIONS[plan.task][method].fit
+            calibration = fit(plan.task, trained.validation_logits, labels.validation)
+    return Outcome(meeting, aligned, split, pipeline, trained, calibration, training_cost)
 
 
 def plan_of(contract: Contract) -> Plan:

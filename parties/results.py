@@ -1,6 +1,7 @@
 """What a run leaves in its folder: alignment, model, agreement, summary (docs/summary.md lists the files)."""
 
 import io
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,20 @@ from parties.id_kinds import written_as
 from parties.phases import Outcome, Prepared
 from parties.storage import run_folder, write
 from parties.summary import Summary, agreement, as_json, psi_record
+from splitnn.calibration import Calibration
 from splitnn.exact import LabelHolderResult
 from splitnn.tasks import Objective
 
 
-def test_metrics(trained: LabelHolderResult) -> dict[str, Any]:
-    """The federation's metrics on the test rows: `metrics.test` and `metrics.test_without`."""
+def test_metrics(trained: LabelHolderResult, calibration: Calibration | None) -> dict[str, Any]:
+    """The federation's on the test rows: `test`, `test_calibrated` and `test_without` of `metrics`."""
     metrics = partial(trained.objective.metrics, trained.labels)
-    without = {name: metrics(scores) for name, scores in trained.without.items()}
-    return {"test": metrics(trained.scores)} | ({"test_without": without} if without else {})
+    found: dict[str, Any] = {"test": metrics(trained.scores)}
+    if calibration is not None:
+        found["test_calibrated"] = metrics(calibration.scores(trained.logits))
+    if trained.without:
+        found["test_without"] = {name: metrics(scores) for name, scores in trained.without.items()}
+    return found
 
 
 def summarise(prepared: Prepared, outcome: Outcome, metrics: dict[str, Any]) -> dict[str, Any]:
@@ -68,16 +74,18 @@ def keep(prepared: Prepared, outcome: Outcome) -> Path:
     if isinstance(trained, LabelHolderResult):
         modules["top"] = trained.top
         tested = aligned.iloc[outcome.split.test.numpy()].reset_index(drop=True)
-        told = scored_columns(trained, config.contract.model.task)
+        told = scored_columns(trained, config.contract.model.task, outcome.calibration)
         write(folder / "test_scores.parquet", _parquet(pd.concat([tested, told], axis="columns")))
-        write(folder / "target.json", as_json(target(trained.objective, config.contract.model)))
+        meaning = target(trained.objective, config.contract.model, outcome.calibration)
+        write(folder / "target.json", as_json(meaning))
     write(folder / "model.safetensors", safetensors.torch.save(weights(modules)))
     return folder
 
 
-def scored_columns(trained: LabelHolderResult, task: str) -> pd.DataFrame:
+def scored_columns(trained: LabelHolderResult, task: str, calibration: Calibration | None) -> pd.DataFrame:
     """Of the test examples: label and score, or a score of each class, or label and score of each target."""
-    labels, scores, names = trained.labels.numpy(), trained.scores.numpy(), trained.objective.names
+    scores = (trained.scores if calibration is None else calibration.scores(trained.logits)).numpy()
+    labels, names = trained.labels.numpy(), trained.objective.names
     if task == "multiclass":
         each = {f"score.{name}": scores[:, place] for place, name in enumerate(names)}
         return pd.DataFrame({"label": np.array(names)[labels], **each})
@@ -88,7 +96,7 @@ def scored_columns(trained: LabelHolderResult, task: str) -> pd.DataFrame:
     return pd.DataFrame({"label": labels, "score": scores})
 
 
-def target(objective: Objective, model: Model) -> dict[str, Any]:
+def target(objective: Objective, model: Model, calibration: Calibration | None) -> dict[str, Any]:
     """What the top model's outputs mean: all that scoring needs beside the weights."""
     return {
         "task": model.task,
@@ -96,6 +104,7 @@ def target(objective: Objective, model: Model) -> dict[str, Any]:
         "names": [*objective.names],
         "location": objective.location,
         "scale": objective.scale,
+        "calibration": None if calibration is None else {"method": calibration.method, **asdict(calibration)},
     }
 
 

@@ -44,7 +44,7 @@ def run_party(config: Config, on_progress: OnProgress, say: Callable[[str], None
         metrics: dict[str, Any] = {}
         if isinstance(outcome.trained, LabelHolderResult):
             on_progress(Progress("what this party reaches alone", 0, 0), link.traffic)
-            metrics = test_metrics(outcome.trained) | baselines(prepared, outcome)
+            metrics = test_metrics(outcome.trained, outcome.calibration) | baselines(prepared, outcome)
         summary = summarise(prepared, outcome, metrics)
         write(folder / "report.txt", report(summary).encode())
         write(folder / "summary.json", as_json(summary))

@@ -87,6 +87,10 @@ HEADLINES: dict[str, dict[str, str]] = {
 """The metrics of each task that the report shows, and what people call them."""
 
 
+CALIBRATED = {"ece": "calibration error", "brier": "Brier score", "log_loss": "log loss"}
+"""The metrics that calibration is for, and what people call them."""
+
+
 def report(summary: Mapping[str, Any]) -> str:
     """A page of text for people."""
     psi, training = summary["psi"], summary["training"]
@@ -101,6 +105,7 @@ def report(summary: Mapping[str, Any]) -> str:
     ]
     names = {
         "test": "the federation",
+        "test_calibrated": "the federation, calibrated",
         "alone": "this party alone, same rows",
         "alone_all_rows": "this party alone, all its rows",
         "pooled": "all columns pooled",
@@ -112,6 +117,10 @@ def report(summary: Mapping[str, Any]) -> str:
     for name, metrics in judged:
         told = (f"{word} {metrics[metric]:.4f}" for metric, word in HEADLINES[training["task"]].items())
         lines.append(f"test       {'  '.join(told)}  {name}")
+    if "test_calibrated" in found:
+        before, after = found["test"], found["test_calibrated"]
+        told = (f"{word} {before[metric]:.4f} to {after[metric]:.4f}" for metric, word in CALIBRATED.items())
+        lines.append(f"calibrated {'  '.join(told)}")
     return "\n".join(lines) + "\n"
 
 

@@ -33,7 +33,8 @@ class LabelHolderResult:
     history: an entry an epoch with `train_loss` and, where it was judged, the validation metric that decided.
     objective: what the outputs mean.
     scores, labels: of the test part, in its order, as `objective.scores` and `Labels` have them.
-    without: the scores without each feature holder, by its name; empty without `party_dropout`.
+    logits, validation_logits: of the test and of the validation part, [n, outputs].
+    without: test scores without each feature holder, by its name; empty without `party_dropout`.
     steps: optimiser steps taken; epochs: run, of which `best_epoch` was kept.
     """
 
@@ -43,6 +44,8 @@ class LabelHolderResult:
     objective: Objective
     scores: Tensor
     labels: Tensor
+    logits: Tensor
+    validation_logits: Tensor
     without: dict[str, Tensor]
     steps: int
     epochs: int
@@ -69,6 +72,8 @@ class LabelHolderResult:
             objective=objective,
             scores=present,
             labels=labels.test,
+            logits=logits[0],
+            validation_logits=learner.best_logits,
             without=dict(zip(feature_holders, without, strict=bool(without))),
             steps=steps,
             epochs=learner.position.epoch,
@@ -154,6 +159,8 @@ def label_holder(
             )
             position.history[-1] |= objective.judged_by(labels.validation, logits)
             improved, stop = judge(plan, position.history)
+            if improved:
+                learner.best_logits = logits
             yield from tell_verdict(feature_holders, improved, stop)
         learner.end_epoch(improved, stop)
         yield Save(position.epoch, learner.state)

@@ -40,6 +40,8 @@ class Learner:
         self.optimizer = local.descent(plan)[0]
         self.position = Position()
         self.best: dict[str, Tensor] = {}
+        self.best_logits = torch.empty(0)
+        """Of the validation rows, by the best weights; at the label holder only."""
 
     def step(self, local: bool = False) -> None:
         self.descent.step(local)
@@ -65,6 +67,7 @@ class Learner:
         for index, generator in enumerate(generators(self.module)):
             tensors[f"generator.{index}"] = generator.get_state()
         position = json.dumps(asdict(self.position)).encode()
+        tensors["best_logits"] = self.best_logits
         tensors["position"] = torch.frombuffer(bytearray(position), dtype=torch.uint8)
         return safetensors.torch.save(tensors)
 
@@ -74,7 +77,7 @@ class Learner:
             tensors = safetensors.torch.load(state)
             self.position = Position(**json.loads(tensors["position"].numpy().tobytes()))
             self.module.load_state_dict(_under("weights.", tensors))
-            self.best = _under("best.", tensors)
+            self.best, self.best_logits = _under("best.", tensors), tensors["best_logits"]
             moments: dict[int, dict[str, Tensor]] = {}
             for name, tensor in _under(f"{self.optimizer}.", tensors).items():
                 index, moment = name.split(".")

@@ -139,6 +139,8 @@ def label_holder(
             )
             position.history[-1] |= objective.judged_by(labels.validation, logits)
             improved, stop = judge(plan, position.history)
+            if improved:
+                learner.best_logits = logits
             yield from tell_verdict(feature_holders, improved, stop)
         learner.end_epoch(improved, stop, judged.state_dict())
         if stop:

@@ -127,6 +127,7 @@ def train(
         objective=objective,
         scores=test_scores(),
         labels=labels.test,
+        validation_logits=model.logits(columns, lines, rows.validation),
         without={name: test_scores(place) for place, name in enumerate(others, 1) if plan.party_dropout},
         steps=window.judged_after(len(history)),  # the steps after an early stop moved nothing that is kept
         epochs=len(history),

@@ -78,6 +78,7 @@ class ReferenceResult:
     objective: Objective
     scores: Tensor
     labels: Tensor
+    validation_logits: Tensor
     without: dict[str, Tensor]
     steps: int
     epochs: int
@@ -149,6 +150,7 @@ def train(
         objective=objective,
         scores=test_scores(),
         labels=labels.test,
+        validation_logits=model.logits(columns, lines, rows.validation),
         without={name: test_scores(place) for place, name in enumerate(others, 1) if plan.party_dropout},
         steps=len(history) * epoch_steps,
         epochs=len(history),

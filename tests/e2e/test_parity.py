@@ -1,15 +1,18 @@
 """Real processes over mutual TLS end with the weights of one process on all columns, to the bit."""
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from parties.demo import pooled
 from parties.storage import run_folder
 from psi.canonical import canonical
+from splitnn.metrics import binary
 
 Federate = Callable[..., Any]
 
@@ -47,6 +50,24 @@ def test_three_parties(federation: Federate, optimizer: str) -> None:
     training = check_run(made)["training"]
     assert training["epochs"] == training["best_epoch"] + 3 < 200
     assert training["steps"] == 4 * training["epochs"]
+
+
+@pytest.mark.slow
+def test_party_dropout_and_calibration(federation: Federate) -> None:
+    """Both are the label holder's alone: its partners' folders hold nothing of them."""
+    made = federation()
+    made.agree("cut = 3,", "cut = 3, party_dropout = 0.2,")
+    made.edit("platform", "party.toml", "[link]", '[evaluation]\ncalibration = "temperature"\n[link]')
+    metrics = check_run(made)["metrics"]
+    assert [*metrics["test_without"]] == ["advertiser", "logistics"]
+    [folder] = (made.home("platform") / "runs").glob("*/platform")
+    kept = json.loads((folder / "target.json").read_text())["calibration"]
+    assert (kept["method"], len(kept["temperatures"])) == ("temperature", 1)
+    tested = pd.read_parquet(folder / "test_scores.parquet")
+    told = binary(torch.tensor(tested["label"].to_numpy()), torch.tensor(tested["score"].to_numpy()))
+    assert told == metrics["test_calibrated"]
+    assert metrics["test"]["log_loss"] != metrics["test_calibrated"]["log_loss"]
+    assert "without advertiser" in (folder / "report.txt").read_text()
 
 
 @pytest.mark.slow

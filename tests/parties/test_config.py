@@ -1,12 +1,14 @@
 """party.toml and run.toml: what they accept, and each fault as one line: what, where, what to do."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from parties.address import Address
-from parties.config import load
+from parties.config import OwnEvaluation, load
 from parties.errors import ConfigError
+from parties.label_keys import CALIBRATED
 
 RUN = f"""
 version = 1
@@ -105,6 +107,49 @@ def test_keys_of_another_task(folder: Path, task: str, keys: str, lines: list[st
     [line] = faults(folder, party, RUN + f'[model]\ntask = "{task}"\n')
     assert line.startswith(f"party.toml: data.{lines[0]}")
     assert line.endswith(lines[1])
+
+
+@pytest.mark.parametrize(
+    ("task", "method", "fits"),
+    [
+        ("binary", "isotonic", True),
+        ("multiclass", "temperature", True),
+        ("multiclass", "isotonic", False),
+        ("multilabel", "isotonic", True),
+        ("regression", "temperature", False),
+        ("regression", "none", True),
+    ],
+)
+def test_a_calibration_fits_the_task(folder: Path, task: str, method: str, fits: bool) -> None:
+    label = 'label = ["a", "b"]' if task == "multilabel" else 'label = "a"'
+    party = LABEL_HOLDER.replace('label = "converted"\npositive = [1, "yes", true]', label)
+    party += f'[evaluation]\ncalibration = "{method}"\n'
+    run = RUN + f'[model]\ntask = "{task}"\n'
+    if fits:
+        (folder / "run.toml").write_text(run)
+        (folder / "party.toml").write_text(party)
+        assert load(folder / "party.toml").party.evaluation.calibration == method
+    else:
+        [line] = faults(folder, party, run)
+        assert line.startswith(f'party.toml: evaluation.calibration: "{method}" is for model.task = binary')
+        assert line.endswith('of run.toml; set it to "none"')
+
+
+def test_a_calibration_at_a_feature_holder(folder: Path) -> None:
+    [line] = faults(folder, FEATURE_HOLDER + '[evaluation]\ncalibration = "none"\n')
+    assert line == (
+        "party.toml: evaluation.calibration: not for a feature holder; the label is held by platform; "
+        "remove it"
+    )
+
+
+def test_the_methods_are_those_of_splitnn() -> None:
+    """parties.label_keys spells them out, so that reading a file need not import torch."""
+    from splitnn.calibration import CALIBRATIONS
+
+    for method, tasks in CALIBRATED.items():
+        assert [task for task in CALIBRATIONS if method in CALIBRATIONS[task]] == [*tasks]
+    assert get_args(OwnEvaluation.model_fields["calibration"].annotation) == ("none", *CALIBRATED)
 
 
 @pytest.mark.parametrize("keys", ['weight = "w"', 'class_weights = "balanced"'])

@@ -12,6 +12,7 @@ from parties.contract_training import LOSSES, Model
 from parties.results import scored_columns, target
 from parties.results import test_metrics as metrics_of
 from parties.summary import HEADLINES, as_json, report
+from splitnn.calibration import Temperature
 from splitnn.exact import LabelHolderResult
 from splitnn.tasks import Labels, Objective
 
@@ -29,20 +30,23 @@ def labels(task: str) -> Labels:
 
 def result(task: str, loss: str, scores: Tensor | None = None) -> LabelHolderResult:
     objective = Objective(task, loss, labels(task))
-    scores = objective.scores(torch.zeros(4, objective.outputs)) if scores is None else scores
+    logits = torch.zeros(4, objective.outputs)
+    scores = objective.scores(logits) if scores is None else scores
     empty: Any = nn.Identity()
-    return LabelHolderResult(empty, empty, [], objective, scores, labels(task).test, {}, 1, 1, 1)
+    return LabelHolderResult(
+        empty, empty, [], objective, scores, labels(task).test, logits, logits, {}, 1, 1, 1
+    )
 
 
 def test_each_task_has_its_columns() -> None:
-    assert [*scored_columns(result("binary", "cross-entropy"), "binary")] == ["label", "score"]
-    assert [*scored_columns(result("regression", "huber"), "regression")] == ["label", "score"]
+    assert [*scored_columns(result("binary", "cross-entropy"), "binary", None)] == ["label", "score"]
+    assert [*scored_columns(result("regression", "huber"), "regression", None)] == ["label", "score"]
     shares = torch.tensor([[0.25, 0.75], [1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
-    several = scored_columns(result("multiclass", "cross-entropy", shares), "multiclass")
+    several = scored_columns(result("multiclass", "cross-entropy", shares), "multiclass", None)
     assert several["label"].tolist() == ["shoes", "hats", "shoes", "hats"]
     assert several["score.shoes"].tolist() == [0.75, 0.0, 1.0, 0.5]
     assert [*several] == ["label", "score.hats", "score.shoes"]
-    targets = scored_columns(result("multilabel", "cross-entropy", shares), "multilabel")
+    targets = scored_columns(result("multilabel", "cross-entropy", shares), "multilabel", None)
     assert [*targets] == ["label.click", "label.conversion", "score.click", "score.conversion"]
     assert targets["label.conversion"].tolist() == [1, 0, 1, 0]
     assert targets["score.click"].tolist() == [0.25, 1.0, 0.0, 0.5]
@@ -51,7 +55,7 @@ def test_each_task_has_its_columns() -> None:
 @pytest.mark.parametrize(("task", "loss"), [(task, loss) for task in LOSSES for loss in LOSSES[task]])
 def test_what_the_outputs_mean_is_kept_and_the_report_knows_the_metrics(task: str, loss: str) -> None:
     trained = result(task, loss)
-    meaning = json.loads(as_json(target(trained.objective, Model(task=task, loss=loss))))  # type: ignore[arg-type]
+    meaning = json.loads(as_json(target(trained.objective, Model(task=task, loss=loss), None)))  # type: ignore[arg-type]
     assert (meaning["task"], meaning["loss"]) == (task, loss)
     assert meaning["names"] == [*labels(task).names]
     assert (meaning["location"], meaning["scale"]) == (trained.objective.location, trained.objective.scale)
@@ -67,9 +71,10 @@ def test_what_the_outputs_mean_is_kept_and_the_report_knows_the_metrics(task: st
 
 def test_metrics_without_a_party() -> None:
     trained = result("binary", "cross-entropy")
-    assert [*metrics_of(trained)] == ["test"]
+    assert [*metrics_of(trained, None)] == ["test"]
     right, wrong = torch.tensor([0.1, 0.8, 0.2, 0.9]), torch.tensor([0.9, 0.2, 0.8, 0.1])
-    found = metrics_of(replace(trained, scores=right, without={"bank": wrong, "shop": right}))
+    trained = replace(trained, scores=right, without={"bank": wrong, "shop": right})
+    found = metrics_of(trained, None)
     assert [*found["test_without"]] == ["bank", "shop"]
     assert found["test_without"]["shop"] == found["test"]
     assert (found["test"]["auc"], found["test_without"]["bank"]["auc"]) == (1.0, 0.0)
@@ -80,6 +85,23 @@ def test_metrics_without_a_party() -> None:
         "the federation without shop",
     ]
     assert "AUC 0.0000" in lines[-2]
+
+
+def test_calibrated_scores_are_kept_and_told_beside_the_others() -> None:
+    logits = torch.tensor([[-3.0], [-1.0], [1.0], [2.0]])
+    trained = replace(result("binary", "cross-entropy", torch.sigmoid(logits).squeeze(1)), logits=logits)
+    calibration = Temperature("binary", (2.0,))
+    kept = scored_columns(trained, "binary", calibration)["score"]
+    assert kept.tolist() == torch.sigmoid(logits.double() / 2).squeeze(1).tolist()
+    meaning = json.loads(as_json(target(trained.objective, Model(), calibration)))["calibration"]
+    assert meaning == {"method": "temperature", "task": "binary", "temperatures": [2.0]}
+    found = metrics_of(trained, calibration)
+    assert found["test"] == metrics_of(trained, None)["test"]
+    assert found["test"]["auc"] == found["test_calibrated"]["auc"]
+    lines = report(summary(found, "binary")).splitlines()
+    assert lines[-2].endswith("the federation, calibrated")
+    before, after = (found[key]["ece"] for key in ("test", "test_calibrated"))
+    assert lines[-1].startswith(f"calibrated calibration error {before:.4f} to {after:.4f}  Brier score")
 
 
 def summary(metrics: dict[str, Any], task: str) -> dict[str, Any]:

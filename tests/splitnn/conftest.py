@@ -128,6 +128,7 @@ class Make:
         assert hub.history == joined.history
         assert torch.equal(hub.scores, joined.scores)
         assert torch.equal(hub.labels, joined.labels)
+        assert torch.equal(hub.validation_logits, joined.validation_logits)
         assert hub.without.keys() == joined.without.keys()
         assert [
             name for name in joined.without if not torch.equal(hub.without[name], joined.without[name])

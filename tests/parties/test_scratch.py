@@ -1,5 +1,6 @@
 """Large columns on disk are the same columns."""
 
+import errno
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from splitnn.schedule import split_rows
 from splitnn.tasks import Labels
 
 ROWS = 400
+TAKEN = np.random.default_rng(1).permutation(ROWS)[:300]
 
 
 @pytest.fixture
@@ -51,8 +53,7 @@ def put(folder: Path, name: str) -> Path:
 
 
 def features(table: Table) -> Features:
-    rows = np.random.default_rng(1).permutation(ROWS)[:300]
-    return features_of(Pipeline.fit(table, rows[:200]), table, rows)
+    return features_of(Pipeline.fit(table, TAKEN[:200]), table, TAKEN)
 
 
 def mapped(array: NDArray[Any], folder: Path) -> bool:
@@ -82,6 +83,10 @@ def test_training_on_mapped_features_has_the_same_bits(tmp_path: Path) -> None:
     held, kept = (features(read_table(file, ["id"], scratch=scratch)) for scratch in (None, tmp_path))
     assert [mapped(part.numeric.numpy(), tmp_path) for part in (held, kept)] == [False, True]
     assert [mapped(part.categorical.numpy(), tmp_path) for part in (held, kept)] == [False, True]
+    table = read_table(file, ["id"])
+    numeric, codes = Pipeline.fit(table, TAKEN[:200]).transform(table, TAKEN)  # all rows at once
+    assert torch.equal(held.numeric, torch.from_numpy(numeric))
+    assert torch.equal(held.categorical, torch.from_numpy(codes))
     rows = split_rows(len(held), 0.2, 0.2, b"")
     labels = Labels(*(torch.arange(len(part)) % 2 * 1.0 for part in rows))
     plan = Plan(seed=b"", batch=50, epochs=2)
@@ -136,6 +141,18 @@ def test_a_full_disk_is_an_error_and_no_crash(tmp_path: Path) -> None:
         empty(tmp_path, (1000, 1000), np.float32)
     with pytest.raises(StorageError, match="no room for a large table"):
         as_table(tmp_path, [batch, batch])
+
+
+@pytest.mark.usefixtures("all_is_large")
+def test_room_is_taken_before_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a full disk would be found out by a signal that ends the process."""
+
+    def full(file: int, start: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(StorageError, match="No space left"):
+        empty(tmp_path, (10, 10), np.float32)
 
 
 @pytest.mark.usefixtures("all_is_large")

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from parties.errors import DataError
+from parties.scratch import empty
 from parties.table_files import is_text
 
 ENTRIES: Final = 1_000
@@ -34,9 +35,12 @@ class Bags:
         return taken.flatten().to_numpy(), taken.offsets.to_numpy().copy()
 
 
-def read_bags(file: Path, name: str, column: Any, separator: str) -> tuple[Bags, list[str]]:
+def read_bags(
+    file: Path, name: str, column: Any, separator: str, scratch: Path | None = None
+) -> tuple[Bags, list[str]]:
     """The bags of a ChunkedArray of lists or, parted at the separator, of texts; and warnings.
 
+    scratch: the folder of `parties.scratch`.
     An entry without a character, such as that between two separators in a row, is none.
     DataError for cells that are neither, entries that are neither text nor whole numbers, a null inside a
     list, and more than IN_ALL entries.
@@ -72,7 +76,8 @@ def read_bags(file: Path, name: str, column: Any, separator: str) -> tuple[Bags,
                 f"{file}: column {name!r}: more than {IN_ALL:,} entries in rows 1 to {rows}; shorten lists"
             )
     whole = pa.chunked_array(encoded).unify_dictionaries()
-    places = np.concatenate([chunk.indices.to_numpy() for chunk in whole.chunks])
+    places = empty(scratch, (total,), np.int32)
+    np.concatenate([chunk.indices.to_numpy() for chunk in whole.chunks], out=places)
     offsets = np.concatenate(([0], np.concatenate(counts).cumsum()))
     names = whole.chunk(0).dictionary.cast(pa.large_string()).to_pandas()
     warnings = [

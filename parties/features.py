@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from parties.bags import Bags
 from parties.errors import DataError
+from parties.scratch import empty
 from parties.table import Table
 
 VERSION: Final = 2
@@ -158,13 +159,15 @@ class Pipeline:
         self, table: Table, rows: NDArray[np.int64]
     ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Of each bag, these rows in this order: codes int64 [total], and offsets [n + 1] that part them by
-        row. Errors as of `transform`."""
+        row; codes on disk, where they are large. Errors as of `transform`, and StorageError."""
         _refuse_absent(table, self.bags, table.bags)
         found = []
         for column in self.bags:
             bags = table.bags[column.name]
             places, offsets = bags.entries(rows)
-            found += [(codes[places], offsets) for codes in column.codes(bags.names).T]
+            for code in column.codes(bags.names).T:
+                codes = empty(table.scratch, places.shape, np.int64)
+                found.append((np.take(code, places, out=codes, mode="clip"), offsets))
         return found
 
     def to_json(self) -> str:

@@ -98,7 +98,7 @@ def read_table(
     for place, name in enumerate(numeric):
         numbers[place] = _numbers(file, name, columns[name])
     texts = {name: _series(_texts(file, name, columns[name]), name) for name in categorical}
-    lists = {name: read_bags(file, name, columns[name], separator) for name, separator in bags.items()}
+    lists = {name: read_bags(file, name, columns[name], parted, scratch) for name, parted in bags.items()}
     rows = range(len(ids))
     return Table(
         file,

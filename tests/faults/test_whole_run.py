@@ -34,7 +34,7 @@ training = { batch = 16, epochs = 2, learning_rate = 0.01 }
 
 PARTY = """
 party = "NAME"
-data = { file = "table.csv", id = "email", numeric = ["x"], categorical = ["c"], LABEL }
+data = { file = "table.csv", id = "email", numeric = ["x"], categorical = ["c"], bags.seen = " ", LABEL }
 tls = { ca = "ca.pem", certificate = "NAME.pem", key = "NAME.key" }
 link = { LINK }
 """
@@ -55,6 +55,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Prepared]:
         frame = pd.DataFrame({"email": people})
         frame["x"] = [draw.random() for _ in people]
         frame["c"] = [draw.choice("pqr") for _ in people]
+        frame["seen"] = [" ".join(draw.choices("stu", k=draw.randrange(4))) for _ in people]
         frame["y"] = [int(person[6:8].rstrip("@")) % 2 for person in people]
         home = folder / name
         home.mkdir()

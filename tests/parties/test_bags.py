@@ -176,11 +176,27 @@ def test_frequent_entries_have_codes_of_their_own(tmp_path: Path) -> None:
     assert features.batch(torch.tensor([0, 1]))[2][0].tolist() == [2, 2]
 
 
+def test_large_columns_are_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("parties.scratch.LARGE", 16)
+    rows: Rows = [["a"] * RARE, None, ["b", "a", "c"] * RARE]
+    whole = read_table(
+        parquet(tmp_path, pa.array(rows, pa.list_(pa.string()))), ["id"], scratch=tmp_path / "runs"
+    )
+    assert lists(whole.bags["seen"]) == [row or [] for row in rows]
+    pipeline = Pipeline.fit(whole, everything(whole))
+    ((codes, _),) = pipeline.bagged(whole, everything(whole))
+    assert codes.tolist() == [2] * RARE + [3, 2, 4] * RARE
+    assert isinstance(codes.base, np.ndarray), "a view of the file's memory"
+    assert [*(tmp_path / "runs").iterdir()] == []
+
+
 def test_only_the_rows_of_the_fit_count(tmp_path: Path) -> None:
     rows: Rows = [["a"] * RARE, None, ["b"] * RARE]
     one, other = table(tmp_path, rows), table(tmp_path, [*rows[:2], ["c"]])
     train = np.array([0, 1])
     assert Pipeline.fit(one, train) == Pipeline.fit(other, train)
+    with pytest.raises(DataError, match="no column varies in the 1 training rows"):
+        Pipeline.fit(one, train[:1])
 
 
 @pytest.mark.parametrize("rows", [[None, [], None], [["a"], ["a", "a"], ["a"]]], ids=["empty", "one code"])

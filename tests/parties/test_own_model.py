@@ -32,6 +32,18 @@ class Bottom(nn.Module):
         return self.out(torch.cat((numeric, categorical.float()), 1))
 
 
+class OfBags(Bottom):
+    """Takes a list of kinds too."""
+
+    def __init__(self, numeric: int, levels: tuple[int, ...], cut: int, bags: tuple[int, ...]) -> None:
+        super().__init__(numeric, levels, cut)
+        assert bags == (5,), "one that is not used, other, and three kinds"
+
+    def forward(self, numeric: Tensor, categorical: Tensor, *bags: tuple[Tensor, Tensor]) -> Tensor:
+        assert [[part.tolist() for part in bag] for bag in bags] == [[[0, 0], [0, 1, 2]]]
+        return super().forward(numeric, categorical)
+
+
 class NarrowBottom(Bottom):
     """Its activation is one short of what was agreed."""
 
@@ -59,9 +71,12 @@ class OneLogit(Top):
 
 @pytest.fixture
 def config_of(tmp_path: Path) -> Make:
-    """own: lines of party.toml. agreed: of run.toml. Two cities and three kinds of label, 40 rows."""
+    """own: lines of party.toml. agreed: of run.toml. left: what a feature holder makes of the labels.
+    Two cities and three kinds of label, 40 rows."""
 
-    def make(name: str = "platform", own: str = "", agreed: str = "") -> Config:
+    def make(
+        name: str = "platform", own: str = "", agreed: str = "", left: str = 'exclude = ["kind"]'
+    ) -> Config:
         for file in ("ca.pem", "own.pem", "own.key"):
             (tmp_path / file).touch()
         rows = (f"u{i},{i % 7},{'Oslo' if i % 2 else 'Rome'},{'abc'[i % 3]}" for i in range(40))
@@ -73,7 +88,7 @@ def config_of(tmp_path: Path) -> Make:
             + "".join(f'\n[parties.{n}]\nkey = "sha256:{n[0] * 64}"' for n in ("bank", "delivery"))
             + f'\n[parties.platform]\nkey = "sha256:{"a" * 64}"'
         )
-        label, where = ('label = "kind"', "listen") if name == "platform" else ('exclude = ["kind"]', "hub")
+        label, where = ('label = "kind"', "listen") if name == "platform" else (left, "hub")
         (tmp_path / "party.toml").write_text(
             f'party = "{name}"\n{own}\n[data]\nfile = "own.csv"\nid = "user"\n{label}\n'
             '[tls]\nca = "ca.pem"\ncertificate = "own.pem"\nkey = "own.key"\n'
@@ -101,6 +116,7 @@ def test_what_is_well_is_said_nothing_of(config_of: Make) -> None:
     tried(config_of())
     tried(config_of(own=f'model.bottom = "{HERE}:Bottom"', agreed=f'model.top = "{HERE}:Top"'))
     tried(config_of("bank", own=f'model.bottom = "{HERE}:Bottom"\ntraining.precision = "bf16"'))
+    tried(config_of("bank", own=f'model.bottom = "{HERE}:OfBags"', left='bags = { kind = "/" }'))
 
 
 @pytest.mark.parametrize("name", ["platform", "bank"])

@@ -18,6 +18,7 @@ from splitnn.features import Features
 from splitnn.local import Local
 from splitnn.models import EMBEDDING, Bottom
 from splitnn.plan import Plan
+from splitnn.schedules import SCHEDULES
 
 LEVELS = 7
 ROWS = st.lists(st.lists(st.integers(0, LEVELS - 1), max_size=6), min_size=1, max_size=8)
@@ -139,7 +140,7 @@ class Longest(nn.Module):
         return self.out(torch.cat(parts, 1))
 
 
-@pytest.mark.parametrize("schedule", ["exact", "pipelined"])
+@pytest.mark.parametrize("schedule", [*SCHEDULES])
 @pytest.mark.parametrize("own", ["mlp", f"{__name__}:Longest"])
 def test_parity_of_each_schedule_and_bags_are_learned(make: Any, schedule: str, own: str) -> None:
     federation = make.federation(150, COLUMNS)

@@ -75,12 +75,21 @@ def _bottom(name: str) -> str:
     return name
 
 
+def _apart(groups: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    named = [column for columns in groups.values() for column in columns]
+    for place, column in enumerate(named):
+        if column in named[:place]:
+            raise ValueError(f"column {column!r} stands here twice")
+    return groups
+
+
 AnyPath = Annotated[Path, Field(strict=False), AfterValidator(_resolved)]
 File = Annotated[AnyPath, AfterValidator(_existing)]
 HostPort = Annotated[Address, PlainValidator(_address)]
 Column = Annotated[str, Field(strict=True, min_length=1)]
 Columns = Annotated[tuple[Column, ...], Field(strict=False)]
 Separators = Annotated[dict[str, str], PlainValidator(_separators)]
+GroupColumns = Annotated[tuple[Column, ...], Field(strict=False, min_length=1)]
 Positive = Annotated[tuple[Annotated[Scalar, PlainValidator(_scalar)], ...], Field(strict=False)]
 
 
@@ -179,6 +188,8 @@ class PartyConfig(Section):
     model: OwnModel = OwnModel()
     training: OwnTraining = OwnTraining()
     evaluation: OwnEvaluation = OwnEvaluation()
+    groups: Annotated[dict[Column, GroupColumns], AfterValidator(_apart)] = Field(default={})
+    """Columns whose importance is measured together, by the group's name."""
 
 
 @dataclass(frozen=True)

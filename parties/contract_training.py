@@ -133,6 +133,8 @@ class Evaluation(Section):
     test: Fraction = Field(default=0.15, validate_default=True)
     every: Annotated[int | Literal["auto"], PlainValidator(_every)] = "auto"
     """Epochs from one scoring of the validation rows to the next."""
+    importance: Literal["none", "parties", "columns"] = "parties"
+    """What the label holder measures of the trained network on the test rows."""
 
     @field_validator("test")
     @classmethod

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def pooled(configs: dict[str, Config], run: str) -> tuple[dict[str, float], bool
     """
     contract = next(iter(configs.values())).contract
     order = [contract.label_holder, *contract.feature_holders]
-    plan, features, seeds = plan_of(contract), {}, {}
+    plan, features, seeds = replace(plan_of(contract), importance="none"), {}, {}
     torch.set_num_threads(1)
     for name in order:
         party, folder = configs[name].party, _folder(configs[name], run)

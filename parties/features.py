@@ -8,10 +8,11 @@ A fitted pipeline holds level names and statistics of the party's data: it stays
 
 import hashlib
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import NormalDist
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,8 @@ RARE: Final = 10
 """Occurrences below which a level shares one code with all unseen ones: too few to learn from."""
 LEVELS_AT_MOST: Final = 10_000
 """Levels with a code of their own. Beyond, a step over all embeddings would take longer than all the rest."""
+Places: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+"""Of columns in the numeric output, in the categorical one, and among the bags."""
 MISSING, OTHER = 0, 1
 """Codes of every categorical column; its own levels follow."""
 
@@ -133,6 +136,31 @@ class Pipeline:
     def width(self) -> int:
         """Columns of the numeric output: the values, then the flags."""
         return len(self.numeric) + sum(column.flagged for column in self.numeric)
+
+    def groups(self, named: Mapping[str, Sequence[str]]) -> dict[str, Places]:
+        """Where each group is in the numeric output, the categorical one and the bags: those `named`, then
+        each other column by itself. Flags, and both codes of a hashed level, go with their column; a group of
+        which no column is left is none.
+        """
+        places: dict[str, Places] = {}
+        flag = len(self.numeric)
+        for place, numeric in enumerate(self.numeric):
+            places[numeric.name] = (place, *range(flag, flag + numeric.flagged)), (), ()
+            flag += numeric.flagged
+        code = bag = 0
+        for column in self.categorical:
+            places[column.name] = (), (*range(code, code + len(column.levels)),), ()
+            code += len(column.levels)
+        for column in self.bags:
+            places[column.name] = (), (), (*range(bag, bag + len(column.levels)),)
+            bag += len(column.levels)
+        found: dict[str, Places] = {}
+        for name, columns in named.items():
+            parts = [places.pop(column) for column in columns if column in places]
+            if parts:
+                numbers, codes, bags = (tuple(chain(*each)) for each in zip(*parts, strict=True))
+                found[name] = numbers, codes, bags
+        return found | places
 
     def transform(
         self, table: Table, rows: NDArray[np.int64]

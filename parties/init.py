@@ -29,6 +29,9 @@ $label# numeric = ["age"]               # with neither of these two, every colum
 nulls = "drop"                    # rows whose id is null or blank: drop | refuse
 duplicates = "drop"               # rows whose id was seen before: drop | refuse
 
+# [groups]                        # columns whose importance is measured together
+# address = ["city", "zip"]
+
 [tls]                             # `party certs` makes such files for a trial
 ca = "certs/ca.pem"               # whom all parties trust to sign certificates
 certificate = "certs/$name.pem"
@@ -109,6 +112,7 @@ gradients = "fp32"                # fp32 | bf16 | int8
 validation = 0.15
 test = 0.15
 every = "auto"                    # epochs from one validation to the next; auto: so that it costs under 5 %
+importance = "parties"            # none | parties | columns: what is measured on the test rows
 """)
 
 

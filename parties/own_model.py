@@ -9,8 +9,10 @@ from parties.contract_training import CLASS
 from parties.errors import ConfigError
 from parties.features import Pipeline
 from parties.own import OwnData
+from parties.table import Table
 from splitnn.custom import check_module
 from splitnn.errors import TrainingError
+from splitnn.importance import MOST_GROUPS
 from splitnn.local import MLP, Local
 from splitnn.models import bottom_model, top_model
 from splitnn.plan import Plan
@@ -32,11 +34,14 @@ def local_of(config: Config) -> Local:
 
 
 def check_models(config: Config, plan: Plan, data: OwnData | None) -> None:
-    """Try this party's device and classes on made-up rows: no data of its own is shown to them.
+    """Try this party's device, groups and classes; these on made-up rows: they are shown no data of its own.
 
     data: None skips the bottom model, whose shape follows from the columns.
-    Raises ConfigError: no such device, no such class, one that fails, or returns another shape than agreed.
+    Raises ConfigError: no such device, class or column, a class that fails, or returns another shape than
+    agreed.
     """
+    if data is not None:
+        _check_groups(config, data.table)
     local = local_of(config)
     if local.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f'{config.path}: training.device: no CUDA device here; use "cpu"')
@@ -62,3 +67,22 @@ def check_models(config: Config, plan: Plan, data: OwnData | None) -> None:
             check_module(module, f"top model {plan.top}", [cut])
         except TrainingError as error:
             raise ConfigError(f"{config.party.contract}: model.top: {error}") from error
+
+
+def _check_groups(config: Config, table: Table) -> None:
+    columns = {*table.numeric, *table.categorical, *table.bags}
+    alone = {*columns}
+    for name, members in config.party.groups.items():
+        at = f"{config.path}: groups.{name}"
+        for column in members:
+            if column not in columns:
+                raise ConfigError(f"{at}: no column {column!r} takes part; correct it, or remove it here")
+        alone -= {*members}
+        if name in columns - {*members}:
+            raise ConfigError(f"{at}: is the name of a column outside of it; choose another")
+    count = len(config.party.groups) + len(alone)
+    if config.contract.evaluation.importance == "columns" and count > MOST_GROUPS:
+        raise ConfigError(
+            f"{config.path}: groups: {count} of them and of columns in none are more than the {MOST_GROUPS} "
+            "that can be measured; put columns together in groups"
+        )

@@ -5,9 +5,10 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ from splitnn.bags import Bag
 from splitnn.calibration import CALIBRATIONS, Calibration
 from splitnn.crossing import Codecs
 from splitnn.exact import FeatureHolderResult, LabelHolderResult
-from splitnn.features import Features
+from splitnn.features import Features, Group
 from splitnn.plan import Plan
 from splitnn.schedule import Split, split_rows
 from splitnn.schedules import SCHEDULES
@@ -125,7 +126,7 @@ def _after_meeting(
     except ValueError as error:
         raise AlignmentError(str(error)) from error
     pipeline = Pipeline.fit(prepared.data.table, alignment[split.train.numpy()])
-    features = features_of(pipeline, prepared.data.table, alignment)
+    features = features_of(pipeline, prepared.data.table, alignment, config.party.groups)
     seed = private_seed(prepared.secret, meeting.run, f"model of {me}")
     local = local_of(config)
     trained: LabelHolderResult | FeatureHolderResult
@@ -176,6 +177,7 @@ def plan_of(contract: Contract) -> Plan:
         epochs=training.epochs,
         patience=training.patience,
         every=None if contract.evaluation.every == "auto" else contract.evaluation.every,
+        importance=contract.evaluation.importance,
         schedule=training.schedule,
         in_flight=training.in_flight,
         local_steps=training.local_steps,
@@ -186,8 +188,16 @@ def plan_of(contract: Contract) -> Plan:
     )
 
 
-def features_of(pipeline: Pipeline, table: Table, rows: NDArray[np.int64]) -> Features:
-    """These rows of the table as tensors, in this order; on disk, where they are large."""
+def features_of(
+    pipeline: Pipeline,
+    table: Table,
+    rows: NDArray[np.int64],
+    groups: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> Features:
+    """These rows of the table as tensors, in this order; on disk, where they are large.
+
+    groups: as `Pipeline.groups` takes them.
+    """
     numeric = empty(table.scratch, (len(rows), pipeline.width), np.float32)
     categorical = empty(table.scratch, (len(rows), len(pipeline.levels)), np.int64)
     for at in range(0, len(rows), BLOCK):
@@ -197,4 +207,5 @@ def features_of(pipeline: Pipeline, table: Table, rows: NDArray[np.int64]) -> Fe
         Bag(torch.from_numpy(codes), torch.from_numpy(offsets), levels)
         for (codes, offsets), levels in zip(pipeline.bagged(table, rows), pipeline.bag_levels, strict=True)
     ]
-    return Features(torch.from_numpy(numeric), torch.from_numpy(categorical), pipeline.levels, bags)
+    tensors, places = (torch.from_numpy(numeric), torch.from_numpy(categorical)), pipeline.groups(groups)
+    return Features(*tensors, pipeline.levels, bags, [Group(*place) for place in places.values()])

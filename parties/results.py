@@ -1,6 +1,8 @@
 """What a run leaves in its folder: alignment, model, agreement, summary (docs/summary.md lists the files)."""
 
 import io
+import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,8 +19,9 @@ from parties.phases import Outcome, Prepared
 from parties.storage import run_folder, write
 from parties.summary import Summary, agreement, as_json, psi_record
 from splitnn.calibration import Calibration
-from splitnn.exact import LabelHolderResult
-from splitnn.tasks import Objective
+from splitnn.exact import FeatureHolderResult, LabelHolderResult
+from splitnn.importance import Drop
+from splitnn.tasks import TASKS, Objective
 
 
 def test_metrics(trained: LabelHolderResult, calibration: Calibration | None) -> dict[str, Any]:
@@ -55,8 +58,45 @@ def summarise(prepared: Prepared, outcome: Outcome, metrics: dict[str, Any]) -> 
             **cost._asdict(),
         },
         metrics=metrics,
+        importance=importance(prepared, outcome),
     )
     return summary.as_json()
+
+
+def importance(prepared: Prepared, outcome: Outcome) -> dict[str, Any]:
+    """What is known here of how much the network needs each party and group of columns; {} if nothing.
+
+    This party's groups by name; another's, whose names it keeps to itself, by their number, from 1.
+    """
+    config, trained = prepared.config, outcome.trained
+    own = [*outcome.pipeline.groups(config.party.groups)]
+    task = TASKS[config.contract.model.task][config.contract.model.loss]
+    record: dict[str, Any] = {"metric": task.stop_on, "relative": task.sign < 0}
+    if isinstance(trained, FeatureHolderResult):
+        columns = {config.name: trained.importance} if trained.importance else {}
+    elif trained.importance is not None:
+        names = [config.name, *config.feature_holders]
+        record["parties"] = _drops(dict(zip(names, trained.importance.parties, strict=True)))
+        columns = dict(zip(names, trained.importance.groups, strict=False))
+    else:
+        return {}
+    if columns:
+        record["columns"] = {
+            name: _drops(
+                {own[at] if name == config.name else str(at + 1): drop for at, drop in enumerate(drops)}
+            )
+            for name, drops in columns.items()
+        }
+    return record if len(record) > 2 else {}
+
+
+def _drops(drops: Mapping[str, Drop]) -> dict[str, dict[str, float | None]]:
+    return {
+        name: {
+            key: round(value, 6) if math.isfinite(value) else None for key, value in drop._asdict().items()
+        }
+        for name, drop in drops.items()
+    }
 
 
 def keep(prepared: Prepared, outcome: Outcome) -> Path:

@@ -1,7 +1,7 @@
 """What a run leaves for people and machines to read: summary.json and report.txt (docs/summary.md)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -70,11 +70,13 @@ class Summary:
     psi: dict[str, Any]
     training: dict[str, Any]
     metrics: dict[str, Any]
+    importance: dict[str, Any]
 
     def as_json(self) -> dict[str, Any]:
         content = asdict(self)
-        if not self.metrics:
-            del content["metrics"]
+        for name in ("metrics", "importance"):
+            if not content[name]:
+                del content[name]
         return content
 
 
@@ -121,7 +123,23 @@ def report(summary: Mapping[str, Any]) -> str:
         before, after = found["test"], found["test_calibrated"]
         told = (f"{word} {before[metric]:.4f} to {after[metric]:.4f}" for metric, word in CALIBRATED.items())
         lines.append(f"calibrated {'  '.join(told)}")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_importance(summary)]) + "\n"
+
+
+def _importance(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Parties, then each party's groups, the most important first."""
+    record = summary.get("importance")
+    if not record:
+        return
+    metric = HEADLINES[summary["training"]["task"]].get(record["metric"], record["metric"])
+    change = f"growth of {metric}, as a part of it," if record["relative"] else f"fall of {metric}"
+    yield f"importance {change} where test rows swap these values; mean and deviation"
+    for title, drops in [("", record.get("parties", {})), *record.get("columns", {}).items()]:
+        ranked = sorted(drops.items(), key=lambda item: item[1]["mean"] or 0.0, reverse=True)
+        for name, drop in ranked:
+            mean, deviation = drop["mean"], drop["deviation"]
+            told = "not measurable" if mean is None else f"{mean:.4f}  {deviation:.4f}"
+            yield f"           {told:>16}  {title + ': ' if title else ''}{name}"
 
 
 def _traffic(cost: Mapping[str, Any]) -> str:

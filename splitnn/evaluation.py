@@ -1,7 +1,8 @@
 """Scoring rows that nobody trains on, at both ends: chunk by chunk, in evaluation mode."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,10 @@ from torch import Tensor, nn
 from protos.rounds import Receive, Rounds, Send
 from splitnn.crossing import Crossing, activations
 from splitnn.features import Features
-from splitnn.schedule import chunks
+from splitnn.schedule import EVALUATION_ROWS, chunks
+
+EXAMINED: Final = 32 * EVALUATION_ROWS
+"""Most rows whose activations are kept for `splitnn.importance`: 32 MiB a party at cut 32."""
 
 AHEAD = 2
 """Chunks that a feature holder sends before the first of them is scored: the label holder has one to go on
@@ -30,12 +34,14 @@ def score(
     part: Tensor,
     number: int,
     acknowledged: bool = True,
+    kept: list[list[Tensor]] | None = None,
 ) -> Rounds[Tensor]:
     """At the label holder: the logits [len(part), outputs] of these entities; before these dimensions, those
     that `top` puts before them.
 
     kind: of the feature holders' messages. number: of the first chunk's exchange. acknowledged: each chunk,
-    so that no party sends more than AHEAD.
+    so that no party sends more than AHEAD. kept: gets the activations of all parties, a list a chunk, of
+    the first `EXAMINED` rows.
     """
     bottom.eval()
     top.eval()
@@ -44,6 +50,8 @@ def score(
         with torch.no_grad():
             own = bottom(*features.batch(entities))
         _, cut = yield from activations(crossings, kind, own, place)
+        if kept is not None and sum(len(rows) for rows, *_ in kept) < EXAMINED:
+            kept.append([activation.detach() for activation in cut])
         with torch.no_grad():
             logits.append(top(cut))
         if acknowledged:
@@ -65,11 +73,25 @@ def be_scored(
     acknowledged: bool = True,
 ) -> Rounds[None]:
     """The feature holder's end of `score`, with the label holder `hub`."""
+    columns = map(features.batch, chunks(part))
+    yield from send_chunks(crossing, hub, kind, bottom, columns, number, acknowledged)
+
+
+def send_chunks(
+    crossing: Crossing,
+    hub: str,
+    kind: str,
+    bottom: nn.Module,
+    columns: Iterable[tuple[Any, ...]],
+    number: int,
+    acknowledged: bool = True,
+) -> Rounds[None]:
+    """columns: of each chunk, what a bottom model takes."""
     bottom.eval()
     unscored = 0
-    for place, entities in enumerate(chunks(part), number):
+    for place, chunk in enumerate(columns, number):
         with torch.no_grad():
-            activation = bottom(*features.batch(entities))
+            activation = bottom(*chunk)
         _, payload = crossing.send_activation(activation, place, None)
         if acknowledged and unscored == AHEAD:
             yield Receive(hub, "scored", at_most=0)

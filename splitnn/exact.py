@@ -16,10 +16,10 @@ from splitnn.crossing import Crossing, activations
 from splitnn.errors import TrainingError
 from splitnn.evaluation import be_scored, most_bytes_unscored, score
 from splitnn.features import Features
+from splitnn.importance import Drop, Importance, be_examined, examine
 from splitnn.learner import Learner
 from splitnn.local import DEFAULTS, Local
 from splitnn.models import bottom_model, top_model
-from splitnn.party_dropout import WithAndWithout
 from splitnn.plan import Plan
 from splitnn.schedule import EVALUATION_ROWS, Split, batches, steps_an_epoch
 from splitnn.stopping import hear_verdict, is_judged, judge, tell_verdict
@@ -36,6 +36,7 @@ class LabelHolderResult:
     logits, validation_logits: of the test and of the validation part, [n, outputs].
     without: test scores without each feature holder, by its name; empty without `party_dropout`.
     steps: optimiser steps taken; epochs: run, of which `best_epoch` was kept.
+    importance: of the parties and, if the plan says so, of their columns, on the test part.
     """
 
     bottom: nn.Module
@@ -50,6 +51,7 @@ class LabelHolderResult:
     steps: int
     epochs: int
     best_epoch: int
+    importance: Importance | None
 
     @classmethod
     def of(
@@ -58,6 +60,7 @@ class LabelHolderResult:
         objective: Objective,
         labels: Labels,
         logits: Tensor,
+        importance: Importance | None,
         feature_holders: Sequence[str],
         steps: int,
     ) -> "LabelHolderResult":
@@ -78,17 +81,22 @@ class LabelHolderResult:
             steps=steps,
             epochs=learner.position.epoch,
             best_epoch=learner.position.best_epoch,
+            importance=importance,
         )
 
 
 @dataclass(frozen=True)
 class FeatureHolderResult:
-    """The bottom model with the best epoch's weights; steps, epochs, best_epoch as at the label holder."""
+    """The bottom model with the best epoch's weights; steps, epochs, best_epoch as at the label holder.
+
+    importance: of its own groups of columns, as far as it is told.
+    """
 
     bottom: nn.Module
     steps: int
     epochs: int
     best_epoch: int
+    importance: tuple[Drop, ...]
 
 
 def most_bytes_unanswered(plan: Plan, rows: Split) -> int:
@@ -166,11 +174,12 @@ def label_holder(
         yield Save(position.epoch, learner.state)
 
     learner.restore_best()
-    exchange = position.epoch * exchanges
-    views = WithAndWithout(top)
-    logits = yield from score(crossings, "test", bottom, views, features, rows.test, exchange + 1)
+    exchange = position.epoch * exchanges + 1
+    logits, importance = yield from examine(
+        plan, crossings, bottom, top, features, rows.test, labels.test, objective, seed, exchange
+    )
     steps = position.epoch * epoch_steps
-    return LabelHolderResult.of(learner, objective, labels, logits, feature_holders, steps)
+    return LabelHolderResult.of(learner, objective, labels, logits, importance, feature_holders, steps)
 
 
 def feature_holder(
@@ -218,9 +227,11 @@ def feature_holder(
         yield Save(position.epoch, learner.state)
 
     learner.restore_best()
-    exchange = position.epoch * exchanges
-    yield from be_scored(crossing, hub, "test", bottom, features, rows.test, exchange + 1)
-    return FeatureHolderResult(bottom, position.epoch * epoch_steps, position.epoch, position.best_epoch)
+    exchange = position.epoch * exchanges + 1
+    drops = yield from be_examined(plan, crossing, hub, bottom, features, rows.test, seed, exchange)
+    return FeatureHolderResult(
+        bottom, position.epoch * epoch_steps, position.epoch, position.best_epoch, drops
+    )
 
 
 def exchanges_an_epoch(plan: Plan, rows: Split) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,11 +11,20 @@ from splitnn.bags import Bag
 from splitnn.schedule import chunks
 
 
+class Group(NamedTuple):
+    """Places of columns that say one thing together, such as a value and its flag for missing."""
+
+    numeric: tuple[int, ...] = ()
+    categorical: tuple[int, ...] = ()
+    bags: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True)
 class Features:
     """numeric: float32 [n, d], standardised; categorical: int64 [n, c], column j with codes 0..levels[j]-1.
 
-    bags: the columns that hold a list of codes a row, [n] each.
+    bags: the columns that hold a list of codes a row, [n] each. groups: for `splitnn.importance`; () makes
+    each column one.
     Raises ValueError for another dtype or shape, a value that is not finite, and a code outside its levels.
     """
 
@@ -23,6 +32,7 @@ class Features:
     categorical: Tensor
     levels: Sequence[int]
     bags: Sequence[Bag] = ()
+    groups: Sequence[Group] = ()
 
     def __post_init__(self) -> None:
         if self.numeric.dtype != torch.float32 or self.categorical.dtype != torch.int64:
@@ -47,6 +57,13 @@ class Features:
         object.__setattr__(self, "categorical", self.categorical.contiguous())
         object.__setattr__(self, "levels", tuple(self.levels))
         object.__setattr__(self, "bags", tuple(self.bags))
+        kinds = self.numeric.shape[1], len(self.levels), len(self.bags)
+        alone = [
+            Group(**{kind: (place,)})
+            for kind, count in zip(Group._fields, kinds, strict=True)
+            for place in range(count)
+        ]
+        object.__setattr__(self, "groups", tuple(self.groups or alone))
 
     def __len__(self) -> int:
         return len(self.numeric)
@@ -60,3 +77,12 @@ class Features:
         bag its (codes [k], offsets [b + 1]): what a bottom model takes."""
         numeric, codes = self.numeric.index_select(0, entities), self.categorical.index_select(0, entities)
         return numeric, codes, *(bag.batch(entities) for bag in self.bags)
+
+    def mixed(self, entities: Tensor, others: Tensor, group: int) -> tuple[Any, ...]:
+        """As `batch`, but for one group's columns, which are those of `others` (int64 [b])."""
+        (numeric, codes, *bags), theirs, mine = self.batch(entities), self.batch(others), self.groups[group]
+        numeric[:, list(mine.numeric)] = theirs[0][:, list(mine.numeric)]
+        codes[:, list(mine.categorical)] = theirs[1][:, list(mine.categorical)]
+        for place in mine.bags:
+            bags[place] = theirs[2 + place]
+        return numeric, codes, *bags

@@ -34,11 +34,11 @@ from splitnn.errors import TrainingError
 from splitnn.evaluation import be_scored, score
 from splitnn.exact import FeatureHolderResult, LabelHolderResult
 from splitnn.features import Features
+from splitnn.importance import be_examined, examine
 from splitnn.learner import Learner, copied
 from splitnn.local import DEFAULTS, Local
 from splitnn.local_steps import Cache, Exchanged, learn_again, pull_back_again, streams
 from splitnn.models import bottom_model, generators, top_model
-from splitnn.party_dropout import WithAndWithout
 from splitnn.plan import Plan
 from splitnn.schedule import EVALUATION_ROWS, Split, steps_an_epoch
 from splitnn.stopping import hear_verdict, is_judged, judge, tell_verdict
@@ -151,8 +151,10 @@ def label_holder(
         yield Save(position.epoch, partial(_state, learner, cache, {"total_loss": begun}))
 
     learner.restore_best()
-    logits = yield from score(crossings, "test", bottom, WithAndWithout(top), features, rows.test, 1)
-    return LabelHolderResult.of(learner, objective, labels, logits, feature_holders, step)
+    logits, importance = yield from examine(
+        plan, crossings, bottom, top, features, rows.test, labels.test, objective, seed, 1
+    )
+    return LabelHolderResult.of(learner, objective, labels, logits, importance, feature_holders, step)
 
 
 def feature_holder(
@@ -234,8 +236,8 @@ def feature_holder(
         yield Save(position.epoch, partial(_state, learner, cache, {"sent": messages}))
 
     learner.restore_best()
-    yield from be_scored(crossing, hub, "test", bottom, features, rows.test, 1)
-    return FeatureHolderResult(bottom, step, position.epoch, position.best_epoch)
+    drops = yield from be_examined(plan, crossing, hub, bottom, features, rows.test, seed, 1)
+    return FeatureHolderResult(bottom, step, position.epoch, position.best_epoch, drops)
 
 
 def _state(learner: Learner, cache: Cache, more: dict[str, bytes]) -> bytes:

@@ -13,6 +13,7 @@ from splitnn.crossing_reference import Lines
 from splitnn.descent import Descent
 from splitnn.errors import TrainingError
 from splitnn.features import Features
+from splitnn.importance_reference import examine
 from splitnn.local import DEFAULTS, Local
 from splitnn.local_steps import Cache, Exchanged, learn_again, pull_back_again, streams
 from splitnn.models import bottom_model, top_model
@@ -120,6 +121,9 @@ def train(
             if improved:
                 best, best_epoch = copy.deepcopy(model.state_dict()), len(history)
     model.load_state_dict(best)
+    importance = examine(
+        plan, [*bottom.values()], top, features, lines, rows.test, labels.test, objective, seeds
+    )
     return ReferenceResult(
         bottoms=bottom,
         top=top,
@@ -132,4 +136,5 @@ def train(
         steps=window.judged_after(len(history)),  # the steps after an early stop moved nothing that is kept
         epochs=len(history),
         best_epoch=best_epoch,
+        importance=importance,
     )

@@ -12,6 +12,7 @@ from splitnn.tasks import TASKS
 
 NORMS = ("none", "layer")
 TOPS = ("mlp", "deepfm")
+IMPORTANCE = ("none", "parties", "columns")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Plan:
     weight_decay: decoupled from the gradient (Loshchilov and Hutter 2019), on weights and embeddings.
     batch: examples a step. patience: epochs without a better validation score before training stops.
     every: epochs from one scoring of the validation rows to the next; None: as `splitnn.stopping` reckons.
+    importance: what is measured of the trained network, of `splitnn.importance`.
     schedule: an entry of `splitnn.schedules`. in_flight: of `pipelined` and `celu`, batches under way.
     local_steps: of `fedbcd`, steps on a batch, the exchange's included. cache, reuse, similarity: of `celu`,
     batches kept for local steps, how often each is used again, and how like it a row must still be.
@@ -59,6 +61,7 @@ class Plan:
     epochs: int = 50
     patience: int = 8
     every: int | None = None
+    importance: str = "parties"
     schedule: str = "exact"
     in_flight: int = 8
     local_steps: int = 5
@@ -74,6 +77,7 @@ class Plan:
             fitting = ", ".join(TASKS[self.task])
             raise ValueError(f"the loss {self.loss!r} does not fit task {self.task!r}: choose {fitting}")
         known: dict[str, Collection[str]] = {"fusion": FUSIONS, "norm": NORMS, "top": TOPS}
+        known |= {"importance": IMPORTANCE}
         known |= {"optimizer": OPTIMIZERS, "learning_rate_schedule": RATES}
         for name, entries in known.items():
             value = getattr(self, name)

@@ -18,6 +18,8 @@ from splitnn.crossing_reference import Lines
 from splitnn.descent import Descent
 from splitnn.errors import TrainingError
 from splitnn.features import Features
+from splitnn.importance import Importance
+from splitnn.importance_reference import examine
 from splitnn.local import DEFAULTS, Local
 from splitnn.models import bottom_model, top_model
 from splitnn.plan import Plan
@@ -83,6 +85,7 @@ class ReferenceResult:
     steps: int
     epochs: int
     best_epoch: int
+    importance: Importance | None
 
 
 def train(
@@ -143,6 +146,9 @@ def train(
         if stop:
             break
     model.load_state_dict(best)
+    importance = examine(
+        plan, [*bottoms.values()], top, features, lines, rows.test, labels.test, objective, seeds
+    )
     return ReferenceResult(
         bottoms=bottoms,
         top=top,
@@ -155,6 +161,7 @@ def train(
         steps=len(history) * epoch_steps,
         epochs=len(history),
         best_epoch=best_epoch,
+        importance=importance,
     )
 
 

@@ -114,6 +114,11 @@ class Objective:
         value = self.task.metrics(labels, self.scores(logits), self.names, self.task.stop_on)
         return {self.task.stop_on: value[self.task.stop_on]}
 
+    def lost(self, before: float, after: float) -> float:
+        """How much worse the metric that decides is: so much lower (AUC), or higher by this part of it (a
+        loss, the unit of which may be the label's)."""
+        return before - after if self.task.sign > 0 else (after - before) / max(before, 1e-12)
+
 
 def _mean_one(weights: Tensor, targets: Tensor) -> Tensor:
     """With mean 1 over the training examples, of each target: the step size stays what it was.

@@ -48,7 +48,14 @@ SUMMARY: dict[str, Any] = {
         **TRAFFIC,
     },
 }
-OF_LABEL_HOLDER = {"metrics": {"test": METRICS, "alone": METRICS, "alone_all_rows": METRICS}}
+OF_LABEL_HOLDER = {
+    "metrics": {"test": METRICS, "alone": METRICS, "alone_all_rows": METRICS},
+    "importance": {
+        "metric": str,
+        "relative": bool,
+        "parties": {name: {"mean": float, "deviation": float} for name in NAMES},
+    },
+}
 FILES = {
     "summary.json",
     "report.txt",
@@ -111,11 +118,12 @@ def test_the_summary_is_as_documented(made: Made) -> None:
         assert (summary["run"], summary["contract"]) == (printed["run"], printed["contract"])
         assert summary["aligned"] == printed["aligned"]
     more = {"weights_equal_pooled": bool, "alignment_exact": bool, "bayes_auc": float}
-    of_demo = {"metrics": OF_LABEL_HOLDER["metrics"] | {"pooled": METRICS}}
-    keys = {*printed, *printed["psi"], *printed["training"], *METRICS} - {"metrics"}
+    of_demo = OF_LABEL_HOLDER | {"metrics": OF_LABEL_HOLDER["metrics"] | {"pooled": METRICS}}
+    keys = {*printed, *printed["psi"], *printed["training"], *METRICS} - {"metrics", "importance"}
     of_psi = {key: value for key, value in printed["psi"].items() if key != "sizes"}
     assert shape(printed | {"psi": of_psi}) == SUMMARY | of_demo | more
-    for key in (*keys, *(f"metrics.{part}" for part in printed["metrics"])):
+    parts = [f"{of}.{part}" for of in ("metrics", "importance") for part in printed[of]]
+    for key in (*keys, *parts):
         assert f"`{key}`" in text, key
 
 

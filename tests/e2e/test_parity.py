@@ -52,6 +52,23 @@ def test_three_parties(federation: Federate, optimizer: str) -> None:
     assert training["steps"] == 4 * training["epochs"]
 
 
+def test_importance_of_columns(federation: Federate) -> None:
+    """Every party is told of its own groups, by the names that it alone knows."""
+    made = federation()
+    made.agree("epochs = 200", "epochs = 2")
+    made.agree("[parties.platform]", '[evaluation]\nimportance = "columns"\n\n[parties.platform]')
+    made.edit("logistics", "party.toml", "[link]", '[groups]\ndelivery = ["amount", "kind"]\n\n[link]')
+    found = {name: end.json["importance"] for name, end in made.run().items()}
+    assert found["platform"]["parties"].keys() == {*made.names}
+    columns = found["platform"]["columns"]
+    assert [[*columns[name]] for name in ("platform", "logistics")] == [["amount", "kind"], ["1"]]
+    assert found["logistics"]["columns"].keys() == {"logistics"}
+    assert [*found["logistics"]["columns"]["logistics"]] == ["delivery"]
+    for name in ("logistics", "advertiser"):
+        told = [drop["mean"] for drop in found[name]["columns"][name].values()]
+        assert told == pytest.approx([drop["mean"] for drop in columns[name].values()], abs=0.00051)
+
+
 @pytest.mark.slow
 def test_party_dropout_and_calibration(federation: Federate) -> None:
     """Both are the label holder's alone: its partners' folders hold nothing of them."""

@@ -370,6 +370,14 @@ BAD_PARTY = {
         ("[data]", 'training.precision = "fp8"\n[data]'),
         ["party.toml: training.precision: must be 'float32' or 'bf16', not 'fp8'"],
     ),
+    "a column in two groups": (
+        ("[data]", '[groups]\na = ["x", "y"]\nb = ["y"]\n[data]'),
+        ["party.toml: groups: column 'y' stands here twice"],
+    ),
+    "an empty group": (
+        ("[data]", "[groups]\na = []\n[data]"),
+        ["party.toml: groups.a: Tuple should have at least 1 item after validation, not 0"],
+    ),
     "what all agree on": (
         ("[data]", "training.batch = 9\n[data]"),
         [

@@ -49,7 +49,7 @@ def test_canonical_order_of_parties() -> None:
 def test_digest_of_a_known_contract() -> None:
     """A change here means that parties of two releases no longer agree: raise WIRE_VERSION with it."""
     digest = made().digest.hex()
-    assert digest == "2e684cffc6052840fd9d38b1bb9463e2957d4013689fc26b3ee57cb9c0e55f23"
+    assert digest == "e71802d63402099f3e2750ef5afec64b3848a95875b16ae193f6ff845daf6184"
 
 
 def test_canonical_form_is_ascii_json_with_every_default() -> None:

@@ -102,13 +102,14 @@ def test_defaults_are_those_of_the_plan() -> None:
     """parties.contract_training spells them out, so that reading a file need not import torch."""
     from splitnn.crossing import ACTIVATION_CODECS, GRADIENT_CODECS
     from splitnn.optimizers import OPTIMIZERS
-    from splitnn.plan import Plan
+    from splitnn.plan import IMPORTANCE, Plan
     from splitnn.tasks import TASKS
 
     ours = Model().model_dump() | Training().model_dump()
     plan = Plan(seed=b"")
     assert Evaluation().every == "auto"
-    assert ours | {"seed": plan.seed, "codec": plan.codec, "every": None} == {
+    ours |= {"every": None, "importance": Evaluation().importance}
+    assert ours | {"seed": plan.seed, "codec": plan.codec} == {
         field.name: getattr(plan, field.name) for field in fields(Plan)
     }
     assert Codec().model_dump() == asdict(plan.codec)
@@ -121,6 +122,8 @@ def test_defaults_are_those_of_the_plan() -> None:
         assert made(model={"task": task}).model.loss == losses[0]
         assert [made(model={"task": task, "loss": loss}).model.loss for loss in losses] == [*losses]
     assert {made(training={"optimizer": name}).training.optimizer for name in OPTIMIZERS} == {*OPTIMIZERS}
+    levels = {made(evaluation={"importance": name}).evaluation.importance for name in IMPORTANCE}
+    assert levels == {*IMPORTANCE}
 
 
 def test_codecs_that_do_not_fit() -> None:

@@ -1,6 +1,7 @@
 """Feature pipelines: what holds for any table."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from parties.errors import DataError
-from parties.features import FARTHEST, MISSING, OTHER, RARE, VERSION, Pipeline
+from parties.features import FARTHEST, MISSING, OTHER, RARE, VERSION, Categorical, Pipeline
 from parties.table import Table
 
 
@@ -211,3 +212,25 @@ def test_a_column_just_within_the_bound_keeps_its_names(monkeypatch: pytest.Monk
     monkeypatch.setattr("parties.features.LEVELS_AT_MOST", 60)
     fitted = table(categorical={"a": [f"item {row % 60}" for row in range(60 * RARE)]})
     assert Pipeline.fit(fitted, everything(fitted)).levels == (62,)
+
+
+def test_where_each_column_went(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("parties.features.LEVELS_AT_MOST", 50)
+    rows = 60 * RARE
+    fitted = table(
+        {"age": list(range(rows)), "days": [None, *range(1, rows)], "same": [1.0] * rows},
+        {"item": [f"item {row % 60}" for row in range(rows)], "city": ["x", "y"] * (30 * RARE)},
+    )
+    pipeline = Pipeline.fit(fitted, everything(fitted))
+    pipeline = replace(pipeline, bags=(Categorical("seen", ("a",)), Categorical("read", (), 50)))
+    assert pipeline.groups({}) == {
+        "age": ((0,), (), ()),
+        "days": ((1, 2), (), ()),
+        "item": ((), (0, 1), ()),
+        "city": ((), (2,), ()),
+        "seen": ((), (), (0,)),
+        "read": ((), (), (1, 2)),
+    }
+    named = pipeline.groups({"delivery": ["days", "same", "city", "read"], "gone": ["same"]})
+    assert [*named] == ["delivery", "age", "item", "seen"]
+    assert named["delivery"] == ((1, 2), (2,), (1, 2))

@@ -156,3 +156,24 @@ def test_no_such_device(config_of: Make, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r'party\.toml: training\.device: no CUDA device here; use "cpu"$'):
         tried(config_of("bank", 'training.device = "cuda"'))
+
+
+def test_groups_of_columns(config_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried(config_of("bank", 'groups.who = ["age", "city"]'))
+    tried(config_of("bank", 'groups.age = ["age", "city"]'))
+    for groups, fault in [
+        (
+            'groups.who = ["age", "town"]',
+            "groups.who: no column 'town' takes part; correct it, or remove it here",
+        ),
+        ('groups.age = ["city"]', "groups.age: is the name of a column outside of it; choose another"),
+    ]:
+        config = config_of("bank", groups)
+        with pytest.raises(ConfigError) as refusal:
+            tried(config)
+        assert str(refusal.value) == f"{config.path}: {fault}"
+    monkeypatch.setattr("parties.own_model.MOST_GROUPS", 1)
+    tried(config_of("bank"))
+    tried(config_of("bank", 'groups.who = ["age", "city"]', 'evaluation.importance = "columns"\n'))
+    with pytest.raises(ConfigError, match="put columns together in groups"):
+        tried(config_of("bank", agreed='evaluation.importance = "columns"\n'))

@@ -1,7 +1,9 @@
 """What depends on the task in the files that a run leaves."""
 
 import json
+import math
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from parties.contract_training import LOSSES, Model
-from parties.results import scored_columns, target
+from parties.features import Numeric, Pipeline
+from parties.results import importance, scored_columns, target
 from parties.results import test_metrics as metrics_of
 from parties.summary import HEADLINES, as_json, report
 from splitnn.calibration import Temperature
-from splitnn.exact import LabelHolderResult
+from splitnn.exact import FeatureHolderResult, LabelHolderResult
+from splitnn.importance import Drop, Importance
 from splitnn.tasks import Labels, Objective
 
 
@@ -34,7 +38,7 @@ def result(task: str, loss: str, scores: Tensor | None = None) -> LabelHolderRes
     scores = objective.scores(logits) if scores is None else scores
     empty: Any = nn.Identity()
     return LabelHolderResult(
-        empty, empty, [], objective, scores, labels(task).test, logits, logits, {}, 1, 1, 1
+        empty, empty, [], objective, scores, labels(task).test, logits, logits, {}, 1, 1, 1, None
     )
 
 
@@ -102,6 +106,57 @@ def test_calibrated_scores_are_kept_and_told_beside_the_others() -> None:
     assert lines[-2].endswith("the federation, calibrated")
     before, after = (found[key]["ece"] for key in ("test", "test_calibrated"))
     assert lines[-1].startswith(f"calibrated calibration error {before:.4f} to {after:.4f}  Brier score")
+
+
+def of(name: str, trained: LabelHolderResult | FeatureHolderResult, task: str, loss: str) -> dict[str, Any]:
+    """What stands in this party's summary.json; it has columns age and days, which is called delivery."""
+    contract = SimpleNamespace(model=Model(task=task, loss=loss))  # type: ignore[arg-type]
+    config: Any = SimpleNamespace(name=name, contract=contract, feature_holders=["bank", "shop"], party=None)
+    config.party = SimpleNamespace(groups={"delivery": ("days",)})
+    column = Numeric("age", (), (), 0.0, 1.0, False)
+    pipeline = Pipeline((column, replace(column, name="days")), ())
+    outcome: Any = SimpleNamespace(trained=trained, pipeline=pipeline)
+    return importance(SimpleNamespace(config=config), outcome)  # type: ignore[arg-type]
+
+
+def test_importance_of_parties_and_columns() -> None:
+    drops = [Drop(0.25, 0.01), Drop(0.125, 0.02), Drop(math.nan, math.nan)]
+    trained = replace(
+        result("binary", "cross-entropy"),
+        importance=Importance(tuple(drops), (tuple(drops[:2]), (drops[1],), (drops[2],))),
+    )
+    found = of("platform", trained, "binary", "cross-entropy")
+    assert (found["metric"], found["relative"]) == ("auc", False)
+    assert [*found["parties"]] == ["platform", "bank", "shop"]
+    assert found["parties"]["bank"] == {"mean": 0.125, "deviation": 0.02}
+    assert [*found["columns"]["platform"]] == ["delivery", "age"]
+    assert found["columns"]["bank"] == {"1": {"mean": 0.125, "deviation": 0.02}}
+    assert found["columns"]["shop"]["1"] == {"mean": None, "deviation": None}
+    page = report(summary({}, "binary") | {"importance": found})
+    assert page.splitlines()[-8:] == [
+        "importance fall of AUC where test rows swap these values; mean and deviation",
+        "             0.2500  0.0100  platform",
+        "             0.1250  0.0200  bank",
+        "             not measurable  shop",
+        "             0.2500  0.0100  platform: delivery",
+        "             0.1250  0.0200  platform: age",
+        "             0.1250  0.0200  bank: 1",
+        "             not measurable  shop: 1",
+    ]
+
+
+def test_a_feature_holder_is_told_of_its_own_columns_only() -> None:
+    empty: Any = nn.Identity()
+    trained = FeatureHolderResult(empty, 1, 1, 1, (Drop(0.5, 0.1), Drop(0.25, 0.0)))
+    found = of("shop", trained, "regression", "huber")
+    assert (found["metric"], found["relative"]) == ("mae", True)
+    assert found.keys() == {"metric", "relative", "columns"}
+    assert found["columns"] == {
+        "shop": {"delivery": {"mean": 0.5, "deviation": 0.1}, "age": {"mean": 0.25, "deviation": 0.0}}
+    }
+    assert "growth of MAE" in report(summary({}, "regression") | {"importance": found})
+    assert of("shop", replace(trained, importance=()), "regression", "huber") == {}
+    assert of("platform", result("binary", "cross-entropy"), "binary", "cross-entropy") == {}
 
 
 def summary(metrics: dict[str, Any], task: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from protos.rounds import Resume, Round, Rounds, Send, mapped
 from splitnn.bags import Bag
 from splitnn.exact import FeatureHolderResult, LabelHolderResult
 from splitnn.features import Features
+from splitnn.importance import Drop
 from splitnn.local import DEFAULTS, Local
 from splitnn.plan import Plan
 from splitnn.reference import ReferenceResult
@@ -126,6 +127,12 @@ class Make:
         assert ours.keys() == theirs.keys()
         assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
         assert hub.history == joined.history
+        assert repr(hub.importance) == repr(joined.importance)  # NaN where it cannot be judged
+        groups = joined.importance.groups if joined.importance else ()
+        for party, name in enumerate(joined.bottoms):
+            if isinstance(result := results[name], FeatureHolderResult):
+                known = [Drop.told(drop.payload) for drop in groups[party]] if groups else []
+                assert repr([*result.importance]) == repr(known)
         assert torch.equal(hub.scores, joined.scores)
         assert torch.equal(hub.labels, joined.labels)
         assert torch.equal(hub.validation_logits, joined.validation_logits)

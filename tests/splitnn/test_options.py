@@ -19,7 +19,7 @@ from splitnn.errors import TrainingError
 from splitnn.fusion import FUSIONS
 from splitnn.local import DEFAULTS, PRECISIONS, Local
 from splitnn.optimizers import OPTIMIZERS
-from splitnn.plan import NORMS, TOPS, Plan
+from splitnn.plan import IMPORTANCE, NORMS, TOPS, Plan
 from splitnn.rates import RATES
 from splitnn.schedules import SCHEDULES
 from splitnn.tasks import TASKS
@@ -143,6 +143,7 @@ AGREED: dict[str, st.SearchStrategy[Any]] = {
     "epochs": st.integers(1, 5),
     "patience": st.integers(1, 2),
     "every": st.sampled_from([None, 1, 2, 3]),
+    "importance": st.sampled_from(IMPORTANCE),
     "schedule": st.sampled_from([*SCHEDULES]),
     "in_flight": st.integers(1, 5),
     "local_steps": st.integers(1, 3),

@@ -17,6 +17,7 @@ from splitnn.plan import Plan
         ("epochs", 0),
         ("patience", 0),
         ("every", 0),
+        ("importance", "rows"),
         ("bottom_hidden", (8, 0)),
         ("top_hidden", (-1,)),
         ("dropout", 1.0),

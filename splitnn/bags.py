@@ -65,5 +65,6 @@ class _Means(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         codes, offsets = ctx.saved_tensors
         length = offsets.diff()
-        shares = (gradient / length.clamp(min=1)[:, None]).repeat_interleave(length, 0)
+        shares = gradient / length.clamp(min=1)[:, None]
+        shares = shares.repeat_interleave(length, 0, output_size=len(codes))  # known: a GPU need not count
         return gradient.new_zeros(ctx.shape).index_add_(0, codes, shares), None, None

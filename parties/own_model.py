@@ -58,15 +58,16 @@ def check_models(config: Config, plan: Plan, data: OwnData | None) -> None:
         except TrainingError as error:
             raise ConfigError(f"{config.path}: model.bottom: {error}") from error
     if CLASS.fullmatch(plan.top) and config.role == "label holder":
-        parties = len(config.contract.parties)
         names = data.labels.names if data is not None and data.labels is not None else ()
         outputs = max(1, len(names))
-        try:
-            module = top_model(replace(plan, party_dropout=0.0), parties, b"trial", outputs, local)
-            cut = [torch.zeros(ROWS, plan.cut) for _ in range(parties)]
-            check_module(module, f"top model {plan.top}", [cut])
-        except TrainingError as error:
-            raise ConfigError(f"{config.party.contract}: model.top: {error}") from error
+        for parties in (len(config.contract.parties), 1):
+            try:
+                module = top_model(replace(plan, party_dropout=0.0), parties, b"trial", outputs, local)
+                cut = [torch.zeros(ROWS, plan.cut) for _ in range(parties)]
+                check_module(module, f"top model {plan.top}", [cut])
+            except TrainingError as error:
+                alone = ", with parties = 1, as for the baselines" if parties == 1 else ""
+                raise ConfigError(f"{config.party.contract}: model.top: {error}{alone}") from error
 
 
 def _check_groups(config: Config, table: Table) -> None:

@@ -69,6 +69,14 @@ class OneLogit(Top):
         return super().forward(activations)[:, :1]
 
 
+class Pair(Top):
+    """Needs somebody to pair with."""
+
+    def forward(self, activations: list[Tensor]) -> Tensor:
+        assert len(activations) > 1
+        return super().forward(activations)
+
+
 @pytest.fixture
 def config_of(tmp_path: Path) -> Make:
     """own: lines of party.toml. agreed: of run.toml. left: what a feature holder makes of the labels.
@@ -138,6 +146,12 @@ def test_a_top_of_another_shape_is_said_where_it_runs(config_of: Make) -> None:
         f"{config.party.contract}: model.top: top model {HERE}:OneLogit returns [2, 1] instead of [2, 3]"
     )
     tried(config_of("bank", agreed=f'model.top = "{HERE}:OneLogit"'))
+
+
+def test_a_top_must_do_for_the_label_holder_alone(config_of: Make) -> None:
+    """Otherwise the baselines would fail when all is trained."""
+    with pytest.raises(ConfigError, match=r"model\.top: .* AssertionError.*, with parties = 1, as"):
+        tried(config_of(agreed=f'model.top = "{HERE}:Pair"'))
 
 
 def test_classes_that_are_not_there(config_of: Make) -> None:

@@ -169,6 +169,16 @@ class Make:
         return replace(federation, labels=Labels(train, validation, test, names, weights))
 
     @staticmethod
+    def repeated(federation: Federation, times: int) -> Federation:
+        """With so many examples of each entity, alike in all."""
+        rows = Split(*(part.repeat_interleave(times) for part in federation.rows))
+        labels = {part: getattr(federation.labels, part) for part in (*Split._fields, "weights")}
+        again = {
+            part: of.repeat_interleave(times, 0) if of is not None else None for part, of in labels.items()
+        }
+        return replace(federation, rows=rows, labels=replace(federation.labels, **again))
+
+    @staticmethod
     def tampered(rounds: Rounds[Any], change: Callable[[Send], Send]) -> Rounds[Any]:
         """A party whose messages are changed before they leave."""
 

@@ -182,10 +182,17 @@ def test_every_option_is_drawn() -> None:
 
 
 def any_set_of_options(
-    make: Any, n: int, plan: Plan, locals_: list[dict[str, Any]], weighted: bool, data: st.DataObject
+    make: Any,
+    n: int,
+    examples: int,
+    plan: Plan,
+    locals_: list[dict[str, Any]],
+    weighted: bool,
+    data: st.DataObject,
 ) -> None:
     """Bit parity of a whole training, and of one that starts again at an epoch's end."""
     federation = make.labelled(make.federation(n, AND_BAGS[: len(locals_)]), plan.task, plan.loss, weighted)
+    federation = make.repeated(federation, examples)
     choices = {f"p{place}": Local(**local) for place, local in enumerate(locals_)}
     saves: dict[int, dict[str, Resume]] = {}
 
@@ -207,6 +214,7 @@ def any_set_of_options(
 
 CASE: dict[str, Any] = {
     "n": st.integers(60, 120),
+    "examples": st.sampled_from([1, 1, 2]),
     "plan": plans(),
     "locals_": st.lists(st.fixed_dictionaries(OWN), min_size=1, max_size=3),
     "weighted": st.booleans(),

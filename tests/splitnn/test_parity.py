@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 
 from splitnn.exact import LabelHolderResult
 from splitnn.plan import Plan
-from splitnn.schedule import Split
-from splitnn.tasks import Labels
 
 LEVELS = st.lists(st.integers(1, 30), max_size=3).map(tuple)
 SMALL = Plan(b"public", cut=4, bottom_hidden=(8,), top_hidden=(8,), batch=32, epochs=3)
@@ -45,12 +43,7 @@ def test_parity_when_training_stops_early(make: Any) -> None:
 
 def test_parity_with_several_examples_of_one_entity(make: Any) -> None:
     federation = make.federation(120, [(3, ()), (2, (4,))])
-    again = replace(
-        federation,
-        rows=Split(*(part.repeat_interleave(2) for part in federation.rows)),
-        labels=Labels(*(getattr(federation.labels, part).repeat_interleave(2) for part in Split._fields)),
-    )
-    hub = assert_parity(make, again, SMALL)
+    hub = assert_parity(make, make.repeated(federation, 2), SMALL)
     assert len(hub.scores) == 2 * len(federation.rows.test)
 
 

@@ -1,7 +1,7 @@
-"""Models on a device of their own: nothing there meets a tensor in main memory, and what crosses is float32 here.
+"""Models on a device of their own: nothing there meets a tensor in main memory; what crosses is float32 here.
 
-The device is torch's `meta`, which any machine has: it holds shapes and no numbers, and refuses to compute with
-tensors of another device. Only the two copies across, which it cannot make, are replaced.
+The device is torch's `meta`, which any machine has: it holds shapes and no numbers, and refuses to compute
+with tensors of another device. Only the two copies across, which it cannot make, are replaced.
 """
 
 from collections.abc import Sequence

@@ -16,18 +16,20 @@ from splitnn.schedule import Split
 def baselines(prepared: Prepared, outcome: Outcome) -> dict[str, dict[str, float]]:
     """Test metrics of the label holder's own columns, on the federation's own test rows.
 
-    alone: trained on the same aligned rows. alone_all_rows: on all its rows but the aligned validation and
-    test rows; more rows than the federation has, so that the lift is not flattered.
+    alone: trained on the same examples. alone_all_rows: on all its rows but those of the aligned validation
+    and test users; more rows than the federation has, so that the lift is not flattered.
     """
     assert prepared.data.labels is not None
-    alignment, aligned = outcome.aligned.rows, outcome.split
-    held_out = alignment[torch.cat((aligned.validation, aligned.test)).numpy()]
-    own = np.setdiff1d(prepared.data.ids[outcome.aligned.terms.kind].rows, held_out)
+    examples, aligned = outcome.examples, outcome.examples.split
+    ids = prepared.data.ids[outcome.aligned.terms.kind]
+    usable = np.concatenate((ids.rows, ids.repeats)) if prepared.config.contract.several else ids.rows
+    held_out = examples.rows[torch.cat((aligned.validation, aligned.test)).numpy()]
+    own = np.setdiff1d(usable, held_out)
     everything = np.concatenate((own, held_out))
     positions = torch.arange(len(everything))
     tested = len(everything) - len(aligned.test)
     return {
-        "alone": _train(prepared, outcome, outcome.pipeline, alignment, aligned),
+        "alone": _train(prepared, outcome, outcome.pipeline, examples.rows, aligned),
         "alone_all_rows": _train(
             prepared,
             outcome,
@@ -49,8 +51,8 @@ def _train(
         plan,
         split,
         {me: features_of(pipeline, prepared.data.table, rows)},
-        prepared.data.labels.of(rows, split),
+        prepared.data.labels.of(rows, split, outcome.examples.entities),
         {me: private_seed(prepared.secret, outcome.meeting.run, f"model of {me}")},
         {me: local_of(prepared.config)},
     )
-    return result.objective.metrics(result.labels, result.scores)
+    return result.objective.metrics(result.labels, result.scores, result.objective.lists.test)

@@ -11,7 +11,7 @@ from parties.config import Config
 from parties.contract import AUTO
 from parties.errors import ConfigError, DataError, PartyError, exit_code
 from parties.labels import facts_of, told_of
-from parties.own import OwnData, large_batch, own_data, own_identity, own_protocols
+from parties.own import OwnData, large_batch, leakage_of_examples, own_data, own_identity, own_protocols
 from parties.probe import look_at_hub, look_at_port
 from psi import IdError, Psi
 
@@ -35,6 +35,7 @@ class Findings:
     identity: dict[str, Any] = field(default_factory=dict)
     link: dict[str, Any] = field(default_factory=dict)
     psi: dict[str, Any] = field(default_factory=dict)
+    examples: list[str] = field(default_factory=list)
     leaves: list[str] = field(default_factory=list)
     faults: list[Exception] = field(default_factory=list)
 
@@ -75,6 +76,7 @@ def check(config: Config) -> Findings:
     protocols = attempt(own_protocols)
     if protocols is not None:
         found.psi = _psi(config, protocols, data)
+    found.examples = leakage_of_examples(config.contract)
     # Last: a hub that is not there yet must not hide a fault of our own.
     if config.role == "label holder":
         found.link = {"listen": str(config.party.link.listen), "free": attempt(_port_is_free) is True}
@@ -118,6 +120,7 @@ def _hub_answers(config: Config) -> bool:
 def _data(config: Config, data: OwnData) -> dict[str, Any]:
     usable = max(len(ids.rows) for ids in data.ids.values())
     types = {kind.name: kind.columns for kind in config.contract.ids}
+    several = config.contract.several and config.role == "label holder"
     return {
         "file": str(config.party.data.file),
         "rows": data.table.rows,
@@ -128,7 +131,8 @@ def _data(config: Config, data: OwnData) -> dict[str, Any]:
                 "usable": len(ids.rows),
                 "null": ids.null,
                 "blank": ids.blank,
-                "duplicate": ids.duplicate,
+                "duplicate": 0 if several else ids.duplicate,
+                "further": ids.duplicate if several else 0,
             }
             for kind, ids in data.ids.items()
         },
@@ -202,6 +206,8 @@ def _leaves(config: Config, data: OwnData | None, protocols: dict[str, Psi] | No
         "installed, a signature and fresh keys (handshake)",
         f"to {to}: {size}",
     ]
+    if contract.several and config.role == "label holder":
+        sent.append(f"to {all_others}: how many rows you have of each user in common, nothing of their order")
     for name, protocol in (protocols or {}).items():
         hides = "never an id or a digest of one" if protocol.secure else "WHERE WHO GUESSES AN ID FINDS IT"
         sent.append(
@@ -236,6 +242,7 @@ def text(found: Findings) -> str:
         facts += _facts_of_data(found.data)
     if found.psi:
         facts += _facts_of_psi(found.psi)
+    facts += [("leakage", one) for one in found.examples]
     facts += [("warning", one) for one in found.identity.get("warnings", [])]
     facts += [("warning", one) for one in found.data.get("warnings", [])]
     lines = [_wrapped(f"{label:<13}", fact) for label, fact in facts]
@@ -252,7 +259,9 @@ def _facts_of_data(data: dict[str, Any]) -> list[tuple[str, str]]:
             (
                 "id",
                 f"{kind}: {', '.join(ids['columns'])} ({', '.join(ids['types'])}): {ids['usable']:,} usable; "
-                f"dropped: {ids['null']:,} null, {ids['blank']:,} blank, {ids['duplicate']:,} duplicate",
+                f"dropped: {ids['null']:,} null, {ids['blank']:,} blank, "
+                f"{ids['duplicate']:,} duplicate"
+                + (f"; {ids['further']:,} further examples of these ids" if ids["further"] else ""),
             )
             for kind, ids in data["ids"].items()
         ),

@@ -13,7 +13,14 @@ from parties.contract_training import CLASS
 from parties.document import Section, check, dotted, read
 from parties.errors import ConfigError
 from parties.id_kinds import IdColumns, by_kind, faults_of_columns
-from parties.label_keys import ClassWeights, LabelColumns, faults_of_calibration, faults_of_task
+from parties.label_keys import (
+    OF_LABEL_HOLDER,
+    ClassWeights,
+    LabelColumns,
+    faults_of_calibration,
+    faults_of_examples,
+    faults_of_task,
+)
 
 Role = Literal["label holder", "feature holder"]
 Scalar = str | int | float | bool
@@ -104,6 +111,10 @@ class Data(Section):
     weight: Column | None = None
     """How much each row counts in training."""
     class_weights: ClassWeights | None = None
+    rank_within: Column | None = None
+    """In which list each row is ranked; by default its user's."""
+    ndcg_at: int = Field(default=10, ge=1, le=1_000_000)
+    """So much of each list does NDCG look at."""
     numeric: Columns = ()
     categorical: Columns = ()
     bags: Separators = Field(default={})
@@ -114,14 +125,14 @@ class Data(Section):
     duplicates: Literal["drop", "refuse"] = "drop"
     """What to do with rows whose id has been seen before."""
 
-    @field_validator("label", "weight", "numeric", "categorical", "bags", "exclude")
+    @field_validator("label", "weight", "rank_within", "numeric", "categorical", "bags", "exclude")
     @classmethod
     def _used_once(cls, value: Any, info: ValidationInfo) -> Any:
         columns = [] if value is None else [value] if isinstance(value, str) else list(value)
         for position, column in enumerate(columns):
             if column in columns[:position]:
                 raise ValueError(f"column {column!r} stands here twice")
-            for key in ("id", "label", "weight", "numeric", "categorical", "bags"):
+            for key in ("id", "label", "weight", "rank_within", "numeric", "categorical", "bags"):
                 if key != info.field_name and column in _named(info.data.get(key)):
                     raise ValueError(f"column {column!r} is already named by data.{key}")
         return value
@@ -268,6 +279,7 @@ def _faults_of_role(private: dict[str, Any], shared: dict[str, Any], for_trainin
             task = _table(shared, "model").get("task", "binary")
             yield from _faults_of_label_holder(data, link, for_training)
             yield from faults_of_task(data, task)
+            yield from faults_of_examples(data, _table(shared, "examples").get("per_entity"))
             yield from faults_of_calibration(evaluation.get("calibration"), task)
         else:
             yield from _faults_of_feature_holder(data, evaluation, link, label_holder)
@@ -290,7 +302,7 @@ def _faults_of_label_holder(data: dict[str, Any], link: dict[str, Any], for_trai
 def _faults_of_feature_holder(
     data: dict[str, Any], evaluation: dict[str, Any], link: dict[str, Any], label_holder: str
 ) -> Iterator[str]:
-    keys = [f"data.{key}" for key in ("label", "positive", "weight", "class_weights") if key in data]
+    keys = [f"data.{key}" for key in OF_LABEL_HOLDER if key in data]
     keys += [f"evaluation.{key}" for key in ("calibration",) if key in evaluation]
     for key in keys:
         yield f"{key}: not for a feature holder; the label is held by {label_holder}; remove it"

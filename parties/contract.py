@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from parties.certs import PARTY_NAME
-from parties.contract_training import Codec, Evaluation, Model, Training
+from parties.contract_training import Codec, Evaluation, Examples, Model, Training
 from parties.document import Section
 from parties.id_kinds import IdKinds
 
@@ -99,6 +99,7 @@ class Contract(Section):
     ids: IdKinds
     """In order of preference: the first that all parties have is used."""
     psi: Psi = Psi()
+    examples: Examples = Examples()
     model: Model = Model()
     training: Training = Training()
     codec: Codec = Codec()
@@ -143,6 +144,11 @@ class Contract(Section):
     def names(self) -> list[str]:
         """All parties in canonical order."""
         return sorted(self.parties)
+
+    @property
+    def several(self) -> bool:
+        """May several examples point at one entity?"""
+        return self.examples.per_entity == "several"
 
     @property
     def feature_holders(self) -> list[str]:

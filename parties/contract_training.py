@@ -126,6 +126,15 @@ class Codec(Section):
         return keep
 
 
+class Examples(Section):
+    """How many examples may point at one entity."""
+
+    per_entity: Literal["one", "several"] = "one"
+    """With several, all parties learn how many examples each common user has."""
+    at_most: int = Field(default=10_000_000, ge=1, le=1 << 27)
+    """Of several: most examples of common users."""
+
+
 class Evaluation(Section):
     """Which fractions of the aligned rows are kept out of training, and what is done with them."""
 

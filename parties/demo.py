@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
@@ -24,6 +25,7 @@ from parties import certs
 from parties.config import Config, load
 from parties.demo_data import DemoData, PartyData, generate, read_real, split_real
 from parties.errors import ConfigError, DemoFailed
+from parties.examples import own_examples
 from parties.features import Pipeline
 from parties.own import own_data, pin_of
 from parties.own_model import local_of
@@ -31,7 +33,7 @@ from parties.phases import features_of, plan_of
 from parties.results import weights
 from parties.storage import own_secret, private_seed, run_folder
 from psi.canonical import canonical
-from splitnn.schedule import split_rows
+from splitnn.schedule import repeated, split_rows
 from splitnn.schedules import SCHEDULES
 
 Say = Callable[[str], None]
@@ -112,12 +114,20 @@ def pooled(configs: dict[str, Config], run: str) -> tuple[dict[str, float], bool
         data = own_data(configs[name])
         rows = pd.read_parquet(folder / "alignment.parquet")["row"].to_numpy()
         pipeline = Pipeline.from_json((folder / "pipeline.json").read_text())
-        features[name] = features_of(pipeline, data.table, rows)
         seeds[name] = private_seed(own_secret(party.storage), bytes.fromhex(run), f"model of {name}")
         if data.labels is not None:
             evaluation = contract.evaluation
             split = split_rows(len(rows), evaluation.validation, evaluation.test, plan.seed)
-            labels = data.labels.of(rows, split)
+            entities, of = None, np.arange(len(rows))  # of: each row of the joined table, its entity
+            if contract.several:
+                kind = json.loads((folder / "summary.json").read_text())["psi"]["kind"]
+                rows, counts = own_examples(data.ids[kind], rows, seeds[name])
+                split, entities = repeated(split, torch.from_numpy(counts))
+                of = np.repeat(np.arange(len(counts)), counts)
+            labels = data.labels.of(rows, split, entities)
+        else:
+            rows = rows[of]
+        features[name] = features_of(pipeline, data.table, rows)
     choices = {name: local_of(configs[name]) for name in order}
     result = SCHEDULES[plan.schedule].reference(plan, split, features, labels, seeds, choices)
     equal = True
@@ -130,7 +140,7 @@ def pooled(configs: dict[str, Config], run: str) -> tuple[dict[str, float], bool
             safetensors.torch.load_file(_folder(configs[name], run) / "model.safetensors"),
         )
         equal &= ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
-    return result.objective.metrics(result.labels, result.scores), equal
+    return result.objective.metrics(result.labels, result.scores, result.objective.lists.test), equal
 
 
 def _folder(config: Config, run: str) -> Path:

@@ -47,6 +47,7 @@ label = "converted"               # the column to predict
 positive = [1]                    # its values that count as a yes
 # weight = "weight"               # a column: how much each row counts in training
 # class_weights = "balanced"      # or a table, such as { yes = 20 }
+# rank_within = "session"         # a column: within what rows are ranked; of several rows a user, the user
 """
 
 EVALUATION = """
@@ -85,6 +86,10 @@ at_most = 1000000                 # most ids that a party may bring: close to wh
 # largest_ratio = 100             # no set larger than so many times the smallest
 hide_sizes = false                # true: all sets are filled up to at_most, at that cost
 allow_insecure = false            # true: also protocols for measurements, which hide nothing
+
+[examples]
+per_entity = "one"                # several: rows of the label holder may share an id; all learn how many do
+# at_most = 10000000              # of several: most rows of common users
 
 [model]
 task = "binary"                   # binary | multiclass | multilabel | regression

@@ -45,6 +45,27 @@ def faults_of_calibration(method: object, task: object) -> Iterator[str]:
         )
 
 
+def faults_of_examples(data: dict[str, Any], per_entity: object) -> Iterator[str]:
+    """What `data.duplicates` and the contract's `examples.per_entity` only say together."""
+    if per_entity == "several" and data.get("duplicates") == "refuse":
+        yield (
+            'data.duplicates: with examples.per_entity = "several" of run.toml, rows of one id are its '
+            "examples; remove it"
+        )
+
+
+OF_LABEL_HOLDER = ("label", "positive", "weight", "class_weights", "rank_within", "ndcg_at")
+"""Keys of party.toml's `data` that no other party has."""
+
+NOT_FOR = {
+    "positive": ("multiclass", "regression"),
+    "class_weights": ("regression",),
+    "rank_within": ("multiclass", "regression"),
+    "ndcg_at": ("multiclass", "regression"),
+}
+"""Of these the tasks in which they have no meaning."""
+
+
 def faults_of_task(data: dict[str, Any], task: object) -> Iterator[str]:
     """What the label's keys (a raw table) and the contract's `model.task` only say together."""
     label = data.get("label")
@@ -52,6 +73,6 @@ def faults_of_task(data: dict[str, Any], task: object) -> Iterator[str]:
         yield 'data.label: several columns are for model.task = "multilabel" of run.toml; name one'
     if task == "multilabel" and (isinstance(label, str) or (isinstance(label, list) and len(label) == 1)):
         yield 'data.label: model.task = "multilabel" of run.toml is for several columns; list them'
-    for key, without in (("positive", ("multiclass", "regression")), ("class_weights", ("regression",))):
+    for key, without in NOT_FOR.items():
         if key in data and task in without:
             yield f'data.{key}: not for model.task = "{task}" of run.toml; remove it'

@@ -35,17 +35,26 @@ class OwnLabels:
     weights: float64 [rows], at least 0; None where there is no such column.
     class_weights: float64, of each class; of a multi-label task, of each target's yes. None: all alike;
     "balanced": from the training rows.
+    lists: int64 [rows], in which list each is ranked; None where there is no such column. ndcg_at: the k of
+    NDCG@k.
     """
 
     values: NDArray[Any]
     names: tuple[str, ...] = ()
     weights: NDArray[np.float64] | None = None
     class_weights: NDArray[np.float64] | str | None = None
+    lists: NDArray[np.int64] | None = None
+    ndcg_at: int = 10
 
-    def of(self, rows: NDArray[np.int64], split: "Split") -> "Labels":
-        """The labels of these rows of the table, split. split: places in `rows`, repeats allowed."""
+    def of(self, rows: NDArray[np.int64], split: "Split", entities: "Split | None" = None) -> "Labels":
+        """The labels of these rows of the table, split. split: places in `rows`, repeats allowed.
+
+        entities: where there are several examples an entity, that of each; an entity is then a list, unless
+        `lists` says otherwise. Of the training part nothing is ranked.
+        """
         import torch  # `party check` needs no network
 
+        from splitnn.ranking import Lists
         from splitnn.tasks import Labels
 
         of_part = [rows[part.numpy()] for part in split]
@@ -57,7 +66,13 @@ class OwnLabels:
             factors = own if factors is None else factors * own
         training, validation, test = (torch.from_numpy(self.values[part]) for part in of_part)
         weights = None if factors is None else torch.from_numpy(factors)
-        return Labels(training, validation, test, self.names, weights)
+        lists = Lists(at=self.ndcg_at)
+        if self.lists is not None:
+            judged, tested = (torch.from_numpy(self.lists[part]) for part in of_part[1:])
+            lists = Lists(judged, tested, self.ndcg_at)
+        elif entities is not None:
+            lists = Lists(entities.validation, entities.test, self.ndcg_at)
+        return Labels(training, validation, test, self.names, weights, lists)
 
     def _class_factors(self, train: NDArray[Any]) -> NDArray[np.float64] | None:
         """[n], or [n, targets]: the weight of each label's class."""
@@ -91,10 +106,11 @@ def own_labels(table: Table, model: "Model", data: "Data") -> OwnLabels:
     else:
         values = yes_or_no(columns[0], data.positive)
     weights = None if table.weight is None else example_weights(table.weight)
-    given = data.class_weights
+    given: Any = data.class_weights
     if given is not None and not isinstance(given, str):
-        return OwnLabels(values, names, weights, _named_weights(given, names or NO_AND_YES))
-    return OwnLabels(values, names, weights, given)
+        given = _named_weights(given, names or NO_AND_YES)
+    lists = None if table.rank_within is None else list_of(table.rank_within)
+    return OwnLabels(values, names, weights, given, lists, data.ndcg_at)
 
 
 def facts_of(labels: OwnLabels, config: "Config") -> dict[str, Any]:
@@ -107,6 +123,7 @@ def facts_of(labels: OwnLabels, config: "Config") -> dict[str, Any]:
         "classes": len(labels.names) if model.task == "multiclass" else None,
         "weight": own.weight,
         "class_weights": labels.class_weights is not None,
+        "rank_within": own.rank_within,
     }
 
 
@@ -116,7 +133,8 @@ def told_of(facts: dict[str, Any]) -> str:
     by = [f"the column {facts['weight']}"] if facts["weight"] else []
     by += ["class"] if facts["class_weights"] else []
     weighed = f"; rows are weighed by {' and by '.join(by)}" if by else ""
-    return f"{', '.join(facts['columns'])}: {facts['task']}{classes}, {facts['loss']} loss{weighed}"
+    ranked = f"; ranked within each {facts['rank_within']}" if facts["rank_within"] else ""
+    return f"{', '.join(facts['columns'])}: {facts['task']}{classes}, {facts['loss']} loss{weighed}{ranked}"
 
 
 def yes_or_no(column: "pd.Series[Any]", positive: Sequence[Any] = ()) -> NDArray[np.float32]:
@@ -195,6 +213,14 @@ def example_weights(column: "pd.Series[Any]") -> NDArray[np.float64]:
     if not values.any():
         raise DataError(f"{name}: every row weighs 0: nothing to learn; check data.weight")
     return values
+
+
+def list_of(column: "pd.Series[Any]") -> NDArray[np.int64]:
+    """A number for each distinct cell, int64 [rows]. DataError for empty cells."""
+    codes, distinct = pd.factorize(column)
+    empty = np.array([*(value == "" for value in distinct), True])[codes]
+    _refuse(empty, f"column {str(column.name)!r}", "empty", "fill or remove them")
+    return np.asarray(codes, dtype=np.int64)
 
 
 def _named_weights(given: dict[str, float], names: Sequence[str]) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parties import certs
 from parties.config import Config
-from parties.contract import AUTO, PROTOCOL
+from parties.contract import AUTO, PROTOCOL, Contract
 from parties.errors import ConfigError, DataError, IdentityError
 from parties.handshake import PROTOCOLS_AT_MOST, Brings
 from parties.id_kinds import digest_key
@@ -115,6 +115,12 @@ def leakage(config: Config, protocols: "dict[str, Psi]") -> list[str]:
     return lines or [f"{agreed.protocol} is not installed here, or cannot be used: `party check` says why"]
 
 
+def leakage_of_examples(contract: Contract) -> list[str]:
+    """What all parties learn where several examples may point at one entity; nothing where they may not."""
+    told = f"examples: every party learns how many rows {contract.label_holder} has of each common user"
+    return [told] if contract.several else []
+
+
 def brings(config: Config, purpose: str, protocols: "Iterable[str]") -> Brings:
     """What this party tells the others in the handshake. protocols: names of `own_protocols`."""
     import psi
@@ -141,6 +147,7 @@ def own_data(config: Config) -> OwnData:
         data.label,
         data.exclude,
         data.weight,
+        data.rank_within,
         config.party.storage,
         data.bags,
     )
@@ -156,10 +163,13 @@ def own_data(config: Config) -> OwnData:
 
 
 def large_batch(config: Config, aligned: int) -> list[str]:
-    """A line, if with so many common users each epoch is one step. It trains, but hardly as it was meant."""
+    """A line, if with so many common users each epoch is one step. It trains, but hardly as it was meant.
+
+    None where a user may have several examples: how many there are, nobody knows beforehand.
+    """
     contract = config.contract
     rows = round(aligned * (1 - contract.evaluation.validation - contract.evaluation.test))
-    if contract.training.batch <= rows:
+    if contract.several or contract.training.batch <= rows:
         return []
     return [
         f"training.batch = {contract.training.batch:,} is more than the {rows:,} rows that {aligned:,} "

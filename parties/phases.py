@@ -20,6 +20,7 @@ from parties.certs import Identity
 from parties.config import Config
 from parties.contract import Contract
 from parties.errors import AlignmentError, ContractError
+from parties.examples import Examples, agree_on_examples
 from parties.features import Pipeline
 from parties.handshake import Brings, Meeting
 from parties.last_good import keeping_last_good
@@ -38,7 +39,7 @@ from splitnn.crossing import Codecs
 from splitnn.exact import FeatureHolderResult, LabelHolderResult
 from splitnn.features import Features, Group
 from splitnn.plan import Plan
-from splitnn.schedule import Split, split_rows
+from splitnn.schedule import split_rows
 from splitnn.schedules import SCHEDULES
 
 
@@ -63,7 +64,7 @@ class Outcome:
 
     meeting: Meeting
     aligned: Alignment
-    split: Split
+    examples: Examples
     pipeline: Pipeline
     trained: LabelHolderResult | FeatureHolderResult
     calibration: Calibration | None
@@ -125,28 +126,31 @@ def _after_meeting(
         split = split_rows(len(alignment), evaluation.validation, evaluation.test, plan.seed)
     except ValueError as error:
         raise AlignmentError(str(error)) from error
-    pipeline = Pipeline.fit(prepared.data.table, alignment[split.train.numpy()])
-    features = features_of(pipeline, prepared.data.table, alignment, config.party.groups)
-    seed = private_seed(prepared.secret, meeting.run, f"model of {me}")
+    seed, ids = private_seed(prepared.secret, meeting.run, f"model of {me}"), prepared.data.ids[meeting.kind]
+    examples = yield from agree_on_examples(me, contract, ids, alignment, split, seed)
+    pipeline = Pipeline.fit(prepared.data.table, examples.training_rows)
+    features = features_of(pipeline, prepared.data.table, examples.rows, config.party.groups)
     local = local_of(config)
     trained: LabelHolderResult | FeatureHolderResult
     calibration: Calibration | None = None
     schedule = SCHEDULES[plan.schedule]
     folder = partial(run_folder, config.party.storage, contract.name, meeting.run, me)
     if prepared.data.labels is None:
-        training = schedule.feature_holder(plan, split, features, hub, seed, local=local)
+        training = schedule.feature_holder(plan, examples.split, features, hub, seed, local=local)
         training = keeping_last_good(training, folder, pipeline, say)
         trained, training_cost = yield from measured("training", training, clock)
     else:
-        labels = prepared.data.labels.of(alignment, split)
-        leading = schedule.label_holder(plan, split, features, labels, feature_holders, seed, local=local)
+        labels = prepared.data.labels.of(examples.rows, examples.split, examples.entities)
+        leading = schedule.label_holder(
+            plan, examples.split, features, labels, feature_holders, seed, local=local
+        )
         leading = keeping_last_good(leading, folder, pipeline, say)
         trained, training_cost = yield from measured("training", leading, clock)
         method = config.party.evaluation.calibration
         if method != "none":
             fit = CALIBRATIONS[plan.task][method].fit
             calibration = fit(plan.task, trained.validation_logits, labels.validation)
-    return Outcome(meeting, aligned, split, pipeline, trained, calibration, training_cost)
+    return Outcome(meeting, aligned, examples, pipeline, trained, calibration, training_cost)
 
 
 def plan_of(contract: Contract) -> Plan:

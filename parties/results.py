@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import safetensors.torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from parties.contract_training import Model
@@ -26,7 +27,8 @@ from splitnn.tasks import TASKS, Objective
 
 def test_metrics(trained: LabelHolderResult, calibration: Calibration | None) -> dict[str, Any]:
     """The federation's on the test rows: `test`, `test_calibrated` and `test_without` of `metrics`."""
-    metrics = partial(trained.objective.metrics, trained.labels)
+    objective = trained.objective
+    metrics = partial(objective.metrics, trained.labels, lists=objective.lists.test)
     found: dict[str, Any] = {"test": metrics(trained.scores)}
     if calibration is not None:
         found["test_calibrated"] = metrics(calibration.scores(trained.logits))
@@ -38,14 +40,16 @@ def test_metrics(trained: LabelHolderResult, calibration: Calibration | None) ->
 def summarise(prepared: Prepared, outcome: Outcome, metrics: dict[str, Any]) -> dict[str, Any]:
     """summary.json as a dict. metrics: empty at a feature holder."""
     contract, trained, cost = prepared.config.contract, outcome.trained, outcome.training_cost
-    rows = len(outcome.split.train) * trained.epochs
+    ids, split = prepared.data.ids[outcome.aligned.terms.kind], outcome.examples.split
+    further = len(ids.repeats) if contract.several and prepared.data.labels is not None else 0
     summary = Summary(
         run=outcome.meeting.run.hex(),
         contract=contract.digest.hex(),
         party=prepared.config.name,
         role=prepared.config.role,
-        rows=len(prepared.data.ids[outcome.aligned.terms.kind].rows),
+        rows=len(ids.rows) + further,
         aligned=len(outcome.aligned.rows),
+        examples=len(outcome.examples),
         psi=psi_record(contract, outcome.aligned),
         training={
             "task": contract.model.task,
@@ -54,7 +58,7 @@ def summarise(prepared: Prepared, outcome: Outcome, metrics: dict[str, Any]) -> 
             "epochs": trained.epochs,
             "best_epoch": trained.best_epoch,
             "steps": trained.steps,
-            "rows_per_second": round(rows / max(cost.seconds, 1e-9), 1),
+            "rows_per_second": round(len(split.train) * trained.epochs / max(cost.seconds, 1e-9), 1),
             **cost._asdict(),
         },
         metrics=metrics,
@@ -103,17 +107,21 @@ def keep(prepared: Prepared, outcome: Outcome) -> Path:
     """Write what the run gave this party; returns the run's folder. Raises StorageError."""
     config, trained, meeting = prepared.config, outcome.trained, outcome.meeting
     folder = run_folder(config.party.storage, config.contract.name, meeting.run, config.name)
-    rows, columns = outcome.aligned.rows, config.id_columns[outcome.aligned.terms.kind]
-    own_ids = prepared.data.table.ids[[*columns]].iloc[rows].reset_index(drop=True)
-    aligned = own_ids.set_axis(written_as(columns), axis="columns")
-    aligned.insert(0, "row", rows)
+    columns, examples = config.id_columns[outcome.aligned.terms.kind], outcome.examples
+
+    def with_ids(rows: NDArray[np.int64]) -> pd.DataFrame:
+        own_ids = prepared.data.table.ids[[*columns]].iloc[rows].reset_index(drop=True)
+        written = own_ids.set_axis(written_as(columns), axis="columns")
+        written.insert(0, "row", rows)
+        return written
+
     modules: dict[str, nn.Module] = {"bottom": trained.bottom}
     write(folder / "agreement.json", agreement(config.contract, meeting))
-    write(folder / "alignment.parquet", _parquet(aligned))
+    write(folder / "alignment.parquet", _parquet(with_ids(outcome.aligned.rows)))
     write(folder / "pipeline.json", outcome.pipeline.to_json().encode())
     if isinstance(trained, LabelHolderResult):
         modules["top"] = trained.top
-        tested = aligned.iloc[outcome.split.test.numpy()].reset_index(drop=True)
+        tested = with_ids(examples.rows[examples.split.test.numpy()])
         told = scored_columns(trained, config.contract.model.task, outcome.calibration)
         write(folder / "test_scores.parquet", _parquet(pd.concat([tested, told], axis="columns")))
         meaning = target(trained.objective, config.contract.model, outcome.calibration)

@@ -9,7 +9,7 @@ from parties.baselines import baselines
 from parties.config import Config
 from parties.connection import OnProgress, connected
 from parties.errors import PartyError
-from parties.own import large_batch, leakage
+from parties.own import large_batch, leakage, leakage_of_examples
 from parties.phases import prepare, whole_run
 from parties.results import keep, summarise, test_metrics
 from parties.storage import locked, write
@@ -22,14 +22,15 @@ from splitnn.exact import LabelHolderResult
 def run_party(config: Config, on_progress: OnProgress, say: Callable[[str], None]) -> dict[str, Any]:
     """Prepare, run with the others over the link, keep what came of it, compare with the baselines.
 
-    say: told what the others will learn from the alignment, before anybody is met; and where the results are.
+    say: told what the others will learn from alignment and examples, before anybody is met; and where the
+    results are.
 
     Returns the content of summary.json, the last file to be written: where it stands, all others are whole.
     """
     torch.set_num_threads(1)  # a sum in another order has other bits
     with locked(config.party.storage, config.name):
         prepared = prepare(config)
-        for line in leakage(config, prepared.protocols):
+        for line in [*leakage(config, prepared.protocols), *leakage_of_examples(config.contract)]:
             say(line)
         with (
             told(unfinished(config), say),

@@ -67,6 +67,7 @@ class Summary:
     role: str
     rows: int
     aligned: int
+    examples: int
     psi: dict[str, Any]
     training: dict[str, Any]
     metrics: dict[str, Any]
@@ -99,7 +100,8 @@ def report(summary: Mapping[str, Any]) -> str:
     lines = [
         f"run        {summary['run'][:12]}   contract {summary['contract'][:12]}",
         f"party      {summary['party']} ({summary['role']})",
-        f"rows       {summary['rows']:,} own, {summary['aligned']:,} common to all parties",
+        f"rows       {summary['rows']:,} own, {summary['aligned']:,} common to all parties,"
+        f" {summary['examples']:,} examples",
         f"alignment  {psi['protocol']} on {psi['kind']} ids: {psi['seconds']:.1f} s, {_traffic(psi)}",
         f"training   {training['schedule']}: {training['epochs']} epochs (best: {training['best_epoch']}),"
         f" {training['steps']:,} steps, {training['seconds']:.1f} s,"
@@ -117,7 +119,9 @@ def report(summary: Mapping[str, Any]) -> str:
     judged = [(names[key], metrics) for key, metrics in found.items()]
     judged += [(f"the federation without {name}", metrics) for name, metrics in without.items()]
     for name, metrics in judged:
-        told = (f"{word} {metrics[metric]:.4f}" for metric, word in HEADLINES[training["task"]].items())
+        shown = HEADLINES[training["task"]] | {"gauc": "GAUC"}
+        shown |= {metric: metric.upper() for metric in metrics if metric.startswith("ndcg@")}
+        told = (f"{word} {metrics[metric]:.4f}" for metric, word in shown.items() if metric in metrics)
         lines.append(f"test       {'  '.join(told)}  {name}")
     if "test_calibrated" in found:
         before, after = found["test"], found["test_calibrated"]

@@ -34,9 +34,9 @@ class Table:
     """One party's rows, in the file's order.
 
     ids: the id columns as written (CSV: text; Parquet: its own type), null where empty. numeric: float64, NaN
-    where missing. categorical: text, null where empty. labels, weight: as `ids`; `parties.labels` reads them.
-    warnings: one line a column left out, or a bag cut short. scratch: the folder of `parties.scratch`, where
-    large columns are. bags: the columns of lists.
+    where missing. categorical: text, null where empty. labels, weight, rank_within: as `ids`, read by
+    `parties.labels`. warnings: one line a column left out, or a bag cut short. scratch: the folder of
+    `parties.scratch`, where large columns are. bags: the columns of lists.
     """
 
     file: Path
@@ -46,6 +46,7 @@ class Table:
     labels: pd.DataFrame
     weight: "pd.Series[Any] | None"
     warnings: tuple[str, ...] = ()
+    rank_within: "pd.Series[Any] | None" = None
     scratch: Path | None = None
     bags: Mapping[str, Bags] = field(default_factory=dict)
 
@@ -62,6 +63,7 @@ def read_table(
     labels: Sequence[str] = (),
     exclude: Sequence[str] = (),
     weight: str | None = None,
+    rank_within: str | None = None,
     scratch: Path | None = None,
     bags: Mapping[str, str] = MappingProxyType({}),
 ) -> Table:
@@ -69,11 +71,11 @@ def read_table(
 
     bags: columns of lists, and what separates the entries of a cell that is text.
     Named columns take part as they are named. Where none is named numeric or categorical, all others but ids,
-    labels, weight and the excluded ones do as well: as bags if they hold lists, as numeric if every cell is a
-    number, otherwise as categorical; free text, names and keys (distinct values in more than half of the
-    rows) are left out with a warning.
+    labels, weight, rank_within and the excluded ones do as well: as bags if they hold lists, as numeric if
+    every cell is a number, otherwise as categorical; free text, names and keys (distinct values in more than
+    half of the rows) are left out with a warning.
     """
-    kept = [*labels, *([weight] if weight else [])]
+    kept = [*labels, *(name for name in (weight, rank_within) if name)]
     named = [*id_columns, *numeric, *categorical, *bags, *kept, *exclude]
     inferred = not numeric and not categorical
     columns = read_columns(file, named, inferred, scratch)
@@ -108,6 +110,7 @@ def read_table(
         pd.DataFrame({name: targets[name] for name in labels}, index=rows),
         targets[weight] if weight else None,
         (*warnings, *(warning for _, told in lists.values() for warning in told)),
+        targets[rank_within] if rank_within else None,
         scratch,
         {name: read for name, (read, _) in lists.items()},
     )

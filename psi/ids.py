@@ -39,6 +39,7 @@ class Ids:
 
     digests: [n, 16] uint8, distinct; rows: [n] int64, where in the table each came from (its first row),
     rising. total = n + null + blank + duplicate.
+    repeats: [duplicate] int64, rising, the later rows with an id; repeated: the place of that id in digests.
     """
 
     digests: NDArray[np.uint8]
@@ -47,6 +48,8 @@ class Ids:
     null: int
     blank: int
     duplicate: int
+    repeats: NDArray[np.int64]
+    repeated: NDArray[np.int64]
 
 
 def normalise(
@@ -102,16 +105,17 @@ def normalise(
         raise IdError(f"{where}: no id in {_rows(missing)}; mend them, or set nulls to 'drop'")
     digests, rows = np.concatenate(hashed), np.concatenate(kept)
     del hashed, kept
-    repeated = _repeated(digests)
-    if duplicates == "refuse" and len(repeated):
+    again, first = _repeated(digests)
+    if duplicates == "refuse" and len(again):
         raise IdError(
-            f"{where}: {_rows(rows[repeated])} repeat an id of an earlier row; "
+            f"{where}: {_rows(rows[again])} repeat an id of an earlier row; "
             "mend them, or set duplicates to 'drop'"
         )
-    if len(repeated):
-        digests, rows = np.delete(digests, repeated, axis=0), np.delete(rows, repeated)
+    repeats, repeated = rows[again], first - np.searchsorted(again, first)
+    if len(again):
+        digests, rows = np.delete(digests, again, axis=0), np.delete(rows, again)
     null = sum(map(len, empty[NULL]))
-    return Ids(digests, rows, total, null, len(missing) - null, len(repeated))
+    return Ids(digests, rows, total, null, len(missing) - null, len(again), repeats, repeated)
 
 
 def _column(cells: Any, id_type: IdType) -> tuple[Any, NDArray[np.uint8]]:
@@ -221,20 +225,24 @@ def _digests(parts: list[Any], key: bytes) -> NDArray[np.uint8]:
     return np.frombuffer(hashed, np.uint8).reshape(-1, 16)
 
 
-def _repeated(digests: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """The indices, rising, of digests that occurred at a smaller index."""
+def _repeated(digests: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The indices, rising, of digests that occurred at a smaller index, and the smallest of each."""
     import numpy as np
 
-    first = digests.view("<u8")[:, 0].copy()
-    order = np.argsort(first)
-    ranked = first[order]
+    half = digests.view("<u8")[:, 0].copy()
+    order = np.argsort(half)
+    ranked = half[order]
     near = np.zeros(len(order), bool)
     near[1:] = ranked[1:] == ranked[:-1]
     near[:-1] |= near[1:]
     alike = order[near]  # half of the digest occurs twice: none, unless ids do
     second = digests.view("<u8")[alike, 1]
-    alike = alike[np.lexsort((alike, second, first[alike]))]
-    return np.sort(alike[1:][(digests[alike[1:]] == digests[alike[:-1]]).all(axis=1)])
+    alike = alike[np.lexsort((alike, second, half[alike]))]
+    again = np.zeros(len(alike), bool)
+    again[1:] = (digests[alike[1:]] == digests[alike[:-1]]).all(axis=1)
+    first = alike[np.maximum.accumulate(np.where(again, 0, np.arange(len(alike))))]
+    rising = np.argsort(alike[again])
+    return alike[again][rising], first[again][rising]
 
 
 WANTED: Final[dict[str, str]] = {

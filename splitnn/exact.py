@@ -118,7 +118,8 @@ def label_holder(
 ) -> Rounds[LabelHolderResult]:
     """Train with these feature holders (none is allowed: the label holder alone); see the module.
 
-    rows: entity indices of each part's examples, the same at every party. labels: of these examples.
+    rows: of each part's examples, their places in this party's features; as many as at every other party.
+    labels: of these examples.
     seed: this party's private seed. resume: a `Save` of an earlier incarnation, the same step at every party.
     local: what this party chooses by itself.
     Raises RemoteProtocolError for a malformed message and TrainingError where the loss is not finite, or

@@ -1,4 +1,4 @@
-"""One party's columns, ready for its bottom model; row i is entity i of the alignment."""
+"""One party's columns, ready for its bottom model; row i is an entity, or an example of one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from splitnn.randomness import permutation
@@ -12,9 +13,9 @@ EVALUATION_ROWS = 8192
 
 
 class Split(NamedTuple):
-    """The examples of each part: entity indices (int64) for the rows, targets (float32) for the labels.
+    """The examples of each part: of each, its place (int64) in one party's `Features`.
 
-    Entity indices may repeat: several examples may point at one entity. Labels have the same lengths.
+    Places may repeat: several examples may point at one entity. All parties' parts have the same lengths.
     """
 
     train: Tensor
@@ -35,6 +36,26 @@ def split_rows(n: int, validation: float, test: float, seed: bytes) -> Split:
         )
     order = permutation(seed, "split", n)
     return Split(order[:train_rows], order[train_rows : train_rows + validation_rows], order[-test_rows:])
+
+
+def repeated(entities: Split, counts: Tensor) -> tuple[Split, Split]:
+    """Several examples an entity: of each part's examples their own places, and those of their entities.
+
+    counts: of each entity, how many examples it has (int64 [n], at least 1). Examples are numbered entity by
+    entity; in a part, those of one entity stand together, in the part's order. With counts of 1, both are as
+    `entities` is.
+    """
+    first = counts.cumsum(0) - counts
+
+    def examples(part: Tensor) -> Tensor:
+        of_part = counts[part]
+        before = (of_part.cumsum(0) - of_part).repeat_interleave(of_part)
+        return first[part].repeat_interleave(of_part) + torch.arange(len(before)) - before
+
+    return (
+        Split(*(examples(part) for part in entities)),
+        Split(*(part.repeat_interleave(counts[part]) for part in entities)),
+    )
 
 
 def batches(examples: int, batch: int, seed: bytes, epoch: int) -> Iterator[Tensor]:

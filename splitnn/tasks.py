@@ -5,7 +5,7 @@ how labels are scaled and weighed. So none of that is in the plan.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -17,8 +17,9 @@ from torch.nn.functional import (
     poisson_nll_loss,
 )
 
-from splitnn import metrics
+from splitnn import metrics, ranking
 from splitnn.errors import TrainingError
+from splitnn.ranking import Lists
 
 ROBUST = 1.345
 """Huber's threshold in robust deviations: 95 % efficient on normal errors (Holland and Welsch 1977)."""
@@ -35,7 +36,7 @@ class Labels:
     regression  float64 [n]                none
 
     weights: of the training examples, [n] or, for each target, [n, k]; not negative, in any unit; None: all
-    alike. They act on the training loss only.
+    alike. They act on the training loss only. lists: in which list each other example is ranked.
     Raises ValueError for labels or weights that are not finite, and for weights of another length.
     """
 
@@ -44,6 +45,7 @@ class Labels:
     test: Tensor
     names: Sequence[str] = ()
     weights: Tensor | None = None
+    lists: Lists = field(default_factory=Lists)
 
     def __post_init__(self) -> None:
         if not all(torch.isfinite(part).all() for part in (self.train, self.validation, self.test)):
@@ -53,6 +55,9 @@ class Labels:
                 raise ValueError(f"{len(self.weights)} weights for {len(self.train)} training examples")
             if not (torch.isfinite(self.weights).all() and (self.weights >= 0).all()):
                 raise ValueError("a weight is negative or not finite")
+        for part, lists in ((self.validation, self.lists.validation), (self.test, self.lists.test)):
+            if lists is not None and len(lists) != len(part):
+                raise ValueError(f"the lists of {len(lists)} examples for {len(part)} labels")
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ class Task:
     (label - location) / scale.
     check, metrics: `splitnn.metrics`, of labels and scores in the label's own unit.
     stop_on: the metric whose growth (sign +1) or fall (sign -1) counts as better in early stopping.
+    ranking: further metrics where examples belong to lists.
     """
 
     losses: Callable[[Tensor, Tensor, str], Tensor]
@@ -73,17 +79,19 @@ class Task:
     metrics: Callable[[Tensor, Tensor, Sequence[str], str | None], dict[str, float]]
     stop_on: str
     sign: int
+    ranking: Callable[[Tensor, Tensor, Tensor, int, Sequence[str]], dict[str, float]] | None = None
 
 
 class Objective:
     """A task fitted to the label holder's labels: what the top model is trained towards and judged by.
 
-    outputs: width of the top model. location, scale: of the training labels; 0 and 1 but in regression.
+    outputs: width of the top model. lists: as in the labels. location, scale: of the training labels; but in
+    regression 0 and 1.
     Raises TrainingError for labels by which nothing can be trained or evaluated.
     """
 
     def __init__(self, task: str, loss: str, labels: Labels) -> None:
-        self.task, self.names = TASKS[task][loss], tuple(labels.names)
+        self.task, self.names, self.lists = TASKS[task][loss], tuple(labels.names), labels.lists
         for part in (labels.train, labels.validation, labels.test):
             self.task.check(part, self.names)
         self.outputs = max(1, len(self.names))
@@ -106,8 +114,12 @@ class Objective:
             return scores
         return self.location + self.scale * scores.to(torch.float64)
 
-    def metrics(self, labels: Tensor, scores: Tensor) -> dict[str, float]:
-        return self.task.metrics(labels, scores, self.names, None)
+    def metrics(self, labels: Tensor, scores: Tensor, lists: Tensor | None = None) -> dict[str, float]:
+        """lists: one of `self.lists`, of these examples, for the ranking metrics."""
+        found = self.task.metrics(labels, scores, self.names, None)
+        if lists is None or self.task.ranking is None:
+            return found
+        return found | self.task.ranking(labels, scores, lists, self.lists.at, self.names)
 
     def judged_by(self, labels: Tensor, logits: Tensor) -> dict[str, float]:
         """Of the metrics only the one that decides, `stop_on`: together they take longer than the scoring."""
@@ -168,6 +180,7 @@ _classes = Task(
     metrics.binary,
     stop_on="auc",
     sign=1,
+    ranking=ranking.binary,
 )
 _one_of_many = Task(
     lambda z, y, reduction: cross_entropy(z, y, reduction=reduction),
@@ -186,6 +199,7 @@ _several = Task(
     metrics.multilabel,
     stop_on="auc",
     sign=1,
+    ranking=ranking.multilabel,
 )
 _squared = Task(
     _first(lambda z, y, reduction: mse_loss(z, y, reduction=reduction)),

@@ -61,7 +61,7 @@ wait = 60
 """
 SAID = re.compile(
     r"[\w:]+: the leader learns .*|[\w:]+ is not installed here, or .*|\d+ finished bucket.*"
-    r"|training ended after .*|training\.batch = .* each epoch is one step"
+    r"|training ended after .*|training\.batch = .* each epoch is one step|examples: every party learns .*"
     r"|calling \w+ at [\w.:]+, for up to [\d.]+ s"
 )
 PROGRESS = re.compile(

@@ -27,6 +27,7 @@ SUMMARY: dict[str, Any] = {
     "role": str,
     "rows": int,
     "aligned": int,
+    "examples": int,
     "psi": {
         "protocol": str,
         "kind": str,

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -67,6 +68,32 @@ def test_importance_of_columns(federation: Federate) -> None:
     for name in ("logistics", "advertiser"):
         told = [drop["mean"] for drop in found[name]["columns"][name].values()]
         assert told == pytest.approx([drop["mean"] for drop in columns[name].values()], abs=0.00051)
+
+
+def test_several_examples_an_entity(federation: Federate) -> None:
+    """Orders: one to four rows a person at the label holder, each with its own columns and its own label."""
+    made = federation(people=200)
+    made.agree("psi.minimum", 'examples.per_entity = "several"\npsi.minimum')
+    made.agree("epochs = 200, patience = 3", "epochs = 4")
+    home, random = made.home("platform"), np.random.default_rng(0)
+    table = pd.read_csv(home / "people.csv")
+    table = table.iloc[np.repeat(np.arange(len(table)), 1 + np.arange(len(table)) % 3)]
+    table = table.sample(frac=1, random_state=0).reset_index(drop=True)
+    table["amount"], table["bought"] = (random.normal(size=len(table)), random.integers(0, 2, len(table)))
+    table["order"] = random.integers(0, 20, len(table))
+    table.to_csv(home / "people.csv", index=False)
+    made.edit("platform", "party.toml", "[data]", '[data]\nrank_within = "order"\nndcg_at = 3')
+    summary = check_run(made)
+    people = table["email"].map(lambda cell: canonical(cell, "email") if isinstance(cell, str) else None)
+    assert summary["examples"] == people.isin(made.common).sum() > summary["aligned"]
+    assert summary["rows"] == people.notna().sum() - (people == "").sum()
+    assert {"auc", "gauc", "ndcg@3"} <= summary["metrics"]["test"].keys()
+    assert all(metrics.keys() == summary["metrics"]["test"].keys() for metrics in summary["metrics"].values())
+    [scores] = (home / "runs").rglob("test_scores.parquet")
+    tested = pd.read_parquet(scores)
+    everyone = set(people[tested["row"]])
+    assert len(tested) == tested["row"].nunique() == people.isin(everyone).sum() > len(everyone)
+    assert tested["label"].tolist() == table["bought"][tested["row"]].tolist()
 
 
 @pytest.mark.slow

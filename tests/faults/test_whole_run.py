@@ -28,6 +28,7 @@ label_holder = "platform"
 seed = 3
 ids.type = "email"
 psi.minimum = 10
+examples.per_entity = "several"
 model = { cut = 2, bottom_hidden = [3], top_hidden = [3], dropout = 0.2 }
 training = { batch = 16, epochs = 2, learning_rate = 0.01 }
 """
@@ -52,6 +53,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Prepared]:
     for index, name in enumerate(NAMES):
         people = [person for number, person in enumerate(PEOPLE) if number % 7 != index]
         draw.shuffle(people)
+        if name == "platform":
+            people += people[::3] + people[::9]
         frame = pd.DataFrame({"email": people})
         frame["x"] = [draw.random() for _ in people]
         frame["c"] = [draw.choice("pqr") for _ in people]

@@ -98,7 +98,7 @@ def test_label_holder(config_of: Make, port: int) -> None:
     assert found.role == "label holder"
     assert found.link == {"listen": f"127.0.0.1:{port}", "free": True}
     assert found.data["rows"] == 4
-    counts = {"usable": 2, "null": 1, "blank": 0, "duplicate": 1}
+    counts = {"usable": 2, "null": 1, "blank": 0, "duplicate": 1, "further": 0}
     assert found.data["ids"] == {"email": {"columns": ["email"], "types": ["email"], **counts}}
     assert found.data["numeric"] == ["age"]
     assert found.data["categorical"] == ["city"]
@@ -115,6 +115,24 @@ def test_lists_are_told_by_their_column(config_of: Make) -> None:
     assert "bags         1: pages\n" in text(found)
 
 
+def test_several_examples_are_told_with_what_they_tell(config_of: Make) -> None:
+    config = config_of("platform", data='rank_within = "city"', examples={"per_entity": "several"})
+    found = check(config)
+    assert found.faults == []
+    assert "converted: binary, cross-entropy loss; ranked within each city" in text(found)
+    counts = {"usable": 2, "null": 1, "blank": 0, "duplicate": 0, "further": 1}
+    assert found.data["ids"]["email"].items() >= counts.items()
+    assert "0 duplicate; 1 further examples of these ids" in " ".join(text(found).split())
+    assert "every party learns how many rows platform has of each common user" in " ".join(
+        text(found).split()
+    )
+    assert any("how many rows you have of each user in common" in line for line in found.leaves)
+    elsewhere = check(config_of("logistics", examples={"per_entity": "several"}))
+    assert elsewhere.data["ids"]["email"]["further"] == 0
+    assert not any("how many rows" in line for line in elsewhere.leaves)
+    assert check(config_of("platform")).examples == []
+
+
 def test_the_label_is_told_without_a_cell(config_of: Make) -> None:
     csv = "email,converted,age\n" + "".join(
         f"u{i}@x.org,{['Oslo', 'Rome', 'Bonn'][i % 3]},{i}\n" for i in range(9)
@@ -128,6 +146,7 @@ def test_the_label_is_told_without_a_cell(config_of: Make) -> None:
         "classes": 3,
         "weight": None,
         "class_weights": False,
+        "rank_within": None,
     }
     assert "converted: multiclass, 3 classes, cross-entropy loss" in text(found)
     assert not [city for city in ("Oslo", "Rome", "Bonn") if city in text(found)]

@@ -97,6 +97,8 @@ def test_what_the_label_holder_weighs_by(folder: Path) -> None:
         ("multiclass", 'label = "a"\npositive = [1]', ["positive: not for", "remove it"]),
         ("regression", 'label = "a"\npositive = [1]', ["positive: not for", "remove it"]),
         ("regression", 'label = "a"\nclass_weights = "balanced"', ["class_weights: not for", "remove it"]),
+        ("regression", 'label = "a"\nrank_within = "session"', ["rank_within: not for", "remove it"]),
+        ("multiclass", 'label = "a"\nndcg_at = 3', ["ndcg_at: not for", "remove it"]),
         ("multilabel", 'label = "a"', ["label: ", "is for several columns; list them"]),
         ("multilabel", 'label = ["a"]', ["label: ", "is for several columns; list them"]),
         ("binary", 'label = ["a", "b"]', ["label: several columns are for ", "name one"]),
@@ -152,7 +154,9 @@ def test_the_methods_are_those_of_splitnn() -> None:
     assert get_args(OwnEvaluation.model_fields["calibration"].annotation) == ("none", *CALIBRATED)
 
 
-@pytest.mark.parametrize("keys", ['weight = "w"', 'class_weights = "balanced"'])
+@pytest.mark.parametrize(
+    "keys", ['weight = "w"', 'class_weights = "balanced"', 'rank_within = "session"', "ndcg_at = 5"]
+)
 def test_a_weight_at_a_feature_holder(folder: Path, keys: str) -> None:
     [line] = faults(folder, FEATURE_HOLDER.replace("[data]", f"[data]\n{keys}"))
     assert "not for a feature holder; the label is held by platform; remove it" in line
@@ -282,6 +286,10 @@ BAD_PARTY = {
         ('id = "email"', 'id = "email"\nweight = "w"\nnumeric = ["w"]'),
         ["party.toml: data.numeric: column 'w' is already named by data.weight"],
     ),
+    "weight as a list": (
+        ('id = "email"', 'id = "email"\nweight = "w"\nrank_within = "w"'),
+        ["party.toml: data.rank_within: column 'w' is already named by data.weight"],
+    ),
     "label as a weight": (
         ('id = "email"', 'id = "email"\nweight = "converted"'),
         ["party.toml: data.weight: column 'converted' is already named by data.label"],
@@ -398,6 +406,15 @@ def test_bad_party(folder: Path, change: tuple[str, str], lines: list[str]) -> N
     assert old in LABEL_HOLDER
     found = faults(folder, party=LABEL_HOLDER.replace(old, new))
     assert found[: len(lines)] == lines
+
+
+def test_rows_of_one_id_cannot_be_refused_where_they_are_examples(folder: Path) -> None:
+    several = RUN + '[examples]\nper_entity = "several"\n'
+    refusing = LABEL_HOLDER.replace('id = "email"', 'id = "email"\nduplicates = "refuse"')
+    [line] = faults(folder, party=refusing, run=several)
+    assert line.startswith("party.toml: data.duplicates: with examples.per_entity")
+    (folder / "party.toml").write_text(LABEL_HOLDER)
+    assert load(folder / "party.toml").contract.several
 
 
 KINDS = RUN.replace(

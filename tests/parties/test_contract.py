@@ -49,7 +49,7 @@ def test_canonical_order_of_parties() -> None:
 def test_digest_of_a_known_contract() -> None:
     """A change here means that parties of two releases no longer agree: raise WIRE_VERSION with it."""
     digest = made().digest.hex()
-    assert digest == "e71802d63402099f3e2750ef5afec64b3848a95875b16ae193f6ff845daf6184"
+    assert digest == "74cf8b774d4cfd7522811dcbfb2e4d3b0543adda85a1acea64f4587604456e79"
 
 
 def test_canonical_form_is_ascii_json_with_every_default() -> None:
@@ -69,7 +69,7 @@ def test_digest_does_not_depend_on_how_the_file_is_written(data: st.DataObject) 
     for name, table in content.items():
         if isinstance(table, dict):  # TOML has no null
             content[name] = {key: value for key, value in table.items() if value is not None}
-    for section in ("psi", "model", "codec", "evaluation"):
+    for section in ("psi", "examples", "model", "codec", "evaluation"):
         if data.draw(st.booleans()):
             del content[section]
     content["training"]["learning_rate"] = data.draw(st.sampled_from([1, 1.0]))
@@ -141,6 +141,8 @@ def test_every_field_counts() -> None:
         {"codec": {"activations": "randtopk", "keep": 4}},
         {"codec": {"explore": 0.2}},
         {"evaluation": {"test": 0.2}},
+        {"examples": {"per_entity": "several"}},
+        {"examples": {"at_most": 1000}},
     ]
     assert len({made().digest, *(made(**change).digest for change in changes)}) == len(changes) + 1
 

@@ -1,4 +1,4 @@
-"""What run.toml says of model, training, codecs and evaluation: bounds, and that they are the plan's."""
+"""What run.toml says of examples, model, training and so on: bounds, and that they are the plan's."""
 
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from parties.contract_training import LOSSES, Codec, Evaluation, Model, Training
+from parties.contract_training import LOSSES, Codec, Evaluation, Examples, Model, Training
 from parties.document import Section, check
 
 
 class Trained(Section):
     """run.toml without all that is not about training."""
 
+    examples: Examples = Examples()
     model: Model = Model()
     training: Training = Training()
     codec: Codec = Codec()
@@ -90,6 +91,11 @@ def faults(**changes: Any) -> list[str]:
         (
             {"evaluation": {"validation": 0.9}},
             "evaluation.test: evaluation.validation and evaluation.test must add up to less than 1",
+        ),
+        ({"examples": {"per_entity": "many"}}, "examples.per_entity: must be 'one' or 'several', not 'many'"),
+        (
+            {"examples": {"at_most": 1 << 28}},
+            f"examples.at_most: must be less than or equal to {1 << 27}, not {1 << 28}",
         ),
     ],
     ids=str,

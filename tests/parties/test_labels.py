@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parties.errors import DataError
-from parties.labels import MOST_CLASSES, OwnLabels, classes, example_weights, numbers, yes_or_no
+from parties.labels import MOST_CLASSES, OwnLabels, classes, example_weights, list_of, numbers, yes_or_no
 from splitnn.schedule import Split
 
 
@@ -119,6 +119,8 @@ def oui(column: "pd.Series[Any]") -> object:
         (example_weights, [1, -1], "1 negative cell(s), the first in row 2"),
         (example_weights, [0.0, 0.0], "every row weighs 0"),
         (example_weights, [1.0, None], "1 empty cell(s), the first in row 2"),
+        (list_of, ["s1", None, "s2"], "1 empty cell(s), the first in row 2"),
+        (list_of, ["s1", "s1", ""], "1 empty cell(s), the first in row 3"),
     ],
 )
 def test_what_does_not_fit_the_task(read: Any, cells: Any, wanted: str) -> None:
@@ -148,6 +150,19 @@ def test_labels_follow_the_alignment_and_the_split() -> None:
     assert labels.weights.tolist() == [0.5, 0.4, 0.3, 0.3]
     assert labels.names == tuple("abcdef")
     assert OwnLabels(np.arange(6), tuple("abcdef")).of(ROWS, SPLIT).weights is None
+
+
+def test_a_list_is_what_the_column_says_else_an_entity() -> None:
+    values, groups = np.arange(6), list_of(series(["b", "a", "b", "c", "a", "c"]))
+    assert OwnLabels(values).of(ROWS, SPLIT).lists == (None, None, 10)
+    entities = Split(torch.tensor([0, 0, 1, 1]), torch.tensor([2]), torch.tensor([3]))
+    of_entity = OwnLabels(values, ndcg_at=3).of(ROWS, SPLIT, entities).lists
+    assert of_entity == (entities.validation, entities.test, 3)
+    of_column = OwnLabels(values, lists=groups).of(ROWS, SPLIT, entities).lists
+    assert of_column.validation is not None
+    assert of_column.test is not None
+    assert (of_column.validation.tolist(), of_column.test.tolist()) == ([groups[2]], [groups[1]])
+    assert groups.tolist() == [0, 1, 0, 2, 1, 2]
 
 
 def test_balanced_classes_weigh_the_same_in_training() -> None:

@@ -18,6 +18,7 @@ from parties.summary import HEADLINES, as_json, report
 from splitnn.calibration import Temperature
 from splitnn.exact import FeatureHolderResult, LabelHolderResult
 from splitnn.importance import Drop, Importance
+from splitnn.ranking import Lists
 from splitnn.tasks import Labels, Objective
 
 
@@ -164,6 +165,18 @@ def summary(metrics: dict[str, Any], task: str) -> dict[str, Any]:
     training = {"task": task, "schedule": "exact", "epochs": 1, "best_epoch": 1, "steps": 1} | cost
     return (
         {"run": "a" * 64, "contract": "b" * 64, "party": "platform", "role": "label holder"}
-        | {"rows": 4, "aligned": 4, "psi": {"protocol": "ecdh", "kind": "email"} | cost}
+        | {"rows": 4, "aligned": 4, "examples": 9, "psi": {"protocol": "ecdh", "kind": "email"} | cost}
         | {"training": training | {"rows_per_second": 1.0}, "metrics": metrics}
+    )
+
+
+def test_lists_are_told_where_there_are_any() -> None:
+    trained = result("binary", "cross-entropy", torch.tensor([0.1, 0.8, 0.9, 0.2]))
+    trained.objective.lists = Lists(test=torch.tensor([0, 0, 1, 1]), at=3)
+    metrics = metrics_of(trained, None)
+    assert metrics["test"]["gauc"] == 0.5
+    page = report(summary(metrics, "binary"))
+    assert "9 examples" in page
+    assert (
+        f"GAUC {metrics['test']['gauc']:.4f}  NDCG@3 {metrics['test']['ndcg@3']:.4f}  the federation" in page
     )

@@ -49,11 +49,12 @@ def test_parquet_ids_keep_their_type(tmp_path: Path) -> None:
 
 def test_kinds_are_inferred(tmp_path: Path) -> None:
     rows = [
-        f"u{i},{i / 2},{'NA' if i % 3 else 5},{['NA', 'DE'][i % 2]},0{i % 3}7,{i % 2 < 1},at {i},,{i % 2},x,2"
+        f"u{i},{i / 2},{'NA' if i % 3 else 5},{['NA', 'DE'][i % 2]},0{i % 3}7,{i % 2 < 1},at {i},,{i % 2},x,"
+        f"2,s{i // 2}"
         for i in range(12)
     ]
-    file = put(tmp_path, "id,amount,gaps,country,postcode,flag,comment,empty,y,skip,w\n" + "\n".join(rows))
-    table = read_table(file, ["id"], labels=["y"], exclude=["skip"], weight="w")
+    file = put(tmp_path, "id,amount,gaps,country,postcode,flag,comment,empty,y,skip,w,s\n" + "\n".join(rows))
+    table = read_table(file, ["id"], labels=["y"], exclude=["skip"], weight="w", rank_within="s")
     assert list(table.numeric) == ["amount", "gaps"]
     assert list(table.categorical) == ["country", "flag", "postcode"]
     assert table.numeric["gaps"].isna().sum() == 8
@@ -62,6 +63,8 @@ def test_kinds_are_inferred(tmp_path: Path) -> None:
     assert table.labels["y"].tolist() == ["0", "1"] * 6
     assert table.weight is not None
     assert table.weight.tolist() == ["2"] * 12
+    assert table.rank_within is not None
+    assert table.rank_within.tolist()[:3] == ["s0", "s0", "s1"]
 
 
 def test_named_kinds_are_obeyed(tmp_path: Path) -> None:

@@ -198,6 +198,18 @@ def test_of_duplicates_the_first_row_stays(cells: list[int]) -> None:
     assert ids.duplicate == len(cells) - len(set(cells))
 
 
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.one_of(st.none(), st.integers(0, 9)), max_size=40), st.integers(1, 9))
+def test_later_rows_are_known_with_the_place_of_their_id(cells: list[int | None], size: int) -> None:
+    batches = [[cells[at : at + size]] for at in range(0, len(cells), size)] or [[cells]]
+    ids = normalise(batches, ["id"], ["integer"], KEY)
+    assert len(ids.repeats) == len(ids.repeated) == ids.duplicate
+    assert [cells[row] for row in ids.repeats] == [cells[ids.rows[place]] for place in ids.repeated]
+    every = sorted([*ids.rows.tolist(), *ids.repeats.tolist()])
+    assert every == [row for row, cell in enumerate(cells) if cell is not None]
+    assert (np.diff(ids.repeats) > 0).all()
+
+
 def test_a_hundred_thousand_ids_take_well_under_a_second() -> None:
     column = [f" User{i}@Example.org" for i in range(100_000)]
     start = time.perf_counter()

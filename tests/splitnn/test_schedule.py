@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splitnn.randomness import permutation, uniform
-from splitnn.schedule import batches, chunks, split_rows, steps_an_epoch
+from splitnn.schedule import batches, chunks, repeated, split_rows, steps_an_epoch
 
 seeds = st.binary(max_size=40)
 
@@ -41,6 +41,24 @@ def test_the_parts_are_disjoint_and_cover_all(n: int, validation: float, test: f
 def test_an_empty_part_is_refused(n: int, validation: float, test: float) -> None:
     with pytest.raises(ValueError, match="too few"):
         split_rows(n, validation, test, b"")
+
+
+@settings(deadline=None, max_examples=40)
+@given(counts=st.lists(st.integers(1, 5), min_size=10, max_size=60), seed=seeds)
+def test_all_examples_of_an_entity_are_in_its_part(counts: list[int], seed: bytes) -> None:
+    parts = split_rows(len(counts), 0.2, 0.2, seed)
+    examples, entities = repeated(parts, torch.tensor(counts))
+    of = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    assert torch.cat(list(examples)).sort().values.tolist() == list(range(sum(counts)))
+    for part, own, whose in zip(parts, examples, entities, strict=True):
+        assert torch.equal(of[own], whose)
+        assert torch.equal(whose.unique_consecutive(), part)
+
+
+def test_one_example_an_entity_is_the_split_itself() -> None:
+    parts = split_rows(50, 0.2, 0.2, b"")
+    for found in repeated(parts, torch.ones(50, dtype=torch.int64)):
+        assert all(map(torch.equal, found, parts))
 
 
 @settings(deadline=None, max_examples=40)

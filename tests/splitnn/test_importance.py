@@ -157,7 +157,8 @@ def test_what_cannot_be_judged_is_not_a_number() -> None:
 
 
 def test_a_feature_holder_is_told_no_more_than_thousandths() -> None:
-    assert Drop.told(Drop(0.123456, 0.0004).payload) == (0.123, 0.0)
+    assert Drop(0.123456, 0.0004).payload == Drop(0.123, 0.0).payload
+    assert Drop.told(Drop(0.123, 0.0).payload) == (0.123, 0.0)
     assert Drop.told(Drop(-0.0126, 1e300).payload) == (-0.013, 1e6)
 
 

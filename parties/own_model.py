@@ -63,7 +63,7 @@ def check_models(config: Config, plan: Plan, data: OwnData | None) -> None:
         for parties in (len(config.contract.parties), 1):
             try:
                 module = top_model(replace(plan, party_dropout=0.0), parties, b"trial", outputs, local)
-                cut = [torch.zeros(ROWS, plan.cut) for _ in range(parties)]
+                cut = [torch.zeros(ROWS, plan.cut, requires_grad=True) for _ in range(parties)]
                 check_module(module, f"top model {plan.top}", [cut])
             except TrainingError as error:
                 alone = ", with parties = 1, as for the baselines" if parties == 1 else ""

@@ -83,6 +83,10 @@ def check_module(module: nn.Module, title: str, inputs: Sequence[Any]) -> None:
         output.sum().backward()
         torch.optim.SGD(module.parameters(), 0.1, fused=True).step()
         safetensors.torch.save(module.state_dict())  # refuses two names for one tensor
+    activations = inputs[0] if isinstance(inputs[0], list) else []
+    for place, activation in enumerate(activations, 1):
+        if activation.requires_grad and activation.grad is None:
+            raise TrainingError(f"{title} does not use activation {place} of {len(activations)}")
 
 
 def _class(title: str, name: str) -> Any:

@@ -51,7 +51,11 @@ class Drop(NamedTuple):
 
     @classmethod
     def told(cls, payload: bytes) -> "Drop":
+        """Raises ValueError for what `payload` does not write."""
         mean, deviation = _DROP.unpack(payload)
+        possible = math.isfinite(mean) and math.isfinite(deviation) and deviation >= 0
+        if not possible and not (math.isnan(mean) and math.isnan(deviation)):
+            raise ValueError("is no mean and deviation")
         return cls(round(mean, 3), round(deviation, 3))
 
     @property
@@ -194,7 +198,10 @@ def be_examined(
         payload = yield Receive(hub, "drop", at_most=_DROP.size)
         if len(payload) != _DROP.size:
             raise RemoteProtocolError(f"drop from {hub!r} has {len(payload)} bytes instead of {_DROP.size}")
-        drops.append(Drop.told(payload))
+        try:
+            drops.append(Drop.told(payload))
+        except ValueError as error:
+            raise RemoteProtocolError(f"drop from {hub!r} {error}") from error
     return tuple(drops)
 
 

@@ -142,8 +142,9 @@ def pull_back_again(
 
 def reliability(now: Tensor, then: Tensor, similarity: float) -> Tensor:
     """How much each row counts, [b, 1]: the cosine of now [b, d] to then, 0 where it is below `similarity`
-    (Fu et al. 2022, instance weighting). A row of zeros counts nothing."""
-    cosine = cosine_similarity(now, then)
+    (Fu et al. 2022, instance weighting). A row that is zeros both times is what it was, and counts in full:
+    so is the gradient of a party that party dropout left out."""
+    cosine = torch.where(now.any(1) | then.any(1), cosine_similarity(now, then), 1.0)
     return torch.where(cosine >= similarity, cosine, 0.0).unsqueeze(1)
 
 

@@ -108,7 +108,11 @@ class Objective:
         return (self.task.losses(logits, targets, "none") * self._weights[examples]).mean()
 
     def scores(self, logits: Tensor) -> Tensor:
-        """Probabilities, or numbers in the label's own unit: [n], or [n, outputs] where there are names."""
+        """Probabilities, or numbers in the label's own unit: [n], or [n, outputs] where there are names.
+
+        Raises TrainingError for a logit that is not finite, whose probability would be."""
+        if not torch.isfinite(logits).all():
+            raise TrainingError("a score is not finite: the model diverged, lower learning_rate in run.toml")
         scores = self.task.link(logits)
         if (self.location, self.scale) == (0.0, 1.0):
             return scores

@@ -51,6 +51,17 @@ class NarrowBottom(Bottom):
         return super().forward(numeric, categorical)[:, 1:]
 
 
+class FirstAlone(nn.Module):
+    """Has no use for what the other parties send."""
+
+    def __init__(self, parties: int, cut: int, outputs: int) -> None:
+        super().__init__()
+        self.out = nn.Linear(cut, outputs)
+
+    def forward(self, activations: list[Tensor]) -> Tensor:
+        return self.out(activations[0])
+
+
 class Top(nn.Module):
     """As it should be."""
 
@@ -146,6 +157,12 @@ def test_a_top_of_another_shape_is_said_where_it_runs(config_of: Make) -> None:
         f"{config.party.contract}: model.top: top model {HERE}:OneLogit returns [2, 1] instead of [2, 3]"
     )
     tried(config_of("bank", agreed=f'model.top = "{HERE}:OneLogit"'))
+
+
+def test_a_top_must_use_what_every_party_sends(config_of: Make) -> None:
+    """Otherwise a feature holder's gradient would be missing at the first step."""
+    with pytest.raises(ConfigError, match=r"model\.top: .*FirstAlone does not use activation 2 of 3"):
+        tried(config_of(agreed=f'model.top = "{HERE}:FirstAlone"'))
 
 
 def test_a_top_must_do_for_the_label_holder_alone(config_of: Make) -> None:

@@ -1,6 +1,7 @@
 """Permutation importance: what it finds, what crosses for it, and what is refused."""
 
 import math
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -160,6 +161,14 @@ def test_a_feature_holder_is_told_no_more_than_thousandths() -> None:
     assert Drop(0.123456, 0.0004).payload == Drop(0.123, 0.0).payload
     assert Drop.told(Drop(0.123, 0.0).payload) == (0.123, 0.0)
     assert Drop.told(Drop(-0.0126, 1e300).payload) == (-0.013, 1e6)
+
+
+@pytest.mark.parametrize(
+    "told", [(0.1, math.nan), (math.nan, 0.1), (math.inf, 0.1), (0.1, -0.1), (0.1, math.inf)]
+)
+def test_what_is_no_drop_is_refused(told: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="no mean and deviation"):
+        Drop.told(struct.pack("<2f", *told))
 
 
 BAD: dict[str, tuple[str, str, Callable[[bytes], bytes]]] = {

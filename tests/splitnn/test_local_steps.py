@@ -190,11 +190,12 @@ def test_round_robin(size: int, times: int, steps: int) -> None:
 def test_reliability_is_a_cosine_or_nothing(seed: int, scale: float, similarity: float) -> None:
     random = torch.Generator().manual_seed(seed)
     now, then = torch.randn(2, 6, 5, generator=random)
-    now[0], now[1], now[2] = 2 * then[0], -then[1], 0
+    now[0], now[1], now[2], now[3], then[3] = 2 * then[0], -then[1], 0, 0, 0
     weights = reliability(now, then, similarity)
     assert weights.shape == (6, 1)
     assert weights[0].item() == pytest.approx(1, abs=1e-6) or similarity > 1 - 1e-6
     assert weights[1] == weights[2] == 0
+    assert weights[3] == 1, "zeros both times: a party that party dropout left out"
     assert bool(((weights == 0) | (weights >= similarity)).all())
     torch.testing.assert_close(reliability(scale * now, then, 0.0), reliability(now, then, 0.0))
 

@@ -153,3 +153,12 @@ def test_a_rate_beyond_floats_is_a_divergence(make: Any) -> None:
 def test_a_loss_that_does_not_fit_the_task(task: str, loss: str) -> None:
     with pytest.raises(ValueError, match="does not fit task"):
         Plan(b"", task, loss)
+
+
+@pytest.mark.parametrize("logit", [float("inf"), float("-inf"), float("nan")])
+def test_an_infinite_logit_is_no_score(logit: float) -> None:
+    """Its probability would be finite: 0 or 1."""
+    labels = torch.tensor([0.0, 1.0])
+    objective = Objective("binary", "cross-entropy", Labels(labels, labels, labels))
+    with pytest.raises(TrainingError, match="not finite"):
+        objective.scores(torch.tensor([[0.0], [logit]]))

@@ -11,6 +11,7 @@ from parties.config import Config
 from parties.contract import AUTO
 from parties.errors import ConfigError, DataError, PartyError, exit_code
 from parties.labels import facts_of, told_of
+from parties.leaves import what_leaves
 from parties.own import OwnData, large_batch, leakage_of_examples, own_data, own_identity, own_protocols
 from parties.probe import look_at_hub, look_at_port
 from psi import IdError, Psi
@@ -82,7 +83,7 @@ def check(config: Config) -> Findings:
         found.link = {"listen": str(config.party.link.listen), "free": attempt(_port_is_free) is True}
     elif identity is not None:
         found.link = {"hub": str(config.party.link.hub), "reachable": attempt(_hub_answers) is True}
-    found.leaves = _leaves(config, data, protocols)
+    found.leaves = what_leaves(config, data, protocols)
     return found
 
 
@@ -188,45 +189,6 @@ def _psi(config: Config, protocols: dict[str, Psi], data: OwnData | None) -> dic
             for name, protocol in protocols.items()
         },
     }
-
-
-def _leaves(config: Config, data: OwnData | None, protocols: dict[str, Psi] | None) -> list[str]:
-    """In words, everything that a run sends from this machine."""
-    contract, hub = config.contract, config.contract.label_holder
-    own = " or ".join(f"{len(ids.rows):,} {kind} ids" for kind, ids in data.ids.items()) if data else "ids"
-    size = (
-        "psi.at_most, in place of how many ids you bring"
-        if contract.psi.hide_sizes
-        else "how many ids you bring"
-    )
-    all_others = ", ".join(name for name in contract.names if name != config.name)
-    to = all_others if config.role == "label holder" else hub
-    sent = [
-        f"to {all_others}: run.toml, your certificate, which kinds of id you have, which psi protocols are "
-        "installed, a signature and fresh keys (handshake)",
-        f"to {to}: {size}",
-    ]
-    if contract.several and config.role == "label holder":
-        sent.append(f"to {all_others}: how many rows you have of each user in common, nothing of their order")
-    for name, protocol in (protocols or {}).items():
-        hides = "never an id or a digest of one" if protocol.secure else "WHERE WHO GUESSES AN ID FINDS IT"
-        sent.append(
-            f"to {all_others}: the messages of {name}, made from your {own}, {hides} (its leakage, said "
-            "under psi, is what they tell)"
-        )
-    each = f"{contract.model.cut} float32 numbers a row and step"
-    if config.role == "label holder":
-        to = ", ".join(contract.feature_holders)
-        sent.append(f"to {to}: {each}, the gradients at their cut layer; and when training stops")
-        sent.append("never: a label, a column or its name, a row, a prediction, a model")
-    else:
-        sent.append(f"to {hub}: {each}, the activations of your bottom model for the users in common")
-        sent.append("never: a column or its name, a row, a model")
-    sent.append(
-        "activations and gradients are computed from columns and labels, and can tell whoever receives them "
-        "something about these: agree on this run with partners whom that may reach"
-    )
-    return sent
 
 
 def text(found: Findings) -> str:

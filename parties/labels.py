@@ -230,7 +230,10 @@ def _named_weights(given: dict[str, float], names: Sequence[str]) -> NDArray[np.
     for name, weight in given.items():
         spelled = name if name in place else _spelling(name)
         if spelled not in place:
-            raise DataError(f"data.class_weights: the label has no {ascii(name)[:80]}; correct or remove it")
+            known = "; a binary label's classes are called no and yes" if names is NO_AND_YES else ""
+            raise DataError(
+                f"data.class_weights: the label has no {ascii(name)[:80]}; correct or remove it{known}"
+            )
         found[place[spelled]] = weight
     return found
 

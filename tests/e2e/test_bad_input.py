@@ -331,6 +331,7 @@ def test_dirty_ids_are_counted(party: Party, made: Any, name: str) -> None:
         "null": 1,
         "blank": 1,
         "duplicate": 2,
+        "further": 0,
     }
 
 

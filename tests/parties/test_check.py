@@ -310,3 +310,19 @@ def test_an_insecure_protocol_is_warned_about(config_of: Make) -> None:
     found = check(config_of("platform", psi={"protocol": "insecure-hash", "allow_insecure": True}))
     assert "warning      insecure-hash hides nothing: whoever guesses an id finds it" in text(found)
     assert not any("never an id" in line for line in found.leaves)
+
+
+def test_what_crosses_is_said_as_the_codec_writes_it(config_of: Make) -> None:
+    """And what importance by columns tells beside it, which is more than otherwise."""
+    small = {"activations": "int8", "gradients": "bf16"}
+    changes = {"codec": small, "evaluation": {"importance": "columns"}}
+    leaves = check(config_of("logistics", **changes)).leaves
+    assert any("32 int8 numbers a row and step, the activations" in line for line in leaves)
+    assert any("which rows share a value" in line for line in leaves)
+    leaves = check(config_of("platform", **changes)).leaves
+    assert any("32 bfloat16 numbers a row and step, the gradients" in line for line in leaves)
+    assert any("without each group of their columns" in line for line in leaves)
+    few = {"activations": "randtopk", "keep": 4}
+    leaves = check(config_of("logistics", codec=few)).leaves
+    assert any("4 of 32 float32 numbers, and which, a row and step" in line for line in leaves)
+    assert not any("share a value" in line for line in leaves)

@@ -2,9 +2,9 @@
 
 import re
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo, field_validator, model_validator
 
 from parties.document import Section
 
@@ -28,6 +28,17 @@ Widths = Annotated[
     tuple[Annotated[int, Field(strict=True, ge=1, le=65536)], ...], Field(strict=False, max_length=16)
 ]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+HAS_EFFECT_WITH = {
+    "in_flight": ("schedule", ("pipelined", "celu")),
+    "local_steps": ("schedule", ("fedbcd",)),
+    "cache": ("schedule", ("celu",)),
+    "reuse": ("schedule", ("celu",)),
+    "similarity": ("schedule", ("celu",)),
+    "decay": ("learning_rate_schedule", ("step",)),
+    "decay_epochs": ("learning_rate_schedule", ("step",)),
+}
+"""Keys of training that do nothing, so must be left as they are, unless another has one of these values."""
 
 LOSSES = {
     "binary": ("cross-entropy",),
@@ -103,6 +114,15 @@ class Training(Section):
     batch: int = Field(default=256, ge=1, le=1 << 20)
     epochs: int = Field(default=50, ge=1, le=100_000)
     patience: int = Field(default=8, ge=1, le=100_000)
+
+    @model_validator(mode="after")
+    def _every_key_has_an_effect(self) -> Self:
+        for name, (decider, values) in HAS_EFFECT_WITH.items():
+            changed = getattr(self, name) != type(self).model_fields[name].default
+            if changed and getattr(self, decider) not in values:
+                needs = " or ".join(map(repr, values))
+                raise ValueError(f"{name} has an effect with {decider} = {needs} only; remove it")
+        return self
 
 
 class Codec(Section):

@@ -40,6 +40,15 @@ key = "certs/$name.key"           # private: it never leaves this machine
 [link]
 $link
 wait = 300                        # seconds to wait for the others
+
+# [model]
+# bottom = "mlp"                  # or a class of your own: my_lab.models:MyBottom
+
+# [training]                      # of this party's own weights, where not as run.toml says
+# optimizer = "sgd"
+# learning_rate = 0.01
+# device = "cuda"                 # cpu | cuda
+# precision = "bf16"              # float32 | bf16
 $evaluation""")
 
 LABEL = """\

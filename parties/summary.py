@@ -125,7 +125,7 @@ def report(summary: Mapping[str, Any]) -> str:
         lines.append(f"test       {'  '.join(told)}  {name}")
     if "test_calibrated" in found:
         before, after = found["test"], found["test_calibrated"]
-        told = (f"{word} {before[metric]:.4f} to {after[metric]:.4f}" for metric, word in CALIBRATED.items())
+        told = (f"{word} {before[metric]:.4f} -> {after[metric]:.4f}" for metric, word in CALIBRATED.items())
         lines.append(f"calibrated {'  '.join(told)}")
     return "\n".join([*lines, *_importance(summary)]) + "\n"
 
@@ -136,8 +136,8 @@ def _importance(summary: Mapping[str, Any]) -> Iterator[str]:
     if not record:
         return
     metric = HEADLINES[summary["training"]["task"]].get(record["metric"], record["metric"])
-    change = f"growth of {metric}, as a part of it," if record["relative"] else f"fall of {metric}"
-    yield f"importance {change} where test rows swap these values; mean and deviation"
+    change = f"by which part of it {metric} grows" if record["relative"] else f"how far {metric} falls"
+    yield f"importance {change} when these values are shuffled among the test rows: mean, deviation"
     for title, drops in [("", record.get("parties", {})), *record.get("columns", {}).items()]:
         ranked = sorted(drops.items(), key=lambda item: item[1]["mean"] or 0.0, reverse=True)
         for name, drop in ranked:

@@ -97,7 +97,8 @@ def test_a_step_fits_into_a_message() -> None:
     ("schedule", "name"), [("pipelined", "in_flight"), ("celu", "in_flight"), ("celu", "cache")]
 )
 def test_what_waits_fits_into_memory(schedule: str, name: str) -> None:
-    large: dict[str, Any] = {"schedule": schedule, "batch": 1 << 20, "in_flight": 1, "cache": 1}
+    large: dict[str, Any] = {"schedule": schedule, "batch": 1 << 20, "in_flight": 1}
+    large |= {"cache": 1} if schedule == "celu" else {}
     assert made(model={"cut": 64}, training=large).training.schedule == schedule
     with pytest.raises(AssertionError, match=rf"{name} times batch times model\.cut"):
         made(model={"cut": 64}, training=large | {name: 2})

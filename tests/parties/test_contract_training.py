@@ -63,6 +63,18 @@ def faults(**changes: Any) -> list[str]:
         ),
         ({"training": {"local_steps": 0}}, "training.local_steps: must be greater than or equal to 1, not 0"),
         ({"training": {"cache": 65}}, "training.cache: must be less than or equal to 64, not 65"),
+        (
+            {"training": {"in_flight": 2}},
+            "training: in_flight has an effect with schedule = 'pipelined' or 'celu' only; remove it",
+        ),
+        (
+            {"training": {"schedule": "pipelined", "reuse": 2}},
+            "training: reuse has an effect with schedule = 'celu' only; remove it",
+        ),
+        (
+            {"training": {"decay": 0.5}},
+            "training: decay has an effect with learning_rate_schedule = 'step' only; remove it",
+        ),
         ({"training": {"reuse": -1}}, "training.reuse: must be greater than or equal to 0, not -1"),
         ({"training": {"similarity": 1.5}}, "training.similarity: must be less than or equal to 1, not 1.5"),
         ({"model": {"residual": True}}, "model.residual: needs two neighbouring hidden layers of one width"),

@@ -106,7 +106,7 @@ def test_calibrated_scores_are_kept_and_told_beside_the_others() -> None:
     lines = report(summary(found, "binary")).splitlines()
     assert lines[-2].endswith("the federation, calibrated")
     before, after = (found[key]["ece"] for key in ("test", "test_calibrated"))
-    assert lines[-1].startswith(f"calibrated calibration error {before:.4f} to {after:.4f}  Brier score")
+    assert lines[-1].startswith(f"calibrated calibration error {before:.4f} -> {after:.4f}  Brier score")
 
 
 def of(name: str, trained: LabelHolderResult | FeatureHolderResult, task: str, loss: str) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def test_importance_of_parties_and_columns() -> None:
     assert found["columns"]["shop"]["1"] == {"mean": None, "deviation": None}
     page = report(summary({}, "binary") | {"importance": found})
     assert page.splitlines()[-8:] == [
-        "importance fall of AUC where test rows swap these values; mean and deviation",
+        "importance how far AUC falls when these values are shuffled among the test rows: mean, deviation",
         "             0.2500  0.0100  platform",
         "             0.1250  0.0200  bank",
         "             not measurable  shop",
@@ -155,7 +155,7 @@ def test_a_feature_holder_is_told_of_its_own_columns_only() -> None:
     assert found["columns"] == {
         "shop": {"delivery": {"mean": 0.5, "deviation": 0.1}, "age": {"mean": 0.25, "deviation": 0.0}}
     }
-    assert "growth of MAE" in report(summary({}, "regression") | {"importance": found})
+    assert "which part of it MAE grows" in report(summary({}, "regression") | {"importance": found})
     assert of("shop", replace(trained, importance=()), "regression", "huber") == {}
     assert of("platform", result("binary", "cross-entropy"), "binary", "cross-entropy") == {}
 

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from parties.limits import BEAT, FAREWELL, Limits
 from parties.mail import Mail
-from parties.news import DONE, FAILED, REASONS, reason_of
+from parties.news import DONE, ERRORS, FAILED, REASONS, reason_of
 from parties.wire import Wire
 from protos.line import CONTROL, FRAME_COST, LONGEST_NAME, chunks
 from protos.party_pb2 import Frame
@@ -26,7 +26,6 @@ from protos.rounds import (
     Cancelled,
     LocalProtocolError,
     PeerFailed,
-    PeerTimeout,
     Progress,
     Receive,
     RemoteProtocolError,
@@ -258,8 +257,7 @@ class Link(ABC):
             self._mail.left.add(name)
             self._peer_left(name)
         elif frame.kind == FAILED and reason in REASONS:
-            kind = PeerTimeout if reason == "absent" else PeerFailed
-            self._fail(kind(name, self._mail.phase, REASONS[reason]), name, reason)
+            self._fail(ERRORS.get(reason, PeerFailed)(name, self._mail.phase, REASONS[reason]), name, reason)
         else:
             raise RemoteProtocolError(f"{wire.neighbour!r} sent a control message that is none")
 

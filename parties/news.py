@@ -3,7 +3,7 @@
 from typing import Final
 
 from protos.line import CONTROL
-from protos.rounds import Cancelled, PeerFailed, PeerTimeout, RemoteProtocolError
+from protos.rounds import Cancelled, PeerFailed, PeerRestarted, PeerTimeout, RemoteProtocolError
 from splitnn.errors import TrainingError
 
 DONE: Final = CONTROL + "done"
@@ -22,8 +22,12 @@ REASONS: Final = {
     "lost": "its connection broke",
     "silent": "no sign of life from it; it is frozen or cut off",
     "breach": "it broke the protocol",
+    "restarted": "its process was started anew",
     "absent": "it never came",
 }
+
+ERRORS: Final[dict[str, type[PeerFailed]]] = {"absent": PeerTimeout, "restarted": PeerRestarted}
+"""What a party raises for such news of another; for any other reason PeerFailed."""
 
 
 def reason_of(error: BaseException) -> str:

@@ -153,5 +153,9 @@ class PeerTimeout(PeerFailed):
     """A peer is alive but did not get on within the deadline, or never came."""
 
 
+class PeerRestarted(PeerFailed):
+    """A peer's process came back as another one, which knows nothing of this attempt: all begin a new one."""
+
+
 class Cancelled(RoundsError):
     """Somebody on this side asked us to stop."""

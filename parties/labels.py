@@ -16,8 +16,9 @@ from parties.errors import DataError
 from parties.table import LARGEST, NO_NUMBER, Table
 
 if TYPE_CHECKING:
-    from parties.config import Config, Data
+    from parties.config import Config
     from parties.contract_training import Model
+    from parties.party_toml import Data
     from splitnn.schedule import Split
     from splitnn.tasks import Labels
 

@@ -238,10 +238,10 @@ def test_every_exit_code_is_documented() -> None:
 
 
 def test_every_key_is_documented_with_its_default() -> None:
-    from parties.config import PartyConfig
     from parties.contract import Contract
     from parties.document import Section
     from parties.id_kinds import IdKind
+    from parties.party_toml import PartyConfig
 
     text = (ROOT / "docs" / "configuration.md").read_text()
     shared, _, private = text.partition("## party.toml")

@@ -6,9 +6,10 @@ from typing import get_args
 import pytest
 
 from parties.address import Address
-from parties.config import OwnEvaluation, load
+from parties.config import load
 from parties.errors import ConfigError
 from parties.label_keys import CALIBRATED
+from parties.party_toml import OwnEvaluation
 
 RUN = f"""
 version = 1

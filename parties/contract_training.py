@@ -135,6 +135,13 @@ class Codec(Section):
     explore: float = Field(default=0.1, ge=0, lt=1)
     """The share of randtopk's draws that go to numbers which are not among the largest."""
 
+    @field_validator("explore")
+    @classmethod
+    def _explore_is_drawn(cls, explore: float) -> float:
+        if 0 < explore < 1e-6:  # splitnn.crossing.LEAST_EXPLORE
+            raise ValueError("must be 0, or at least 1e-6")
+        return explore
+
     @field_validator("keep")
     @classmethod
     def _keep_goes_with_randtopk(cls, keep: int | None, info: ValidationInfo) -> int | None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import PlainValidator
 
@@ -14,12 +14,18 @@ def _columns(value: object) -> tuple[str, ...]:
     return tuple(columns)
 
 
+HEAVIEST: Final = 1e9
+"""Of a class beside another. By far more, and the others weigh nothing in a float32."""
+
+
 def _weights(value: object) -> Literal["balanced"] | dict[str, float]:
     if value == "balanced":
         return "balanced"
     numbers = list(value.values()) if isinstance(value, dict) else []
     if not numbers or not all(type(n) in (int, float) and 0 < n < math.inf for n in numbers):
         raise ValueError('must be "balanced", or a table with a number above 0 for a class')
+    if not all(1 / HEAVIEST <= n <= HEAVIEST for n in numbers):
+        raise ValueError(f"holds a weight that is not from {1 / HEAVIEST:g} to {HEAVIEST:g}")
     assert isinstance(value, dict)
     return {name: float(weight) for name, weight in value.items()}
 

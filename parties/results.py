@@ -37,6 +37,16 @@ def test_metrics(trained: LabelHolderResult, calibration: Calibration | None) ->
     return found
 
 
+def uncalibrated(outcome: Outcome) -> list[str]:
+    """A warning where the calibration that was asked for says nothing."""
+    if outcome.calibration is None or not outcome.calibration.at_bound:
+        return []
+    return [
+        "calibration: no temperature is the best one, as the scores tell all of the validation rows, or "
+        "nothing; do not read the calibrated scores as probabilities, and validate on more rows"
+    ]
+
+
 def summarise(prepared: Prepared, outcome: Outcome, metrics: dict[str, Any]) -> dict[str, Any]:
     """summary.json as a dict. metrics: empty at a feature holder."""
     contract, trained, cost = prepared.config.contract, outcome.trained, outcome.training_cost

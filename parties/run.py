@@ -11,7 +11,7 @@ from parties.connection import OnProgress, connected
 from parties.errors import PartyError
 from parties.own import large_batch, leakage, leakage_of_examples
 from parties.phases import prepare, whole_run
-from parties.results import keep, summarise, test_metrics
+from parties.results import keep, summarise, test_metrics, uncalibrated
 from parties.storage import locked, write
 from parties.summary import as_json, report
 from parties.unfinished import forget, told, unfinished
@@ -39,7 +39,7 @@ def run_party(config: Config, on_progress: OnProgress, say: Callable[[str], None
             outcome = link.drive(whole_run(prepared, say=say), on_progress=on_progress)
         if isinstance(outcome, PartyError):
             raise outcome
-        for line in large_batch(config, len(outcome.aligned.rows)):
+        for line in [*large_batch(config, len(outcome.aligned.rows)), *uncalibrated(outcome)]:
             say(line)
         folder = keep(prepared, outcome)
         metrics: dict[str, Any] = {}

@@ -48,6 +48,11 @@ class Temperature:
             low, high = torch.where(cold, middle, low), torch.where(cold, high, middle)
         return cls(task, tuple(((low + high) / 2).exp().tolist()))
 
+    @property
+    def at_bound(self) -> bool:
+        """Whether some target has no best temperature: its logits tell all of the rows, or nothing."""
+        return any(not 1.001 / HOTTEST < one < HOTTEST / 1.001 for one in self.temperatures)
+
     def scores(self, logits: Tensor) -> Tensor:
         """Probabilities, float64 of the shape that `Objective.scores` has."""
         warm = logits.to(torch.float64) / torch.tensor(self.temperatures, dtype=torch.float64)
@@ -59,6 +64,7 @@ class Isotonic:
     """curves: of each target, logits and their probabilities: straight between two, level beyond the ends."""
 
     method: ClassVar[str] = "isotonic"
+    at_bound: ClassVar[bool] = False
     task: str
     curves: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]
 

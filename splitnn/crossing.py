@@ -21,6 +21,8 @@ from splitnn.tensors import decode, encode, encoded_size
 ACTIVATION_CODECS = (*DENSE, "randtopk")
 GRADIENT_CODECS = (*DENSE,)
 """Under randtopk, of the gradient of the kept values: the label holder has nothing to select."""
+LEAST_EXPLORE = 1e-6
+"""Other than 0. Less is never drawn, and far less overflows when draws are weighed against one another."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class Codecs:
             raise ValueError("keep goes with randtopk, which needs it: how many numbers of each row cross")
         if self.keep is not None and self.keep < 1:
             raise ValueError(f"keep must be at least 1, not {self.keep}")
-        if not 0 <= self.explore < 1:
-            raise ValueError(f"explore must be in [0, 1), not {self.explore:g}")
+        if self.explore and not LEAST_EXPLORE <= self.explore < 1:
+            raise ValueError(f"explore must be 0, or at least {LEAST_EXPLORE:g} and below 1")
 
     @property
     def exact(self) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from splitnn.randomness import generator
+from splitnn.randomness import strong_generator
 
 
 class PartyDropout(nn.Module):
@@ -26,7 +26,7 @@ class PartyDropout(nn.Module):
         super().__init__()
         self.top, self.probability = top, probability
         self.absent = nn.Parameter(torch.zeros(parties - 1, cut))
-        self.generator = generator(seed, "party dropout")
+        self.generator = strong_generator(seed, "party dropout")
 
     def forward(self, activations: Sequence[Tensor | None]) -> Tensor:
         """Logits, as `top` gives them. activations: None for a feature holder that is not there."""

@@ -37,7 +37,8 @@ class Labels:
 
     weights: of the training examples, [n] or, for each target, [n, k]; not negative, in any unit; None: all
     alike. They act on the training loss only. lists: in which list each other example is ranked.
-    Raises ValueError for labels or weights that are not finite, and for weights of another length.
+    Raises ValueError for labels or weights that are not finite, and for weights of another length or so large
+    that their sum is infinite: divided by it, all would be 0. `Objective` holds the labels against the task.
     """
 
     train: Tensor
@@ -55,6 +56,8 @@ class Labels:
                 raise ValueError(f"{len(self.weights)} weights for {len(self.train)} training examples")
             if not (torch.isfinite(self.weights).all() and (self.weights >= 0).all()):
                 raise ValueError("a weight is negative or not finite")
+            if not torch.isfinite(self.weights.to(torch.float64).sum()):
+                raise ValueError("the sum of the weights is infinite: divide all by one number")
         for part, lists in ((self.validation, self.lists.validation), (self.test, self.lists.test)):
             if lists is not None and len(lists) != len(part):
                 raise ValueError(f"the lists of {len(lists)} examples for {len(part)} labels")
@@ -87,12 +90,15 @@ class Objective:
 
     outputs: width of the top model. lists: as in the labels. location, scale: of the training labels; but in
     regression 0 and 1.
-    Raises TrainingError for labels by which nothing can be trained or evaluated.
+    Raises TrainingError for labels by which nothing can be trained or evaluated, ValueError for those that
+    are not of the task: a class without a name would be looked up beyond the logits.
     """
 
     def __init__(self, task: str, loss: str, labels: Labels) -> None:
         self.task, self.names, self.lists = TASKS[task][loss], tuple(labels.names), labels.lists
         for part in (labels.train, labels.validation, labels.test):
+            if not len(part) or not _is_of(task, part, len(self.names)):
+                raise ValueError(f"the labels are none, or not those of a {task} task")
             self.task.check(part, self.names)
         self.outputs = max(1, len(self.names))
         self.location, self.scale = self.task.scale(labels.train)
@@ -134,6 +140,16 @@ class Objective:
         """How much worse the metric that decides is: so much lower (AUC), or higher by this part of it (a
         loss, the unit of which may be the label's)."""
         return before - after if self.task.sign > 0 else (after - before) / max(before, 1e-12)
+
+
+def _is_of(task: str, labels: Tensor, names: int) -> bool:
+    """As the table of `Labels` says, in any float."""
+    if task == "multiclass":
+        within = labels.dtype == torch.int64 and labels.min() >= 0 and labels.max() < names
+        return labels.ndim == 1 and bool(within)
+    if not labels.is_floating_point() or labels.shape[1:] != ((names,) if task == "multilabel" else ()):
+        return False
+    return task == "regression" or bool(((labels == 0) | (labels == 1)).all())
 
 
 def _mean_one(weights: Tensor, targets: Tensor) -> Tensor:

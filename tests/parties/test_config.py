@@ -299,6 +299,10 @@ BAD_PARTY = {
         ('id = "email"', 'id = "email"\nclass_weights = { yes = 0 }'),
         ['party.toml: data.class_weights: must be "balanced", or a table with a number above 0 for a class'],
     ),
+    "a class weight beyond floats": (
+        ('id = "email"', 'id = "email"\nclass_weights = { yes = 1e308 }'),
+        ["party.toml: data.class_weights: holds a weight that is not from 1e-09 to 1e+09"],
+    ),
     "column named twice": (
         ('id = "email"', 'id = "email"\nnumeric = ["age", "age"]'),
         ["party.toml: data.numeric: column 'age' stands here twice"],

@@ -109,6 +109,7 @@ def test_no_more_is_kept_than_there_is() -> None:
         "codec: keep must be at most model.cut, 32, not 33"
     ]
     assert made(codec={"activations": "randtopk", "keep": 32}).codec.keep == 32
+    assert faults(codec={"explore": 1e-300}) == ["codec.explore: must be 0, or at least 1e-6, not 1e-300"]
 
 
 def test_every_field_counts() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from parties.contract_training import LOSSES, Model
 from parties.features import Numeric, Pipeline
-from parties.results import importance, scored_columns, target
+from parties.results import importance, scored_columns, target, uncalibrated
 from parties.results import test_metrics as metrics_of
 from parties.summary import HEADLINES, as_json, report
 from splitnn.calibration import Temperature
@@ -107,6 +107,13 @@ def test_calibrated_scores_are_kept_and_told_beside_the_others() -> None:
     assert lines[-2].endswith("the federation, calibrated")
     before, after = (found[key]["ece"] for key in ("test", "test_calibrated"))
     assert lines[-1].startswith(f"calibrated calibration error {before:.4f} -> {after:.4f}  Brier score")
+
+
+def test_a_temperature_at_its_bound_is_warned_about() -> None:
+    for temperature, said in ((2.0, 0), (100.0, 1), (0.01, 1)):
+        outcome: Any = SimpleNamespace(calibration=Temperature("binary", (temperature,)))
+        assert len(uncalibrated(outcome)) == said
+    assert not uncalibrated(SimpleNamespace(calibration=None))  # type: ignore[arg-type]
 
 
 def of(name: str, trained: LabelHolderResult | FeatureHolderResult, task: str, loss: str) -> dict[str, Any]:

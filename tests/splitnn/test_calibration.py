@@ -74,6 +74,9 @@ def test_logits_that_tell_all_or_the_opposite_end_at_the_bounds() -> None:
     labels = torch.tensor([0.0, 0.0, 1.0, 1.0])
     assert Temperature.fit("binary", logits, labels).temperatures == pytest.approx([1 / HOTTEST])
     assert Temperature.fit("binary", -logits, labels).temperatures == pytest.approx([HOTTEST])
+    assert Temperature.fit("binary", logits, labels).at_bound
+    assert Temperature.fit("binary", -logits, labels).at_bound
+    assert not Temperature.fit("binary", *drawn("binary", 100, 2.0)).at_bound
 
 
 @pytest.mark.parametrize(("task", "method"), PAIRS)

@@ -189,8 +189,9 @@ def test_what_diverged_is_not_sent(codec: Codecs, value: float) -> None:
         ({"activations": "randtopk"}, "keep goes with randtopk"),
         ({"keep": 3}, "keep goes with randtopk"),
         ({"activations": "randtopk", "keep": 0}, "keep must be at least 1, not 0"),
-        ({"explore": 1.0}, r"explore must be in \[0, 1\), not 1"),
-        ({"explore": float("nan")}, "explore must be in"),
+        ({"explore": 1.0}, "explore must be 0, or at least 1e-06 and below 1"),
+        ({"explore": 1e-300}, "explore must be 0, or at least 1e-06 and below 1"),
+        ({"explore": float("nan")}, "explore must be 0"),
     ],
 )
 def test_codecs_that_cannot_be(codec: dict[str, Any], line: str) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from splitnn.models import Top, top_model
 from splitnn.party_dropout import PartyDropout, WithAndWithout
 from splitnn.plan import Plan
+from splitnn.randomness import generator, strong_generator
 
 PLAN = Plan(b"public", cut=4, bottom_hidden=(8,), top_hidden=(8,), learning_rate=0.01, party_dropout=0.3)
 
@@ -84,6 +85,20 @@ def test_in_evaluation_all_are_there_but_those_named() -> None:
     assert torch.equal(views[2], layer([cut[0], cut[1], None, cut[3]]))
     assert torch.equal(layer.generator.get_state(), state)
     assert WithAndWithout(layer.top)(cut).shape == (1, 5, 8)
+
+
+def test_the_draws_depend_on_the_whole_seed() -> None:
+    """A feature holder sees where it was left out: of 2^32 seeds it could find the one."""
+    drawn = [
+        torch.rand(8, generator=made)
+        for made in (
+            module().generator,
+            strong_generator(b"seed", "party dropout"),
+            generator(b"seed", "party dropout"),
+        )
+    ]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
 
 
 def test_it_learns_to_do_without(make: Any) -> None:

@@ -136,10 +136,32 @@ def test_weights_and_labels_that_cannot_be() -> None:
     for bad in (nan, torch.tensor([1.0, -1.0]), torch.tensor([1.0, float("inf")])):
         with pytest.raises(ValueError, match="weight is negative or not finite"):
             Labels(y, y, y, (), bad)
+    with pytest.raises(ValueError, match="sum of the weights is infinite"):
+        Labels(y, y, y, (), torch.full((2,), 1e308, dtype=torch.float64))
     with pytest.raises(TrainingError, match="weights of all training examples are 0"):
         Objective("binary", "cross-entropy", Labels(y, y, y, (), torch.zeros(2)))
     with pytest.raises(TrainingError, match="negative"):
         Objective("regression", "poisson", Labels(y - 1, y, y))
+
+
+@pytest.mark.parametrize(
+    ("task", "labels"),
+    [
+        ("binary", [0.0, 2.0]),
+        ("binary", [[0.0], [1.0]]),
+        ("binary", []),
+        ("multiclass", [0, 2]),
+        ("multiclass", [-1, 1]),
+        ("multiclass", [0.0, 1.0]),
+        ("multilabel", [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]),
+        ("multilabel", [0.0, 1.0]),
+        ("regression", [[1.0], [2.0]]),
+    ],
+)
+def test_labels_of_another_task_are_refused(task: str, labels: list[Any]) -> None:
+    y, names = torch.tensor(labels), ("a", "b") if task.startswith("multi") else ()
+    with pytest.raises(ValueError, match=f"not those of a {task} task"):
+        Objective(task, next(iter(TASKS[task])), Labels(y, y, y, names))
 
 
 def test_a_rate_beyond_floats_is_a_divergence(make: Any) -> None:

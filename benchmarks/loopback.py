@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.emulated_line import EmulatedLine, Line
 from parties import certs
+from parties.certificate import key_fingerprint
 from parties.dial import Spoke
 from parties.hub import Hub
 from protos.rounds import Progress, Rounds, Traffic
@@ -84,7 +85,7 @@ def _party(
     others = [other for other in names if other not in (name, hub)]
     link: Hub | Spoke
     if name == hub:
-        pins = {other: certs.key_fingerprint((at / f"{other}.pem").read_bytes()) for other in others}
+        pins = {other: key_fingerprint((at / f"{other}.pem").read_bytes()) for other in others}
         link = Hub(identity, "127.0.0.1:0", pins)
         link.open()
         port.value = link.port

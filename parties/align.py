@@ -46,7 +46,7 @@ def align_party(
         as_read = _state(config.party.data.file)
         ids = own_ids(config, lambda names: _cells(config, names, on_progress))
         counts = {kind: len(of_kind.rows) for kind, of_kind in ids.items()}
-        for line in leakage(config, protocols):
+        for line in [*identity.warnings(), *leakage(config, protocols)]:
             say(line)
         aligning = alignment_only(config, identity, ids, protocols)
         del ids  # the rounds let go of it when they end

@@ -7,21 +7,25 @@ CA; real partners bring certificates of their own (ECDSA P-256, for the handshak
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from parties.certificate import (
+    check_dates,
+    check_name,
+    check_pair,
+    denied_as,
+    der,
+    follow,
+    key_fingerprint,
+    read_certificates,
+    read_key,
+)
 from parties.errors import IdentityError
-
-if TYPE_CHECKING:  # cryptography takes a while to import: only who handles a certificate pays for it
-    from cryptography import x509
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
-    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 PARTY_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 """What a party may be called: safe as a DNS name, in a path, and in a message (`fullmatch`)."""
@@ -31,7 +35,11 @@ WARN_BEFORE = timedelta(days=14)
 
 @dataclass(frozen=True, repr=False)
 class Identity:
-    """A party's own certificate and key, checked. `certificate` and `ca` may be chains (PEM)."""
+    """A party's own certificate and key, checked, and whom it trusts. `certificate` and `ca` may be chains.
+
+    not_after: of the first to expire of certificate, chain and root. denied: entries of a deny list, as
+    `parties.certificate.deniable` writes them.
+    """
 
     party: str
     ca: bytes
@@ -41,6 +49,7 @@ class Identity:
     certificate_file: Path
     key_file: Path
     not_after: datetime
+    denied: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         return f"Identity({self.party!r})"  # the key must not reach a log
@@ -50,85 +59,76 @@ class Identity:
         from cryptography.hazmat.primitives import hashes
         from cryptography.hazmat.primitives.asymmetric import ec
 
-        return _p256_key(self.key, self.key_file).sign(data, ec.ECDSA(hashes.SHA256()))
+        return read_key(self.key, self.key_file).sign(data, ec.ECDSA(hashes.SHA256()))
 
     @property
     def fingerprint(self) -> str:
         """What run.toml pins as `parties.<name>.key`."""
         return key_fingerprint(self.certificate_der)
 
+    def denies(self, certificate: bytes) -> str | None:
+        """The entry of our deny list that names a peer's certificate (DER or PEM), if one does.
+
+        Raises ValueError if these bytes are no certificate.
+        """
+        return denied_as(certificate, self.denied)
+
     def warnings(self, now: datetime | None = None) -> list[str]:
         """What is not wrong yet: an expiry within 14 days, a key file that others may read."""
-        found = []
-        left = self.not_after - (now or datetime.now(UTC))
-        if left < WARN_BEFORE:
-            found.append(
-                f"{self.certificate_file}: expires in {max(left.days, 0)} days; have a new one issued"
-            )
-        if self.key_file.exists() and self.key_file.stat().st_mode & 0o077:
-            found.append(f"{self.key_file}: other users may read the private key; chmod 600 it")
-        return found
+        now = now or datetime.now(UTC)
+        found = [soon_over(self.not_after, self.certificate_file, now), too_readable(self.key_file)]
+        return [warning for warning in found if warning]
 
 
-def load(ca: Path, certificate: Path, key: Path, party: str, now: datetime | None = None) -> Identity:
+def soon_over(not_after: datetime, file: Path, now: datetime) -> str | None:
+    """A warning, if this certificate is about to expire."""
+    left = not_after - now
+    if left >= WARN_BEFORE:
+        return None
+    when = f"in {left.days} days" if left.days > 0 else f"today, at {not_after:%H:%M} UTC"
+    return f"{file}: expires {when}; have a new one issued (for the same key, run.toml stays as it is)"
+
+
+def too_readable(key: Path) -> str | None:
+    """A warning, if others may read this private key."""
+    if key.exists() and key.stat().st_mode & 0o077:
+        return f"{key}: other users may read the private key; chmod 600 it"
+    return None
+
+
+def load(
+    ca: Path,
+    certificate: Path,
+    key: Path,
+    party: str,
+    now: datetime | None = None,
+    denied: Collection[str] = (),
+) -> Identity:
     """Check a party's own files. Raises IdentityError: one line with the file, the fault, and the remedy.
 
-    Checked here because every TLS failure looks the same to the one who dials.
+    Checked here because every TLS failure looks the same to the one who dials. denied: the deny list.
     """
-    ca_pem, certificate_pem, key_pem = _read(ca), _read(certificate), _read(key)
-    roots, chain = _certificates(ca_pem, ca), _certificates(certificate_pem, certificate)
-    own = chain[0]
-    now = now or datetime.now(UTC)
-    if _p256_key(key_pem, key).public_key() != own.public_key():
-        raise IdentityError(f"{key}: is not the key of {certificate}; give the pair that belongs together")
-    if party not in dns_names(own):
-        named = ", ".join(dns_names(own)) or "nobody"
-        raise IdentityError(f"{certificate}: names {named}, not {party!r}; use the certificate of {party!r}")
-    _check_chain(own, chain[1:], roots, certificate, ca, now)
+    ca_pem, certificate_pem, key_pem = read(ca), read(certificate), read(key)
+    roots, chain = read_certificates(ca_pem, ca), read_certificates(certificate_pem, certificate)
+    own = der(chain[0])
+    check_pair(read_key(key_pem, key), key, chain[0], certificate)
+    check_name(chain[0], certificate, party)
+    way = follow(chain, certificate, roots, ca)
+    for one, file in way:
+        check_dates(one, file, now or datetime.now(UTC))
+    if entry := denied_as(own, denied):
+        raise IdentityError(f"{certificate}: your own tls.denied names it ({entry}); have a new one issued")
     return Identity(
         party=party,
         ca=ca_pem,
         certificate=certificate_pem,
-        certificate_der=_der(own),
+        certificate_der=own,
         key=key_pem,
         certificate_file=certificate,
         key_file=key,
-        not_after=own.not_valid_after_utc,
+        not_after=min(one.not_valid_after_utc for one, _ in way),
+        denied=frozenset(denied),
     )
-
-
-def verify(certificate: bytes, data: bytes, signature: bytes) -> bool:
-    """Did the holder of this certificate (DER or PEM) sign `data`? False for anything malformed."""
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    try:
-        _p256_public_key(certificate).verify(signature, data, ec.ECDSA(hashes.SHA256()))
-    except (InvalidSignature, ValueError):
-        return False
-    return True
-
-
-def key_fingerprint(certificate: bytes) -> str:
-    """`sha256:<hex>` of the SubjectPublicKeyInfo (RFC 7469, 2.4): it survives a renewal with the same key.
-
-    certificate: DER or PEM, perhaps a peer's. Raises ValueError if it is none.
-    """
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    spki = _public_key(certificate).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return "sha256:" + hashlib.sha256(spki).hexdigest()
-
-
-def dns_names(certificate: x509.Certificate) -> list[str]:
-    from cryptography import x509
-
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (x509.ExtensionNotFound, ValueError):
-        return []
-    return names.value.get_values_for_type(x509.DNSName)
 
 
 def issue(
@@ -171,8 +171,8 @@ def issue(
         _write(ca_key_file, key_pem(key), 0o600)
         _write(ca_file, pem(sign_certificate("development CA", key, None, key, [], now, 10 * days)), 0o644)
         written += [ca_file, ca_key_file]
-    issuer = _certificates(_read(ca_file), ca_file)[0]
-    issuer_key = _p256_key(_read(ca_key_file), ca_key_file)
+    issuer = read_certificates(read(ca_file), ca_file)[0]
+    issuer_key = read_key(read(ca_key_file), ca_key_file)
     for name, (certificate_file, key_file) in files.items():
         key = new_key()
         hosts = [name, "localhost", "127.0.0.1"] + ([host] if host else [])
@@ -183,50 +183,7 @@ def issue(
     return written
 
 
-def _check_chain(
-    own: x509.Certificate,
-    between: list[x509.Certificate],
-    roots: list[x509.Certificate],
-    file: Path,
-    ca: Path,
-    now: datetime,
-) -> None:
-    """Follow the signatures from a party's certificate to one of the roots, each link valid now."""
-    from cryptography.exceptions import InvalidSignature
-
-    def issued(child: x509.Certificate, parent: x509.Certificate) -> bool:
-        try:
-            child.verify_directly_issued_by(parent)
-        except (ValueError, TypeError, InvalidSignature):
-            return False
-        return True
-
-    child, where = own, file
-    for _ in range(len(between) + 1):
-        _check_dates(child, where, now)
-        for root in roots:
-            if issued(child, root):
-                _check_dates(root, ca, now)
-                return
-        parent = next((one for one in between if one != child and issued(child, one)), None)
-        if parent is None:
-            break
-        child = parent
-    raise IdentityError(f"{file}: was not issued by {ca}; use the CA that all parties agreed on")
-
-
-def _check_dates(certificate: x509.Certificate, file: Path, now: datetime) -> None:
-    if now > certificate.not_valid_after_utc:
-        raise IdentityError(
-            f"{file}: expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; have a new one issued"
-        )
-    if now < certificate.not_valid_before_utc:
-        raise IdentityError(
-            f"{file}: not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC; check the clock"
-        )
-
-
-def _read(file: Path) -> bytes:
+def read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
@@ -242,58 +199,3 @@ def _write(file: Path, data: bytes, mode: int) -> None:
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as out:
         out.write(data)
     draft.replace(file)
-
-
-def _certificates(pem: bytes, file: Path) -> list[x509.Certificate]:
-    from cryptography import x509
-
-    try:
-        return x509.load_pem_x509_certificates(pem)
-    except (ValueError, x509.InvalidVersion):
-        raise IdentityError(f"{file}: is no certificate in PEM form; give the right file") from None
-
-
-def _public_key(certificate: bytes) -> CertificatePublicKeyTypes:
-    """Of a certificate in DER or PEM, perhaps a peer's. Raises ValueError for whatever is wrong with it."""
-    from cryptography import x509
-    from cryptography.exceptions import UnsupportedAlgorithm
-
-    pem = certificate.startswith(b"-----BEGIN")
-    load = x509.load_pem_x509_certificate if pem else x509.load_der_x509_certificate
-    try:
-        return load(certificate).public_key()
-    except (UnsupportedAlgorithm, x509.InvalidVersion) as error:
-        raise ValueError("a certificate of a kind that is not known here") from error
-
-
-def _p256_key(pem: bytes, file: Path) -> EllipticCurvePrivateKey:
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    try:
-        key = load_pem_private_key(pem, password=None)
-    except TypeError:
-        raise IdentityError(
-            f"{file}: is encrypted; give a key without passphrase, readable by you alone"
-        ) from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise IdentityError(f"{file}: is no private key in PEM form; give the right file") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise IdentityError(f"{file}: is no ECDSA P-256 key; have a certificate issued for one")
-    return key
-
-
-def _p256_public_key(certificate: bytes) -> EllipticCurvePublicKey:
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = _public_key(certificate)
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise ValueError("no ECDSA P-256 key")
-    return key
-
-
-def _der(certificate: x509.Certificate) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    return certificate.public_bytes(Encoding.DER)

@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from parties.certs_cli import app as certs_app
 from parties.psi_cli import app as psi_app
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+app.add_typer(certs_app, name="certs")
 app.add_typer(psi_app, name="psi")
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="This party's party.toml.")]
@@ -68,37 +70,6 @@ def init(
         "Next: one run.toml for all: one of you edits it, with each party's key, and the others put it in\n"
         "place of theirs; certificates (`party certs` makes some for a trial); your file and columns into\n"
         f"party.toml; then `party check -c {folder / 'party.toml'}`."
-    )
-
-
-@app.command()
-def certs(
-    names: Annotated[list[str] | None, typer.Argument(help="The parties' names.", metavar="NAME...")] = None,
-    folder: Annotated[Path, typer.Option(help="Where to write.")] = Path("certs"),
-    host: Annotated[
-        str | None, typer.Option(help="A host name or address to put into the certificates.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace certificates that are there.")] = False,
-    fingerprint: Annotated[
-        Path | None, typer.Option(help="Only print the pin of this certificate.", metavar="FILE")
-    ] = None,
-) -> None:
-    """Make a development CA and one certificate a party."""
-    from parties.certs import issue
-    from parties.errors import ConfigError
-    from parties.own import pin_of
-
-    if fingerprint is not None:
-        typer.echo(f'key = "{pin_of(fingerprint)}"')
-        return
-    if not names:
-        raise ConfigError("certs: name the parties, such as `party certs platform logistics`")
-    issue(folder, names, host=host, force=force)
-    for name in names:
-        typer.echo(f'[parties.{name}]\nkey = "{pin_of(folder / f"{name}.pem")}"\n')
-    typer.echo(
-        f"Wrote {folder}. Each party gets ca.pem, its own .pem and its own .key, and nobody else's .key.",
-        err=True,
     )
 
 

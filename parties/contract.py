@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from parties.certificate import PIN
 from parties.certs import PARTY_NAME
 from parties.contract_training import Codec, Evaluation, Examples, Model, Training
 from parties.document import Section
@@ -36,7 +37,7 @@ def _run_name(name: str) -> str:
 
 
 def _pin(key: str) -> str:
-    if not re.fullmatch(r"sha256:[0-9a-f]{64}", key):
+    if not PIN.fullmatch(key):
         raise ValueError("must be sha256: and 64 hex digits, as `party certs --fingerprint FILE` prints them")
     return key
 

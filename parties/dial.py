@@ -122,7 +122,7 @@ class Spoke(Link):
         if code is grpc.StatusCode.PERMISSION_DENIED:
             raise IdentityError(
                 f"permission denied by the hub at {self._address}: {self._identity.certificate_file} is not "
-                f"the certificate that its run.toml pins for {self.name}; compare run.toml"
+                f"the certificate that its run.toml pins for {self.name}, or denied there; compare run.toml"
             )
         if code is grpc.StatusCode.ALREADY_EXISTS:
             return f"the hub at {self._address} has another process connected as {self.name}; stop that one"

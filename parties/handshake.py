@@ -17,7 +17,8 @@ from typing import NamedTuple
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from google.protobuf.message import DecodeError
 
-from parties.certs import Identity, key_fingerprint, verify
+from parties.certificate import key_fingerprint, verify
+from parties.certs import Identity
 from parties.contract import AUTO, PROTOCOL, Contract
 from parties.difference import CANONICAL_AT_MOST, first_difference
 from parties.errors import ContractError, IdentityError
@@ -100,12 +101,12 @@ def handshake(
         everyone = Hellos(hello=[hellos[name] for name in contract.names]).SerializeToString()
         for name in contract.feature_holders:
             yield Send(name, "hellos", everyone)
-        kind, protocols = _check(hellos, contract, me)  # after the others can see what differs, too
+        kind, protocols = _check(hellos, contract, identity)  # after the others can see what differs, too
     else:
         yield Send(hub, "hello", own.SerializeToString())
         everyone = yield Receive(hub, "hellos", HELLO_AT_MOST * len(contract.names), wait)
         hellos = _hellos(everyone, contract, own)
-        kind, protocols = _check(hellos, contract, me)
+        kind, protocols = _check(hellos, contract, identity)
         run = run_id(contract, hellos)
         yield Bind(run)
 
@@ -171,13 +172,13 @@ def _hellos(payload: bytes, contract: Contract, own: Hello) -> dict[str, Hello]:
     return {hello.party: _hello(hello.SerializeToString(), hello.party) for hello in hellos}
 
 
-def _check(hellos: Mapping[str, Hello], contract: Contract, me: str) -> tuple[str, frozenset[str]]:
+def _check(hellos: Mapping[str, Hello], contract: Contract, identity: Identity) -> tuple[str, frozenset[str]]:
     """Does everybody else speak our version, hold our contract, show the pinned key, and have what it takes?
 
     Returns the kind of id and the PSI protocols that all have.
     """
     for name, hello in hellos.items():
-        if name == me:
+        if name == identity.party:
             continue
         if hello.version != WIRE_VERSION:
             raise ContractError(
@@ -188,13 +189,15 @@ def _check(hellos: Mapping[str, Hello], contract: Contract, me: str) -> tuple[st
         if difference is not None:
             raise ContractError(f"the contracts differ: {difference}. All parties need the same run.toml")
         try:
-            fingerprint = key_fingerprint(hello.certificate)
+            fingerprint, denied = key_fingerprint(hello.certificate), identity.denies(hello.certificate)
         except ValueError as error:
             raise RemoteProtocolError(f"{name} sent a certificate that is not one") from error
         if fingerprint != contract.parties[name].key:
             raise IdentityError(
                 f"{name} has the key {fingerprint}, but run.toml pins {contract.parties[name].key}"
             )
+        if denied is not None:
+            raise IdentityError(f"{name} has a certificate that tls.denied names here ({denied}); ask {name}")
         _check_words(hello, contract)
     purposes = {name: hello.purpose for name, hello in hellos.items()}
     if len(set(purposes.values())) > 1:

@@ -14,7 +14,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from parties.address import Address
-from parties.certs import Identity, key_fingerprint
+from parties.certificate import key_fingerprint
+from parties.certs import Identity
 from parties.errors import ConfigError, NetworkError
 from parties.limits import Limits
 from parties.link import Link
@@ -60,7 +61,7 @@ class Hub(Link):
         self._relayed: dict[str, dict[str, deque[Frame]]] = {
             target: {source: deque() for source in peers} for target in peers
         }
-        self._refused: set[str] = set()  # names of parties that came with another key than the pinned one
+        self._refused: dict[str, str] = {}  # names of parties that came with another certificate, and why not
         self._relayed_bytes = dict.fromkeys(peers, 0)  # by source
         self._server: grpc.Server | None = None
         self._health = health.HealthServicer(experimental_non_blocking=True)
@@ -123,8 +124,8 @@ class Hub(Link):
                     f"did not come within {within:g} s; is its `party` started there, and does its link.hub "
                     f"lead to port {self.port} of this machine?"
                 )
-                if refused := ", ".join(sorted(self._refused.intersection(missing))):
-                    why += f" A caller named {refused} was refused: run.toml pins another key; compare it"
+                for refused in sorted({*self._refused}.intersection(missing)):
+                    why += f" A caller named {refused} was refused: {self._refused[refused]}; ask {refused}"
                 raise PeerTimeout(", ".join(missing), self._mail.phase, why)
         self._mail.phase = "handshake"
 
@@ -177,11 +178,13 @@ class Hub(Link):
             peer: dict[str, list[bytes]] = context.auth_context()  # type: ignore[assignment]
             names = [one.decode("ascii", "replace") for one in peer.get("x509_subject_alternative_name", [])]
             try:
-                key = key_fingerprint(peer["x509_pem_cert"][0])
+                certificate = peer["x509_pem_cert"][0]
+                key, denied = key_fingerprint(certificate), self._identity.denies(certificate)
             except (KeyError, ValueError):
-                key = "none"
-            name = next((one for one in names if self._pins.get(one) == key), None)
-            self._refused.update(one for one in names if one in self._pins and name is None)
+                key, denied = "none", None
+            name = next((one for one in names if self._pins.get(one) == key and not denied), None)
+            why = f"tls.denied names its certificate ({denied})" if denied else "run.toml pins another key"
+            self._refused.update({one: why for one in names if one in self._pins and name is None})
         if name is None:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "not a party of this run")
         assert name is not None

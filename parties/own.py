@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parties import certs
+from parties.certificate import key_fingerprint
 from parties.config import Config
 from parties.contract import AUTO, PROTOCOL, Contract
 from parties.errors import ConfigError, DataError, IdentityError
@@ -34,7 +35,7 @@ class OwnData(NamedTuple):
 def pin_of(certificate: Path) -> str:
     """What run.toml pins for the holder of this certificate, `sha256:<hex>`. Raises IdentityError."""
     try:
-        return certs.key_fingerprint(certificate.read_bytes())
+        return key_fingerprint(certificate.read_bytes())
     except OSError as error:
         raise IdentityError(f"{certificate}: cannot be read: {error.strerror}") from error
     except ValueError:
@@ -46,13 +47,24 @@ def pin_of(certificate: Path) -> str:
 def own_identity(config: Config) -> certs.Identity:
     """The party's certificate and key, and they are those that run.toml pins. Raises IdentityError."""
     tls, pinned = config.party.tls, config.contract.parties[config.name].key
-    identity = certs.load(tls.ca, tls.certificate, tls.key, config.name)
+    identity = certs.load(tls.ca, tls.certificate, tls.key, config.name, denied=tls.denied)
     if identity.fingerprint != pinned:
         raise IdentityError(
             f"{tls.certificate}: its pin is {identity.fingerprint}, but run.toml says {pinned} for "
             f"{config.name}; correct it at all parties (is it pasted under another name?)"
         )
+    check_pins(config)
     return identity
+
+
+def check_pins(config: Config) -> None:
+    """Is no key denied here that run.toml pins? Raises IdentityError."""
+    for name, party in config.contract.parties.items():
+        if party.key in config.party.tls.denied:
+            raise IdentityError(
+                f"{config.path}: tls.denied names the key that run.toml pins for {name}; agree on a run.toml "
+                f"with another key of {name}"
+            )
 
 
 def own_protocols(config: Config) -> "dict[str, Psi]":

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo, field_validator
 
 from parties.address import Address
+from parties.certificate import deniable
 from parties.contract import PartyName
 from parties.contract_training import CLASS
 from parties.document import Section
@@ -142,6 +143,8 @@ class Tls(Section):
     ca: File
     certificate: File
     key: File
+    denied: Annotated[tuple[Annotated[str, AfterValidator(deniable)], ...], Field(strict=False)] = ()
+    """Peers' keys and certificates that are not to be trusted any more."""
 
 
 class Link(Section):

@@ -6,9 +6,11 @@ gRPC says UNAVAILABLE for everything from a closed port to an expired certificat
 import os
 import socket
 import ssl
+from datetime import UTC, datetime
 
 from parties.address import Address
-from parties.certs import Identity, key_fingerprint
+from parties.certificate import key_fingerprint
+from parties.certs import Identity
 from parties.errors import IdentityError, NetworkError
 
 
@@ -21,7 +23,7 @@ def look_at_hub(address: Address, hub: str, pin: str | None, own: Identity | Non
     try:
         with socket.create_connection(address, within) as plain:
             if own is not None:
-                _compare(_certificate(plain, address, hub, own), address, hub, pin)
+                _compare(_certificate(plain, address, hub, own), address, hub, pin, own)
     except ssl.SSLCertVerificationError as error:
         raise IdentityError(
             f"TLS refused: the certificate of {address} is not good for {hub} ({error.verify_message}); "
@@ -33,7 +35,7 @@ def look_at_hub(address: Address, hub: str, pin: str | None, own: Identity | Non
                 f"TLS refused: {address} does not speak TLS; check link.hub and the hub's link.plaintext"
             ) from None
         reason = (error.reason or "no reason given").lower().replace("_", " ")
-        raise IdentityError(_not_taken(address, reason)) from None
+        raise IdentityError(_not_taken(address, reason, own)) from None
     except OSError as error:
         raise NetworkError(
             f"nobody answers at {address} ({error.strerror or error}); is the hub started there?"
@@ -61,16 +63,25 @@ def _certificate(plain: socket.socket, address: Address, hub: str, own: Identity
     with context.wrap_socket(plain, server_hostname=hub) as secure:
         found = secure.getpeercert(binary_form=True) or b""
         if not secure.recv(1):  # TLS 1.3: a server refuses the client's certificate only after the handshake
-            raise IdentityError(_not_taken(address, "no reason given"))
+            raise IdentityError(_not_taken(address, "no reason given", own))
         return found
 
 
-def _not_taken(address: Address, reason: str) -> str:
+def _not_taken(address: Address, reason: str, own: Identity | None) -> str:
+    if own is not None and datetime.now(UTC) > own.not_after:
+        return (
+            f"{own.certificate_file}: has expired, and {address} takes it no more; have a new one issued for "
+            "the same key, and start the same command again"
+        )
     return f"TLS refused: {address} does not take our certificate ({reason}); check that all use one CA"
 
 
-def _compare(certificate: bytes, address: Address, hub: str, pin: str | None) -> None:
+def _compare(certificate: bytes, address: Address, hub: str, pin: str | None, own: Identity) -> None:
     found = key_fingerprint(certificate)
+    if entry := own.denies(certificate):
+        raise IdentityError(
+            f"{address} shows a certificate of {hub} that tls.denied names ({entry}); ask {hub}"
+        )
     if pin is not None and found != pin:
         raise IdentityError(
             f"{address} has the key {found}, but run.toml pins {pin} for {hub}; compare run.toml with {hub}"

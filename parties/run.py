@@ -30,7 +30,8 @@ def run_party(config: Config, on_progress: OnProgress, say: Callable[[str], None
     torch.set_num_threads(1)  # a sum in another order has other bits
     with locked(config.party.storage, config.name):
         prepared = prepare(config)
-        for line in [*leakage(config, prepared.protocols), *leakage_of_examples(config.contract)]:
+        told_first = [*leakage(config, prepared.protocols), *leakage_of_examples(config.contract)]
+        for line in [*prepared.identity.warnings(), *told_first]:
             say(line)
         with (
             told(unfinished(config), say),

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from parties import certs
+from parties.certificate import key_fingerprint
 from parties.hub import SERVICE
 
 Federate = Callable[..., Any]
@@ -237,4 +238,4 @@ def renew(made: Any, strangers: Any, name: str) -> None:
     for file in ("ca.pem", f"{name}.pem", f"{name}.key"):
         shutil.copy(made.folder / "certs" / file, home / file)
     old = strangers.configs()[name].contract.parties[name].key
-    strangers.edit(name, "run.toml", old, certs.key_fingerprint((home / f"{name}.pem").read_bytes()))
+    strangers.edit(name, "run.toml", old, key_fingerprint((home / f"{name}.pem").read_bytes()))

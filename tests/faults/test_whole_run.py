@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from parties import certs
+from parties.certificate import key_fingerprint
 from parties.config import load
 from parties.phases import Outcome, Prepared, plan_of, prepare, whole_run
 from parties.results import weights
@@ -45,7 +46,7 @@ link = { LINK }
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Prepared]:
     folder = tmp_path_factory.mktemp("faults")
     certs.issue(folder, NAMES)
-    pins = {name: certs.key_fingerprint((folder / f"{name}.pem").read_bytes()) for name in NAMES}
+    pins = {name: key_fingerprint((folder / f"{name}.pem").read_bytes()) for name in NAMES}
     run = RUN + "".join(f'[parties.{name}]\nkey = "{pin}"\n' for name, pin in pins.items())
     (folder / "run.toml").write_text(run)
     draw = random.Random(5)

@@ -15,9 +15,12 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from hypothesis import given
+from hypothesis import strategies as st
 
 from parties.authority import key_pem, new_key, pem, sign_certificate
-from parties.certs import PARTY_NAME, Identity, issue, key_fingerprint, load, verify
+from parties.certificate import deniable, key_fingerprint, verify
+from parties.certs import PARTY_NAME, Identity, issue, load
 from parties.errors import IdentityError
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -192,10 +195,47 @@ def test_a_chain_through_an_intermediate_ca_is_followed(tmp_path: Path) -> None:
         load_from(tmp_path)
 
 
+def test_a_renewed_ca_beside_the_old_one(tmp_path: Path) -> None:
+    """Of the same key: while both stand in ca.pem, certificates by either are good until the later ends."""
+    ca_key, key = new_key(), new_key()
+    old, renewed = (sign_certificate("ca", ca_key, None, ca_key, [], NOW, days) for days in (5, 50))
+    own = sign_certificate("platform", key, old, ca_key, ["platform"], NOW, 40)
+    (tmp_path / "ca.pem").write_bytes(pem(old) + pem(renewed))
+    (tmp_path / "platform.key").write_bytes(key_pem(key))
+    (tmp_path / "platform.pem").write_bytes(pem(own))
+    assert load_from(tmp_path, now=NOW + timedelta(days=6)).not_after == own.not_valid_after_utc
+    (tmp_path / "ca.pem").write_bytes(pem(old))
+    assert load_from(tmp_path).not_after == old.not_valid_after_utc  # what ends first is warned of
+    with pytest.raises(IdentityError, match=r"ca\.pem: expired"):
+        load_from(tmp_path, now=NOW + timedelta(days=6))
+
+
+@given(number=st.integers(1, 2**159), key=st.binary(min_size=32, max_size=32))
+def test_entries_of_a_deny_list_have_one_form(number: int, key: bytes) -> None:
+    for written in (f"serial:{number:x}", f"serial:{number:X}", f"serial:{number:040X}"):
+        assert deniable(written) == f"serial:{number:x}"
+    assert deniable(f"sha256:{key.hex()}") == f"sha256:{key.hex()}"
+
+
+@pytest.mark.parametrize("entry", ["", "sha256:ab", "serial:", "serial:xyz", "0a", "serial:" + "1" * 41])
+def test_what_is_no_entry_of_a_deny_list(entry: str) -> None:
+    with pytest.raises(ValueError, match="must be sha256: and 64 hex digits"):
+        deniable(entry)
+
+
+def test_ones_own_certificate_denied(folder: Path) -> None:
+    own = load_from(folder)
+    with pytest.raises(IdentityError, match=r"platform\.pem: your own tls\.denied names it"):
+        load(folder / "ca.pem", own.certificate_file, own.key_file, "platform", NOW, [own.fingerprint])
+
+
 def test_a_certificate_near_its_end_is_warned_of(folder: Path) -> None:
     own = load_from(folder)
     [warning] = own.warnings(NOW + timedelta(days=90))
-    assert warning == f"{folder / 'platform.pem'}: expires in 10 days; have a new one issued"
+    assert warning == (
+        f"{folder / 'platform.pem'}: expires in 10 days; have a new one issued (for the same key, run.toml "
+        "stays as it is)"
+    )
 
 
 def test_importing_certs_does_not_import_cryptography() -> None:

@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parties.certs import Identity, verify
+from parties.certificate import verify
+from parties.certs import Identity
 from parties.contract import Contract
 from parties.errors import ContractError, IdentityError
 from parties.handshake import WIRE_VERSION, Brings, Meeting, handshake
@@ -247,6 +250,20 @@ def test_a_certificate_that_is_not_pinned(identities: Identities, contract_of: M
     outcome = outcomes(swapped, dict.fromkeys(identities, contract))
     assert isinstance(outcome["platform"], IdentityError)
     assert isinstance(outcome["advertiser"], IdentityError)
+
+
+@pytest.mark.parametrize("by", ["key", "serial"])
+def test_a_revoked_certificate_is_named(identities: Identities, contract_of: MakeContract, by: str) -> None:
+    """By every party that denies it, a feature holder as well, which does not see the other's TLS."""
+    bad = x509.load_der_x509_certificate(identities["logistics"].certificate_der)
+    entry = identities["logistics"].fingerprint if by == "key" else f"serial:{bad.serial_number:x}"
+    wary = replace(identities["advertiser"], denied=frozenset([entry]))
+    outcome = outcomes(identities | {"advertiser": wary}, dict.fromkeys(identities, contract_of()))
+    assert isinstance(outcome["advertiser"], IdentityError)
+    assert str(outcome["advertiser"]) == (
+        f"logistics has a certificate that tls.denied names here ({entry}); ask logistics"
+    )
+    assert all(isinstance(end, Exception) for end in outcome.values())
 
 
 def test_a_signature_by_another_key(identities: Identities, contract_of: MakeContract) -> None:

@@ -6,12 +6,16 @@ gRPC says UNAVAILABLE for everything from a closed port to an expired certificat
 import os
 import socket
 import ssl
+import time
 from datetime import UTC, datetime
 
 from parties.address import Address
 from parties.certificate import key_fingerprint
 from parties.certs import Identity
 from parties.errors import IdentityError, NetworkError
+
+AGAIN = 0.5
+"""Seconds until a hub that hung up is looked at once more."""
 
 
 def look_at_hub(address: Address, hub: str, pin: str | None, own: Identity | None, within: float) -> None:
@@ -21,13 +25,24 @@ def look_at_hub(address: Address, hub: str, pin: str | None, own: Identity | Non
     Raises NetworkError (nobody answers, or no TLS) and IdentityError (either side refuses the other).
     """
     try:
-        with socket.create_connection(address, within) as plain:
-            if own is not None:
-                _compare(_certificate(plain, address, hub, own), address, hub, pin, own)
+        if own is None:
+            socket.create_connection(address, within).close()
+            return
+        for pause in (0.0, AGAIN):  # a hub that dies in this very moment also hangs up without a word
+            time.sleep(pause)
+            with socket.create_connection(address, within) as plain:
+                found = _certificate(plain, hub, own)
+            if found is not None:
+                return _compare(found, address, hub, pin, own)
+        raise IdentityError(_not_taken(address, "no reason given", own))
     except ssl.SSLCertVerificationError as error:
         raise IdentityError(
             f"TLS refused: the certificate of {address} is not good for {hub} ({error.verify_message}); "
             "check tls.ca, link.hub and the hub's certificate"
+        ) from None
+    except ssl.SSLEOFError:
+        raise NetworkError(
+            f"{address} hangs up before it has said who it is; is the hub started behind that address?"
         ) from None
     except ssl.SSLError as error:
         if error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
@@ -55,16 +70,17 @@ def look_at_port(address: Address) -> None:
         ) from None
 
 
-def _certificate(plain: socket.socket, address: Address, hub: str, own: Identity) -> bytes:
-    """Of whoever answers, in DER; TLS has checked that the CA gave it to `hub`."""
+def _certificate(plain: socket.socket, hub: str, own: Identity) -> bytes | None:
+    """Of whoever answers, in DER; TLS has checked that the CA gave it to `hub`. None: it hangs up on us.
+
+    With TLS 1.3 a server refuses the client's certificate only after the handshake.
+    """
     context = ssl.create_default_context(cadata=own.ca.decode())
     context.load_cert_chain(own.certificate_file, own.key_file)
     context.set_alpn_protocols(["h2"])
     with context.wrap_socket(plain, server_hostname=hub) as secure:
         found = secure.getpeercert(binary_form=True) or b""
-        if not secure.recv(1):  # TLS 1.3: a server refuses the client's certificate only after the handshake
-            raise IdentityError(_not_taken(address, "no reason given", own))
-        return found
+        return found if secure.recv(1) else None
 
 
 def _not_taken(address: Address, reason: str, own: Identity | None) -> str:

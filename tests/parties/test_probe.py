@@ -1,10 +1,13 @@
 """A look at the hub from outside, against a real hub."""
 
 import socket
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 
+from parties import probe
 from parties.address import Address
 from parties.certs import Identity, issue, load
 from parties.errors import IdentityError, NetworkError
@@ -68,6 +71,39 @@ def test_nobody_there(identities: Identities, deaf: Address) -> None:
         look_at_hub(gone, "platform", "", None, 5)
     with pytest.raises(NetworkError, match=r"nobody answers at 127.0.0.1:.*timed out"):
         look_at_hub(deaf, "platform", "", own, 0.2)
+
+
+@contextmanager
+def hanging_up(wait_for: int) -> Iterator[Address]:
+    """Takes connections and closes them, having read so many bytes: a proxy whose hub is not there."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with suppress(OSError):  # the server is closed
+                while True:
+                    with server.accept()[0] as taken:
+                        taken.recv(wait_for)
+
+        threading.Thread(target=answer, daemon=True).start()
+        yield Address(*server.getsockname()[:2])
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_proxy_without_its_hub_is_worth_another_try(identities: Identities) -> None:
+    with (
+        hanging_up(1 << 16) as proxy,
+        pytest.raises(NetworkError, match="hangs up before it has said who it is"),
+    ):
+        look_at_hub(proxy, "platform", "", identities["logistics"], 5)
+
+
+def test_a_hub_that_dies_as_it_is_looked_at_is_worth_another_try(
+    identities: Identities, hub: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It hangs up after TLS has begun, as one does that refuses our certificate; but only once."""
+    answers = iter([lambda *given: None, probe._certificate])
+    monkeypatch.setattr(probe, "_certificate", lambda *given: next(answers)(*given))
+    look_at_hub(hub, "platform", identities["platform"].fingerprint, identities["logistics"], 5)
 
 
 def test_a_host_that_does_not_exist(identities: Identities) -> None:

@@ -43,6 +43,9 @@ class EmulatedLine:
         self._target = target
         self._open: list[socket.socket] = []
         self._draws = random.Random(line.seed)
+        self._passing = threading.Event()
+        self._passing.set()
+        self._refusing = False
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -56,6 +59,19 @@ class EmulatedLine:
         self._server.shutdown(socket.SHUT_RDWR)  # `close` alone does not wake the thread that accepts
         self._server.close()
         self.cut()
+
+    def fail(self, *, noticed: bool) -> None:
+        """Until `mend`, nothing passes. noticed: connections are reset, and new ones too; otherwise neither
+        end is told anything, as where a router has lost its way, and what was sent arrives after `mend`."""
+        if noticed:
+            self._refusing = True
+            self.cut()
+        else:
+            self._passing.clear()
+
+    def mend(self) -> None:
+        self._refusing = False
+        self._passing.set()
 
     def cut(self) -> None:
         """Reset every open connection at both ends; what was under way is lost. New ones are accepted."""
@@ -73,6 +89,8 @@ class EmulatedLine:
             except OSError:  # closed
                 return
             try:
+                if self._refusing:
+                    raise ConnectionRefusedError
                 far = socket.create_connection(("127.0.0.1", self._target))
             except OSError:
                 near.close()
@@ -80,15 +98,17 @@ class EmulatedLine:
             self._open += [near, far]
             for end in (near, far):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            _Direction(near, far, self.line, self._draws.random())
-            _Direction(far, near, self.line, self._draws.random())
+            _Direction(near, far, self.line, self._draws.random(), self._passing)
+            _Direction(far, near, self.line, self._draws.random(), self._passing)
 
 
 class _Direction:
     """One thread reads and says when each chunk arrives, one writes it then."""
 
-    def __init__(self, source: socket.socket, sink: socket.socket, line: Line, seed: float) -> None:
-        self._source, self._sink, self._line = source, sink, line
+    def __init__(
+        self, source: socket.socket, sink: socket.socket, line: Line, seed: float, passing: threading.Event
+    ) -> None:
+        self._source, self._sink, self._line, self._passing = source, sink, line, passing
         self._draws = random.Random(seed)
         self._under_way: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
@@ -115,6 +135,7 @@ class _Direction:
         while True:
             arrival, data = self._under_way.get()
             time.sleep(max(arrival - time.monotonic(), 0))
+            self._passing.wait()
             try:
                 if not data:
                     self._sink.shutdown(socket.SHUT_WR)

@@ -140,6 +140,33 @@ def test_a_cut_resets_both_ends_and_a_new_connection_works() -> None:
             again.sendall(b"after")
 
 
+def test_a_line_that_fails_unnoticed_delivers_what_was_sent_once_it_is_mended() -> None:
+    with connected(Line(delay=0.0, rate=100 * MBIT)) as (emulated, dialled, answered):
+        emulated.fail(noticed=False)
+        dialled.sendall(b"held")
+        answered.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            read(answered, 4)
+        emulated.mend()
+        answered.settimeout(20)
+        assert read(answered, 4) == b"held"
+
+
+def test_a_line_that_fails_noticed_resets_and_refuses_until_it_is_mended() -> None:
+    with connected(Line(delay=0.0, rate=100 * MBIT)) as (emulated, dialled, _):
+        emulated.fail(noticed=True)
+        with pytest.raises(ConnectionResetError):
+            read(dialled, 1)
+        with (
+            socket.create_connection(("127.0.0.1", emulated.port), 20) as refused,
+            pytest.raises((EOFError, ConnectionResetError)),
+        ):
+            read(refused, 1)
+        emulated.mend()
+        with socket.create_connection(("127.0.0.1", emulated.port), 20) as again:
+            again.sendall(b"after")
+
+
 def test_an_absent_target_closes_the_connection() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

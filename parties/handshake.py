@@ -118,7 +118,7 @@ def handshake(
             signature: bytes = yield Receive(name, "agree", SIGNATURE_AT_MOST)
             signatures[name] = signature
         for name in contract.feature_holders:
-            yield Send(name, "agreed", Agreement(signature=signatures).SerializeToString())
+            yield Send(name, "agreed", Agreement(signature=signatures).SerializeToString(deterministic=True))
     else:
         yield Send(hub, "agree", signatures[me])
         signatures = _agreement((yield Receive(hub, "agreed", SIGNATURE_AT_MOST * len(contract.names))))

@@ -19,7 +19,7 @@ from protos.simulator import Faults, Simulation
 
 NAMES = ("advertiser", "logistics", "platform")
 PEOPLE = [f"person{i}@mail.example" for i in range(60)]
-SEEDS = 1000
+SEEDS = 600
 BLOCKS = 20
 
 RUN = """
@@ -32,6 +32,7 @@ psi.minimum = 10
 examples.per_entity = "several"
 model = { cut = 2, bottom_hidden = [3], top_hidden = [3], dropout = 0.2 }
 training = { batch = 16, epochs = 2, learning_rate = 0.01 }
+evaluation.importance = "none"
 """
 
 PARTY = """

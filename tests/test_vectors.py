@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from parties.certs import verify
+from parties.certificate import verify
 from protos.line import Inbox, Line
 from protos.party_pb2 import Agreement, Frame, Hellos
 

@@ -30,7 +30,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from torch import Tensor, nn
 
 import psi
-from parties.certs import Identity, key_fingerprint
+from parties.certificate import key_fingerprint
+from parties.certs import Identity
 from parties.contract import Contract
 from parties.handshake import Brings, handshake
 from parties.id_kinds import digest_key

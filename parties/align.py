@@ -27,11 +27,16 @@ from parties.storage import check_writable, locked, run_folder, write, writing
 from parties.summary import agreement, as_json, psi_record
 from parties.table_files import read_batches, read_rows
 from parties.unfinished import forget, told, unfinished
+from parties.watch import OnPeer, Watch
 from protos.rounds import Progress, Rounds, Traffic
 
 
 def align_party(
-    config: Config, out: Path | None, on_progress: OnProgress, say: Callable[[str], None]
+    config: Config,
+    out: Path | None,
+    on_progress: OnProgress,
+    say: Callable[[str], None],
+    on_peer: OnPeer = lambda peer, there: None,
 ) -> dict[str, Any]:
     """Align with the others and write the common ids. Returns the content of summary.json, written last.
 
@@ -39,7 +44,8 @@ def align_party(
     Buckets that an earlier attempt under this contract finished are used, where all parties still have them.
     """
     began = time.monotonic()
-    with locked(config.party.storage, config.name):
+    with locked(config.party.storage, config.name), Watch(config, "align", on_peer) as watch:
+        on_progress = watch.over(on_progress)
         identity, protocols = own_identity(config), own_protocols(config)
         if out is not None:
             check_writable(out)
@@ -50,7 +56,10 @@ def align_party(
             say(line)
         aligning = alignment_only(config, identity, ids, protocols)
         del ids  # the rounds let go of it when they end
-        with told(unfinished(config), say), connected(config, identity, on_progress, say) as link:
+        with (
+            told(unfinished(config), say),
+            connected(config, identity, on_progress, say, watch.linked) as link,
+        ):
             outcome = link.drive(aligning, on_progress=on_progress)
         if isinstance(outcome, PartyError):
             raise outcome

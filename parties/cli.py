@@ -1,4 +1,4 @@
-"""The command line: `party init | certs | check | run | align | psi | demo`.
+"""The command line: `party init | certs | check | run | align | status | psi | demo`.
 
 Everything heavy is imported inside the command that needs it, so that `party --help` answers at once.
 """
@@ -7,15 +7,20 @@ import json
 import os
 import signal
 import sys
+from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from parties.certs_cli import app as certs_app
 from parties.psi_cli import app as psi_app
+
+if TYPE_CHECKING:
+    from parties.json_log import JsonLog
+    from parties.progress import Bars
 
 app = typer.Typer(
     name="party",
@@ -27,6 +32,16 @@ app.add_typer(certs_app, name="certs")
 app.add_typer(psi_app, name="psi")
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="This party's party.toml.")]
+
+
+class LogFormat(Enum):
+    """What `party run` shows on stderr: bars and lines for people, or a JSON object a line."""
+
+    bars = "bars"
+    json = "json"
+
+
+Log = Annotated[LogFormat, typer.Option("--log", help="On stderr: bars, or a JSON object a line.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable: one JSON document on stdout.")]
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -89,17 +104,17 @@ def check(config: ConfigFile = Path("party.toml"), as_json: Json = False) -> Non
 
 
 @app.command()
-def run(config: ConfigFile = Path("party.toml"), as_json: Json = False) -> None:
+def run(config: ConfigFile = Path("party.toml"), as_json: Json = False, log: Log = LogFormat.bars) -> None:
     """Meet the other parties, align, train and evaluate."""
     from parties.config import load
 
     loaded = load(config)
-    from parties.progress import Bars
-    from parties.run import run_party
+    with _display(log) as display:
+        from parties.run import run_party
+
+        summary = run_party(loaded, display, display.say, display.peer)
     from parties.summary import report
 
-    with Bars() as bars:
-        summary = run_party(loaded, bars, bars.say)
     typer.echo(json.dumps(summary, indent=2) if as_json else report(summary), nl=as_json)
 
 
@@ -110,17 +125,37 @@ def align(
         Path | None, typer.Option(help="A Parquet file for the common ids, in place of the run's folder.")
     ] = None,
     as_json: Json = False,
+    log: Log = LogFormat.bars,
 ) -> None:
     """Only find the common ids, and write them in one order."""
     from parties.config import load
 
     loaded = load(config, for_training=False)
-    from parties.align import align_party, said
+    with _display(log) as display:
+        from parties.align import align_party, said
+
+        summary = align_party(loaded, out, display, display.say, display.peer)
+    typer.echo(json.dumps(summary, indent=2) if as_json else said(summary))
+
+
+@app.command()
+def status(config: ConfigFile = Path("party.toml"), as_json: Json = False) -> None:
+    """What this party's process is doing, or did last."""
+    from parties.config import load
+    from parties.status import status, text
+
+    found = status(load(config, for_training=False))
+    typer.echo(json.dumps(found, indent=2) if as_json else text(found))
+
+
+def _display(log: LogFormat) -> "Bars | JsonLog":
+    if log is LogFormat.json:
+        from parties.json_log import JsonLog
+
+        return JsonLog()
     from parties.progress import Bars
 
-    with Bars() as bars:
-        summary = align_party(loaded, out, bars, bars.say)
-    typer.echo(json.dumps(summary, indent=2) if as_json else said(summary))
+    return Bars()
 
 
 @app.command()
@@ -165,6 +200,10 @@ def main() -> NoReturn:
         sys.exit(_failed(error, as_json="--json" in sys.argv[1:]))
 
 
+def _logs_json(words: list[str]) -> bool:
+    return "--log=json" in words or ["--log", "json"] in [words[at : at + 2] for at in range(len(words))]
+
+
 def _failed(error: BaseException, as_json: bool) -> int:
     """Tell of an error; returns the exit code."""
     usage = getattr(error, "format_message", None)  # typer's own errors: a wrong option, a missing argument
@@ -183,7 +222,12 @@ def _failed(error: BaseException, as_json: bool) -> int:
 
             message = report(error)
     for line in message.splitlines():
-        print(f"party: {line}", file=sys.stderr)
+        if _logs_json(sys.argv[1:]):
+            from parties.json_log import event
+
+            event("error", "error", **{"class": type(error).__name__, "message": line, "exit_code": code})
+        else:
+            print(f"party: {line}", file=sys.stderr)
     if as_json:
         fault = {"class": type(error).__name__, "message": message, "exit_code": code}
         print(json.dumps({"error": fault}, indent=2))

@@ -16,14 +16,19 @@ OnProgress: TypeAlias = Callable[[Progress, Traffic], None]
 
 @contextmanager
 def connected(
-    config: Config, identity: Identity, on_progress: OnProgress, say: Callable[[str], None]
+    config: Config,
+    identity: Identity,
+    on_progress: OnProgress,
+    say: Callable[[str], None],
+    linked: Callable[[Link], None] = lambda link: None,
 ) -> Iterator[Link]:
-    """Raises NetworkError, PeerTimeout."""
+    """linked: told of the link before anybody is there. Raises NetworkError, PeerTimeout."""
     place, contract = config.party.link, config.contract
     if config.role == "label holder":
         pins = {name: contract.parties[name].key for name in contract.feature_holders}
         with Hub(identity, str(place.listen), pins, plaintext=place.plaintext) as hub:
             hub.open()
+            linked(hub)
             total = len(pins)
 
             def tell(missing: list[str]) -> None:
@@ -37,5 +42,6 @@ def connected(
         hub_name, address = contract.label_holder, str(place.hub)
         with Spoke(identity, hub_name, address, others, plaintext=place.plaintext) as spoke:
             say(f"calling {hub_name} at {address}, for up to {place.wait:g} s")
+            linked(spoke)
             spoke.open(place.wait)
             yield spoke

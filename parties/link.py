@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from parties.limits import BEAT, FAREWELL, Limits
 from parties.mail import Mail
 from parties.news import DONE, ERRORS, FAILED, REASONS, reason_of
+from parties.seen import Seen
 from parties.wire import Wire
 from protos.line import CONTROL, FRAME_COST, LONGEST_NAME, chunks
 from protos.party_pb2 import Frame
@@ -70,6 +71,14 @@ class Link(ABC):
         with self._changed:
             wires = self._wires.values()
             return Traffic(sum(wire.sent for wire in wires), sum(wire.received for wire in wires))
+
+    def peers_seen(self) -> dict[str, Seen]:
+        """Each neighbour, in numbers."""
+        with self._changed:
+            return {
+                name: Seen(wire.open, wire.quiet, wire.sent, wire.received, *wire.line.counts)
+                for name, wire in self._wires.items()
+            }
 
     def drive(
         self,

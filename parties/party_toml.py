@@ -51,6 +51,12 @@ def address_of(value: object) -> Address:
     return address
 
 
+def _loopback(address: Address) -> Address:
+    if not address.is_loopback:
+        raise ValueError("must be an address of this machine alone, such as 127.0.0.1:9464")
+    return address
+
+
 def _scalar(value: object) -> Scalar:
     if not isinstance(value, str | int | float | bool):
         raise ValueError("must be a string, a number or true / false")
@@ -180,6 +186,12 @@ class OwnEvaluation(Section):
     """How scores are made probabilities on the validation rows."""
 
 
+class Metrics(Section):
+    """Numbers for Prometheus."""
+
+    listen: Annotated[HostPort, AfterValidator(_loopback)] | None = None
+
+
 class PartyConfig(Section):
     """party.toml, validated; every path is absolute."""
 
@@ -192,5 +204,6 @@ class PartyConfig(Section):
     model: OwnModel = OwnModel()
     training: OwnTraining = OwnTraining()
     evaluation: OwnEvaluation = OwnEvaluation()
+    metrics: Metrics = Metrics()
     groups: Annotated[dict[Column, GroupColumns], AfterValidator(_apart)] = Field(default={})
     """Columns whose importance is measured together, by the group's name."""

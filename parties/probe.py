@@ -57,17 +57,15 @@ def look_at_hub(address: Address, hub: str, pin: str | None, own: Identity | Non
         ) from None
 
 
-def look_at_port(address: Address) -> None:
-    """Could the hub listen here? Raises NetworkError."""
+def look_at_port(address: Address, key: str = "link.listen") -> None:
+    """Could this process listen here? key: of party.toml, that says so. Raises NetworkError."""
     try:
         family = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0][0]
         with socket.create_server(address, family=family):
             pass
     except OSError as error:
         why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
-        raise NetworkError(
-            f"cannot listen on {address} ({why}); free the port or change link.listen"
-        ) from None
+        raise NetworkError(f"cannot listen on {address} ({why}); free the port or change {key}") from None
 
 
 def _certificate(plain: socket.socket, hub: str, own: Identity) -> bytes | None:

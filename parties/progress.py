@@ -77,6 +77,9 @@ class Bars:
             self._tell()
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
+    def peer(self, name: str, there: bool) -> None:
+        """The link itself says that, in words."""
+
     def _leave(self) -> None:
         if self._phase is not None:
             self._tell()

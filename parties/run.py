@@ -15,27 +15,34 @@ from parties.results import keep, summarise, test_metrics, uncalibrated
 from parties.storage import locked, write
 from parties.summary import as_json, report
 from parties.unfinished import forget, told, unfinished
+from parties.watch import OnPeer, Watch
 from protos.rounds import Progress
 from splitnn.exact import LabelHolderResult
 
 
-def run_party(config: Config, on_progress: OnProgress, say: Callable[[str], None]) -> dict[str, Any]:
+def run_party(
+    config: Config,
+    on_progress: OnProgress,
+    say: Callable[[str], None],
+    on_peer: OnPeer = lambda peer, there: None,
+) -> dict[str, Any]:
     """Prepare, run with the others over the link, keep what came of it, compare with the baselines.
 
     say: told what the others will learn from alignment and examples, before anybody is met; and where the
-    results are.
+    results are. on_peer: told a neighbour's name, and whether it is there.
 
     Returns the content of summary.json, the last file to be written: where it stands, all others are whole.
     """
     torch.set_num_threads(1)  # a sum in another order has other bits
-    with locked(config.party.storage, config.name):
+    with locked(config.party.storage, config.name), Watch(config, "run", on_peer) as watch:
+        on_progress = watch.over(on_progress)
         prepared = prepare(config)
         told_first = [*leakage(config, prepared.protocols), *leakage_of_examples(config.contract)]
         for line in [*prepared.identity.warnings(), *told_first]:
             say(line)
         with (
             told(unfinished(config), say),
-            connected(config, prepared.identity, on_progress, say) as link,
+            connected(config, prepared.identity, on_progress, say, watch.linked) as link,
         ):
             outcome = link.drive(whole_run(prepared, say=say), on_progress=on_progress)
         if isinstance(outcome, PartyError):

@@ -2,6 +2,7 @@
 
 storage/secret                     32 random bytes, made once, readable by the owner only
 storage/<party>.lock               held while `party run` or `party align` runs
+storage/<party>.status.json        what that process is doing, for `party status`
 storage/<name>-<run id>/<party>/   one run: alignment, model, summary.json, report.txt, ...
 storage/<name>-<contract>-unfinished/<party>/   an interrupted alignment's finished buckets
 
@@ -12,6 +13,7 @@ import fcntl
 import hmac
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -70,15 +72,32 @@ def locked(storage: Path, party: str) -> Iterator[None]:
     except OSError as error:
         raise StorageError(f"cannot use storage {storage}: {error.strerror}") from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StorageError(
-                f"another `party run` of {party} holds {path}; wait for it or give this run another storage"
-            ) from error
-        for left in storage.glob(f"*/{party}/.*.partial"):  # by a process that was killed as it wrote
-            left.unlink(missing_ok=True)
+        for patience in (0.1, 0.2, 0.4, None):  # `is_locked` holds it for a moment
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if patience is None:
+                    raise StorageError(
+                        f"another `party run` of {party} holds {path}; wait for it or give this run another "
+                        "storage"
+                    ) from error
+                time.sleep(patience)
+        for left in [*storage.glob(f"*/{party}/.*.partial"), *storage.glob(f".{party}.*.partial")]:
+            left.unlink(missing_ok=True)  # by a process that was killed as it wrote
         yield
+
+
+def is_locked(storage: Path, party: str) -> bool:
+    """Does a process hold this party's lock?"""
+    try:
+        with (storage / f"{party}.lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # there is no lock, or nobody could hold it
+    return False
 
 
 def own_secret(storage: Path) -> bytes:

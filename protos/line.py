@@ -145,6 +145,11 @@ class Line:
             self._claimed = frame.run
         return True
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Frames numbered here, and taken from there, each once; heartbeats have no number."""
+        return self._sent, self._received
+
     def bind(self, run: bytes) -> None:
         """Every frame from here on carries this run id. RemoteProtocolError if the peer is in another run."""
         if self._claimed not in (b"", run):

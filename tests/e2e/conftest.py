@@ -214,10 +214,10 @@ class Federation:
                 time.sleep(0.02)
 
     def left(self, name: str) -> set[str]:
-        """Files in a party's storage but its secret and its lock."""
+        """Files in a party's storage but its secret, its lock and its status."""
         storage = self.home(name) / "runs"
         files = {str(path.relative_to(storage)) for path in storage.rglob("*")}
-        return files - {"secret", f"{name}.lock"}
+        return files - {"secret", f"{name}.lock", f"{name}.status.json"}
 
     def kill(self) -> None:
         for process in self.processes.values():

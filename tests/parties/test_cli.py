@@ -185,7 +185,7 @@ def test_run_prints_the_summary(
 ) -> None:
     summary = {"run": "00" * 32, "aligned": 3}
 
-    def run_party(config: object, on_progress: object, say: object) -> dict[str, Any]:
+    def run_party(config: object, on_progress: object, say: object, on_peer: object) -> dict[str, Any]:
         assert config == "the config"
         return summary
 

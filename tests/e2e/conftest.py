@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -124,7 +125,7 @@ class Federation:
             self.home(name).mkdir()
             holds = name == self.label_holder
             for file in ("ca.pem", f"{name}.pem", f"{name}.key"):
-                (self.home(name) / file).write_bytes((self.folder / "certs" / file).read_bytes())
+                shutil.copy(self.folder / "certs" / file, self.home(name) / file)  # and its mode
             (self.home(name) / "run.toml").write_text(contract)
             label = 'label = "bought"\n' if holds else ""
             link = f'{"listen" if holds else "hub"} = "{self.address}"'

@@ -1,4 +1,4 @@
-"""What the documents claim of the tests: docs/reliability.md has every fault, and each test it names exists."""
+"""Tests that documents name: docs/reliability.md has every fault, and each test named there exists."""
 
 import re
 from pathlib import Path

@@ -1,8 +1,10 @@
 """The wire is a public contract: this release writes, byte for byte, what `tests/vectors/` holds."""
 
+import ast
 import hashlib
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from parties.certificate import verify
+from parties.news import DONE, FAILED
 from protos.line import Inbox, Line
 from protos.party_pb2 import Agreement, Frame, Hellos
 
-VECTORS = Path(__file__).parent / "vectors"
+ROOT = Path(__file__).parents[1]
+VECTORS = ROOT / "tests" / "vectors"
 ANEW = "if the wire is meant to change: raise WIRE_VERSION, run `python tests/vectors/make.py`"
 
 
@@ -122,3 +126,24 @@ def test_alignments_are_the_plain_intersection(title: str) -> None:
     common = set.intersection(*map(set, told["digests"].values()))
     assert all(set(ids) == common and len(ids) == len(common) for ids in held.values())
     assert len({tuple(ids) for ids in held.values()}) == 1
+
+
+def sent_kinds() -> set[str]:
+    """Every kind that is written out where a message is sent."""
+    rooms = [path for room in ("parties", "psi", "splitnn") for path in (ROOT / room).glob("*.py")]
+    calls = [node for path in rooms for node in ast.walk(ast.parse(path.read_text()))]
+    return {
+        node.args[1].value
+        for node in calls
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "Send"
+        and isinstance(node.args[1], ast.Constant)
+    }
+
+
+def test_every_kind_of_message_is_in_the_text() -> None:
+    text = "".join(path.read_text() for path in (ROOT / "docs").glob("wire*.md"))
+    kinds = sent_kinds() | {DONE, FAILED}
+    assert {"hello", "terms", "blinded", "hint", "gradient", "verdict"} <= kinds
+    assert {kind for kind in kinds if not re.search(rf"\b{kind}\b", text)} == set()

@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO_ARGS ?=
 
-.PHONY: setup demo test test-slow lint protos clean
+.PHONY: setup demo test test-slow fuzz lint protos clean
 
 setup: .venv/ready
 
@@ -31,6 +31,11 @@ test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
 	@echo "== PSI once more, every index into an array checked (compiled code does not check by itself)"
 	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$$(mktemp -d) $(BIN)/python -m pytest -n 2 -m "not slow" tests/psi
+
+fuzz: .venv/ready
+	@echo "== Fuzzing: $${FUZZ_SECONDS:-600} seconds of each decoder, findings in fuzz-findings/"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	$(BIN)/python -m tests.fuzz.run
 
 lint: .venv/ready
 	@echo "== Lint and types"

@@ -8,7 +8,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from splitnn.errors import TrainingError
 from splitnn.local import Local
-from splitnn.optimizers import OPTIMIZERS
+from splitnn.optimizers import MOMENTS, OPTIMIZERS
 from splitnn.plan import Plan
 from splitnn.rates import rate
 
@@ -63,8 +63,16 @@ class Descent:
         state: dict[int, dict[str, torch.Tensor]] = optimizer.state_dict()["state"]
         return state
 
-    def load(self, moments: dict[int, dict[str, torch.Tensor]], steps: int) -> None:
+    def load(self, moments: dict[int, dict[str, torch.Tensor]], steps: int, name: str) -> None:
+        """name: of the optimiser. Raises ValueError for what it does not keep: torch would find out later."""
         [optimizer] = self.optimizers
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        for place, kept in moments.items():
+            weight = weights[place] if 0 <= place < len(weights) else None
+            if weight is None or kept.keys() != MOMENTS[name]:
+                raise ValueError(f"the optimiser {name} keeps something else")
+            if any(moment.shape not in (weight.shape, ()) for moment in kept.values()):
+                raise ValueError("a moment of another shape than its weight")
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.steps = steps

@@ -30,6 +30,19 @@ class Position:
     stopped: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
 
+    def check(self, plan: Plan) -> None:
+        """Raises ValueError for a position that no training by this plan can have."""
+        counts = (self.best_epoch, self.epoch, self.steps)
+        whole = all(type(count) is int for count in counts) and type(self.stopped) is bool
+        if not whole or not 0 <= self.best_epoch <= self.epoch <= plan.epochs or self.steps < self.epoch:
+            raise ValueError("an impossible position")
+        told = [entry for entry in self.history if isinstance(entry, dict)]
+        numbers = [number for entry in told for number in entry.values()]
+        if len(told) != len(self.history) or len(told) not in (0, self.epoch):
+            raise ValueError("an impossible history")
+        if not all(isinstance(number, float) for number in numbers):
+            raise ValueError("a history of something else than numbers")
+
 
 class Learner:
     """Trains `module` by the plan; remembers its best weights; can be saved at an epoch's end and loaded."""
@@ -76,8 +89,14 @@ class Learner:
         try:
             tensors = safetensors.torch.load(state)
             self.position = Position(**json.loads(tensors["position"].numpy().tobytes()))
+            self.position.check(self.plan)
             self.module.load_state_dict(_under("weights.", tensors))
             self.best, self.best_logits = _under("best.", tensors), tensors["best_logits"]
+            shapes = {name: weight.shape for name, weight in self.module.state_dict().items()}
+            if {name: weight.shape for name, weight in self.best.items()} != (
+                shapes if self.position.best_epoch else {}
+            ):
+                raise ValueError("the best weights are those of another model")
             moments: dict[int, dict[str, Tensor]] = {}
             for name, tensor in _under(f"{self.optimizer}.", tensors).items():
                 index, moment = name.split(".")
@@ -86,7 +105,7 @@ class Learner:
                 not moments
             ):  # another optimiser's: a module of one's own may leave some weights unused, not all
                 raise KeyError(self.optimizer)
-            self.descent.load(moments, self.position.steps)
+            self.descent.load(moments, self.position.steps, self.optimizer)
             for place, generator in enumerate(generators(self.module)):
                 generator.set_state(tensors[f"generator.{place}"])
         except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -19,6 +19,12 @@ def adam(module: nn.Module, learning_rate: float, weight_decay: float) -> Optimi
 
 OPTIMIZERS: dict[str, Callable[[nn.Module, float, float], Optimizer]] = {"sgd": sgd, "adam": adam}
 
+MOMENTS: dict[str, frozenset[str]] = {
+    "sgd": frozenset({"momentum_buffer"}),
+    "adam": frozenset({"step", "exp_avg", "exp_avg_sq"}),
+}
+"""What each keeps of a weight: `step` a scalar, all else of the weight's shape."""
+
 
 def _groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Matrices decay; biases and the gains of norms, which are vectors, do not."""

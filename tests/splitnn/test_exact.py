@@ -1,6 +1,7 @@
 """What crosses the wire, what is refused, and starting again."""
 
 import inspect
+import json
 import re
 import struct
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -283,3 +285,41 @@ def test_a_save_of_another_model_or_damaged_is_refused(make: Any) -> None:
         holder = feature_holder(plan, federation.rows, columns, "p0", b"seed", Resume(3, state))
         with pytest.raises(TrainingError, match="saved training state"):
             holder.send(None)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("adam.0.exp_avg_sq", None),
+        ("adam.0.exp_avg", torch.zeros(1, 7)),
+        ("adam.99.step", torch.zeros(())),
+        ("best.fc", torch.zeros(2)),
+        ("position", {"epoch": "3"}),
+        ("position", {"epoch": 999}),
+        ("position", {"best_epoch": 2}),
+        ("position", {"history": [1]}),
+        ("position", {"stopped": 1}),
+    ],
+)
+def test_a_save_from_which_training_cannot_go_on_is_refused(make: Any, name: str, change: Any) -> None:
+    """Each would be loaded by torch, and found out in the middle of an epoch, or never."""
+    federation = make.federation(100, COLUMNS)
+    states: list[bytes] = []
+
+    def keep(party: str, word: Round) -> None:
+        if isinstance(word, Save) and party == "p1":
+            states.append(word.state())
+
+    together(federation.protocols(PLAN), keep)
+    tensors = safetensors.torch.load(states[0])
+    assert name in tensors or change is not None
+    if isinstance(change, dict):
+        position = json.loads(tensors["position"].numpy().tobytes()) | change
+        change = torch.frombuffer(bytearray(json.dumps(position).encode()), dtype=torch.uint8)
+    tensors.pop(name, None)
+    changed = safetensors.torch.save(tensors if change is None else tensors | {name: change})
+    holder = feature_holder(
+        PLAN, federation.rows, federation.features["p1"], "p0", b"seed", Resume(1, changed)
+    )
+    with pytest.raises(TrainingError, match="saved training state"):
+        holder.send(None)

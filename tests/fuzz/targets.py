@@ -1,0 +1,413 @@
+"""What a peer, or a damaged file, can hand to this program: a target for each decoder.
+
+A target takes any bytes. It raises nothing where they are taken or refused by the error that is documented,
+and what it raises otherwise is a finding. `tests/fuzz/test_targets.py` runs each for a moment,
+`tests/fuzz/run.py` (make fuzz) for as long as one likes.
+"""
+
+import inspect
+import itertools
+import math
+import random
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from google.protobuf.message import DecodeError
+
+import psi
+from parties import certs
+from parties.certificate import key_fingerprint, verify
+from parties.contract import Contract
+from parties.dial import Spoke
+from parties.difference import first_difference
+from parties.errors import AlignmentError, ContractError, IdentityError
+from parties.examples import agree_on_examples
+from parties.handshake import Brings, Meeting, handshake
+from parties.hub import Hub
+from parties.link import Link
+from parties.seal import Seal
+from parties.terms import settle
+from parties.wire import Wire
+from protos.line import Inbox, Line
+from protos.memory import together
+from protos.party_pb2 import Frame
+from protos.rounds import PeerFailed, RemoteProtocolError, Resume, Rounds, Save
+from psi import buckets
+from psi.conformance.trial import Trial, named, populate
+from splitnn.codecs import BF16, FP32, INT8, Kept, RandTopk
+from splitnn.crossing import Codecs
+from splitnn.errors import TrainingError
+from splitnn.features import Features
+from splitnn.learner import Learner
+from splitnn.models import bottom_model
+from splitnn.plan import Plan
+from splitnn.schedule import Split, split_rows
+from splitnn.schedules import SCHEDULES
+from splitnn.tasks import Labels
+from splitnn.tensors import decode, encode
+from tests.fuzz.replay import Replay, edited
+
+NAMES = ("advertiser", "logistics", "platform")
+HUB = "platform"
+
+
+class Target(NamedTuple):
+    """hear: any bytes. corpus: some that are worth mutating."""
+
+    hear: Callable[[bytes], None]
+    corpus: list[bytes]
+
+
+def several(*replays: Replay) -> Target:
+    """The first byte says which."""
+
+    def hear(data: bytes) -> None:
+        replays[(data[0] if data else 0) % len(replays)](data[1:])
+
+    return Target(hear, [bytes([at]) + data for at, replay in enumerate(replays) for data in replay.corpus])
+
+
+def pieces(data: bytes) -> list[bytes]:
+    """Several messages in one input: each after a byte with its length."""
+    found = []
+    while data:
+        found.append(data[1 : 1 + data[0]])
+        data = data[1 + data[0] :]
+    return found
+
+
+def joined(*messages: bytes) -> bytes:
+    return b"".join(bytes([len(message)]) + message for message in messages)
+
+
+def frame(sequence: int, **fields: Any) -> bytes:
+    given = {"sender": "logistics", "receiver": HUB, "kind": "word", "last": True} | fields
+    return Frame(sequence=sequence, **given).SerializeToString()
+
+
+FRAMES = [
+    joined(frame(1, payload=b"one"), frame(2, payload=b"two")),
+    joined(frame(1, chunk=0, last=False, payload=b"a"), frame(2, chunk=1, payload=b"b")),
+    joined(frame(1, run=bytes(32)), frame(2, run=bytes(32), acknowledgement=1), frame(2)),
+    joined(frame(1, receiver="advertiser", payload=b"sealed"), frame(0, kind="")),
+    joined(frame(1, kind="link/done", payload=b"logistics")),
+    joined(frame(1, kind="link/failed", payload=b"logistics error")),
+]
+
+
+def line() -> Target:
+    """`protos.line`: frames to messages."""
+
+    def hear(data: bytes) -> None:
+        one, inbox = Line(), Inbox("logistics", 4096)
+        one.post(HUB, "logistics", "word", 0, True, b"said")
+        for piece in pieces(data):
+            before = repr(vars(one)), repr(vars(inbox))
+            try:
+                heard = Frame.FromString(piece)
+                if not one.accept(heard):
+                    continue
+                before = repr(vars(one)), repr(vars(inbox))
+                if inbox.put(heard):
+                    inbox.take(heard.kind, 100)
+            except (DecodeError, RemoteProtocolError):
+                assert (repr(vars(one)), repr(vars(inbox))) == before
+                return
+
+    return Target(hear, FRAMES)
+
+
+def link() -> Target:
+    """`Link.hear`: whatever comes on a stream of the hub, and on one of a feature holder."""
+    identity = identities()
+    pins = {name: identity[name].fingerprint for name in NAMES if name != HUB}
+
+    def hear(data: bytes) -> None:
+        hub = Hub(identity[HUB], "127.0.0.1:0", pins)
+        spoke = Spoke(identity["advertiser"], HUB, "127.0.0.1:1", ["logistics"])
+        ends: list[tuple[Link, list[str]]] = [(hub, ["logistics", "advertiser"]), (spoke, [HUB])]
+        for end, neighbours in ends:
+            for name in neighbours:
+                end._wires[name] = Wire(end.name, name, end._changed, 1000)
+            end._start()
+            wire = end._wires[neighbours[0]]
+            for piece in pieces(data):
+                end.hear(wire, piece)
+            failure = end._mail.failure
+            assert failure is None or isinstance(failure, RemoteProtocolError | PeerFailed)
+            assert wire.verdict is None or failure is not None
+
+    return Target(hear, FRAMES)
+
+
+def patched(good: bytes, data: bytes) -> bytes:
+    return edited([good], data)[1]
+
+
+def identities() -> dict[str, certs.Identity]:
+    with tempfile.TemporaryDirectory() as folder:
+        certs.issue(Path(folder), NAMES)
+        files = {name: [Path(folder) / f"{name}.{end}" for end in ("pem", "key")] for name in NAMES}
+        return {name: certs.load(Path(folder) / "ca.pem", *files[name], name) for name in NAMES}
+
+
+def contract_of(identity: Mapping[str, certs.Identity], **changes: Any) -> Contract:
+    content: dict[str, Any] = {
+        "version": 1,
+        "name": "test",
+        "seed": 7,
+        "label_holder": HUB,
+        "parties": {name: {"key": identity[name].fingerprint} for name in NAMES},
+        "ids": {"type": "email"},
+    }
+    return Contract.model_validate(content | changes)
+
+
+def hellos() -> Target:
+    identity = identities()
+    contract = contract_of(identity)
+
+    def party(name: str) -> Rounds[Meeting]:
+        exchange = X25519PrivateKey.from_private_bytes(name.encode().ljust(32))
+        brings = Brings("run", ["ecdh"], ["email"])
+        return handshake(name, contract, identity[name], name.encode().ljust(32), exchange, brings)
+
+    def judge(meeting: Meeting) -> None:
+        assert {*meeting.signatures} >= {*NAMES}
+
+    def parties() -> dict[str, Rounds[Meeting]]:
+        return {name: party(name) for name in NAMES}
+
+    typed = ContractError, IdentityError
+    return several(*(Replay.record(parties, me, typed, judge) for me in (HUB, "logistics")))
+
+
+def terms() -> Target:
+    identity = identities()
+    protocols = {name: psi.load(name) for name in ("ecdh", "rr22")}
+    meeting = Meeting(bytes(32), "email", frozenset(protocols), {}, b"", {})
+    replays = []
+    for chosen in ({"protocol": "ecdh", "largest_ratio": 100}, {"protocol": "auto", "hide_sizes": True}):
+        contract = contract_of(identity, psi={"at_most": 1000, **chosen})
+
+        def parties(contract: Contract = contract) -> dict[str, Rounds[Any]]:
+            return {name: settle(name, contract, meeting, protocols, 50) for name in NAMES}
+
+        replays += [Replay.record(parties, me, (AlignmentError,)) for me in (HUB, "logistics")]
+    return several(*replays)
+
+
+def examples() -> Target:
+    contract = contract_of(identities(), examples={"per_entity": "several", "at_most": 50})
+    ids = psi.normalise([[[10, 20, 10, 30, 40]]], ["id"], ["integer"], b"key")
+    split = Split(torch.tensor([2, 0]), torch.tensor([3]), torch.tensor([1]))
+
+    def parties() -> dict[str, Rounds[Any]]:
+        rows = np.array([3, 0, 4, 1])
+        return {name: agree_on_examples(name, contract, ids, rows, split, b"own") for name in NAMES}
+
+    def judge(agreed: Any) -> None:
+        assert len(agreed) <= 50
+
+    return several(Replay.record(parties, "logistics", (AlignmentError,), judge))
+
+
+def alignment(name: str) -> Target:
+    """A protocol of private set intersection, at its leader and at its last client."""
+    trial = Trial(psi.load(name), 0, 20)
+    replays = []
+    for count in trial.parties(2, 3):
+        sets = populate([2**count - 1] * 4 + [1 << at for at in range(count)] * 2, count, random.Random(0))
+        begin = partial(trial.rounds, sets, 0)
+        for me, own in ((("lead", sets[0])), (("lead", "b", "c")[count - 1], sets[-1])):
+
+            def judge(rows: Any, own: Any = own) -> None:
+                assert rows.dtype == np.int64
+                assert len({*named(own, rows)}) == len(rows)
+
+            replays.append(Replay.record(begin, me, judge=judge))
+    return several(*replays)
+
+
+def in_buckets() -> Target:
+    """The messages around the buckets, of a restart, over a protocol in the clear."""
+    setting = psi.Setting("", ("lead", "b", "c"), bytes(32), 100, lambda size: b"x" * size)
+    draw = random.Random(1)
+    sets = populate([7] * 6 + [1, 2, 4], 3, draw)
+    states: dict[str, list[Resume]] = {name: [] for name in setting.parties}
+
+    def parties(resumed: bool = True) -> dict[str, Rounds[Any]]:
+        made = {}
+        for me, own in zip(setting.parties, sets, strict=True):
+            seeded = random.Random(me)
+            its = replace(setting, me=me, random=seeded.randbytes)
+            resume = states[me][0] if resumed else None
+            made[me] = buckets.align(psi.load("insecure-hash"), its, own, 3, None, resume)
+        return made
+
+    def keep(name: str, word: Any) -> None:
+        if isinstance(word, Save):
+            states[name].append(Resume(word.step, word.state()))
+
+    together(parties(resumed=False), keep)
+    return several(*(Replay.record(parties, me) for me in ("lead", "c")))
+
+
+def learning(schedule: str, codec: Codecs, **options: Any) -> Target:
+    """Everything that crosses in a training, at the label holder and at a feature holder."""
+    plan = Plan(
+        b"public", cut=4, bottom_hidden=(3,), top_hidden=(3,), batch=8, epochs=2, dropout=0.0, codec=codec,
+        schedule=schedule, in_flight=2, importance="columns", **options,
+    )  # fmt: skip
+    draw = torch.Generator().manual_seed(0)
+    features = {
+        name: Features(torch.randn(30, 2, generator=draw), torch.zeros(30, 0, dtype=torch.int64), ())
+        for name in ("p0", "p1", "p2")
+    }
+    rows = split_rows(30, 0.2, 0.2, b"public")
+    labels = Labels(*(torch.arange(len(part), dtype=torch.float32) % 2 for part in rows))
+    chosen = SCHEDULES[schedule]
+
+    def parties() -> dict[str, Rounds[Any]]:
+        made: dict[str, Rounds[Any]] = {
+            "p0": chosen.label_holder(plan, rows, features["p0"], labels, ["p1", "p2"], b"p0")
+        }
+        for name in ("p1", "p2"):
+            made[name] = chosen.feature_holder(plan, rows, features[name], "p0", name.encode())
+        return made
+
+    def weights(rounds: Any) -> Any:
+        module = inspect.getgeneratorlocals(rounds)["learner"].module
+        return module, {key: value.clone() for key, value in module.state_dict().items()}
+
+    def judge(result: Any) -> None:
+        assert all(torch.isfinite(value).all() for value in result.bottom.state_dict().values())
+
+    return several(*(Replay.record(parties, me, (TrainingError,), judge, weights) for me in ("p0", "p1")))
+
+
+def tensors() -> Target:
+    codecs: list[Any] = [FP32, BF16, INT8, RandTopk(2, 0.1)]
+    shapes = [(2, 5), (1, 9), (3, 16)]
+    cases = list(itertools.product(codecs, shapes))
+
+    def hear(data: bytes) -> None:
+        case = (data[0] if data else 0) % len(cases)
+        codec, shape = cases[case]
+        try:
+            item = decode(patched(good[case], data[1:]), "it", shape, 7, codec)
+        except RemoteProtocolError:
+            return
+        assert tuple(item.shape) == shape
+        dense = item.dense() if isinstance(item, Kept) else item
+        assert torch.isfinite(dense).all()
+
+    good = []
+    for codec, shape in cases:
+        item = torch.arange(math.prod(shape), dtype=torch.float32).reshape(shape)
+        good.append(encode(codec.choose(item, None) if codec.number == 3 else item, 7, codec))
+    return Target(hear, [bytes([at]) + bytes(6) for at in range(len(cases))])
+
+
+def contracts() -> Target:
+    own = contract_of(identities()).canonical
+
+    def hear(data: bytes) -> None:
+        there = patched(own, data)
+        try:
+            told = first_difference(own, there, "logistics")
+        except RemoteProtocolError:
+            return
+        assert told is None or (told.isprintable() and len(told) < 1000)
+
+    return Target(hear, [bytes(6), bytes([0, 1, 0, 0, 0, 0]) + own])
+
+
+def seal() -> Target:
+    sealed = Seal(b"k" * 32, b"l" * 32).close("word", b"something said")
+
+    def hear(data: bytes) -> None:
+        closed = patched(sealed, data)
+        own = Seal(b"l" * 32, b"k" * 32)
+        try:
+            assert own.open("word", closed) == b"something said"
+        except ValueError:
+            assert own == Seal(b"l" * 32, b"k" * 32)
+
+    return Target(hear, [bytes(6), bytes([0, 1, 0, 0, 0, 0]) + sealed])
+
+
+def certificate() -> Target:
+    good = identities()["logistics"].certificate_der
+
+    def hear(data: bytes) -> None:
+        der = patched(good, data)
+        try:
+            key_fingerprint(der)
+            verify(der, b"said", b"signed")
+        except ValueError:
+            return
+
+    return Target(hear, [bytes(6), bytes([0, 1, 0, 0, 0, 0]) + good])
+
+
+def checkpoint() -> Target:
+    """`Learner.load`: what it takes, training can go on from."""
+    plan = Plan(b"public", cut=2, bottom_hidden=(3,), batch=4, epochs=3, dropout=0.1)
+
+    def learner() -> Learner:
+        return Learner(plan, bottom_model(plan, 2, (3,), b"seed"), 4)
+
+    trained = learner()
+    for epoch in range(2):
+        trained.module(torch.ones(4, 2), torch.zeros(4, 1, dtype=torch.int64)).sum().backward()
+        trained.step()
+        trained.end_epoch(improved=not epoch, stop=False)
+    state = trained.state()
+
+    def hear(data: bytes) -> None:
+        damaged = patched(state, data)
+        loaded = learner()
+        try:
+            loaded.load(damaged)
+        except TrainingError:
+            return
+        loaded.module(torch.ones(4, 2), torch.zeros(4, 1, dtype=torch.int64)).sum().backward()
+        loaded.step()
+        loaded.end_epoch(improved=False, stop=False)
+        if loaded.position.best_epoch:
+            loaded.restore_best()
+        loaded.state()
+
+    return Target(hear, [bytes(6), bytes([0, 1, 0, 0, 0, 0]) + state])
+
+
+TARGETS: dict[str, Callable[[], Target]] = {
+    "line": line,
+    "link": link,
+    "handshake": hellos,
+    "certificate": certificate,
+    "contract": contracts,
+    "terms": terms,
+    "examples": examples,
+    "seal": seal,
+    "psi-ecdh": partial(alignment, "ecdh"),
+    "psi-rr22": partial(alignment, "rr22"),
+    "psi-dh": partial(alignment, "dh"),
+    "psi-insecure-hash": partial(alignment, "insecure-hash"),
+    "psi-buckets": in_buckets,
+    "tensor": tensors,
+    "train-exact": partial(learning, "exact", Codecs()),
+    "train-pipelined": partial(learning, "pipelined", Codecs("int8", "bf16")),
+    "train-fedbcd": partial(learning, "fedbcd", Codecs("randtopk", "int8", keep=2), local_steps=2),
+    "train-celu": partial(learning, "celu", Codecs(), party_dropout=0.2),
+    "checkpoint": checkpoint,
+}
+"""By name; each is made when it is first needed."""

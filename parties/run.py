@@ -9,6 +9,7 @@ from parties.baselines import baselines
 from parties.config import Config
 from parties.connection import OnProgress, connected
 from parties.errors import PartyError
+from parties.outlast import warning_of_expiry
 from parties.own import large_batch, leakage, leakage_of_examples
 from parties.phases import prepare, whole_run
 from parties.results import keep, summarise, test_metrics, uncalibrated
@@ -35,8 +36,8 @@ def run_party(
     """
     torch.set_num_threads(1)  # a sum in another order has other bits
     with locked(config.party.storage, config.name), Watch(config, "run", on_peer) as watch:
-        on_progress = watch.over(on_progress)
         prepared = prepare(config)
+        on_progress = warning_of_expiry(watch.over(on_progress), prepared.identity, say)
         told_first = [*leakage(config, prepared.protocols), *leakage_of_examples(config.contract)]
         for line in [*prepared.identity.warnings(), *told_first]:
             say(line)

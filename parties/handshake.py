@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from google.protobuf.message import DecodeError
@@ -26,8 +26,12 @@ from parties.seal import Seal, seal_between
 from protos.party_pb2 import Agreement, Hello, Hellos
 from protos.rounds import Bind, Progress, Receive, RemoteProtocolError, Rounds, Send
 
-WIRE_VERSION = 2
-"""Of protos/party.proto and everything that crosses it."""
+WIRE_VERSIONS: Final = (3,)
+"""Of protos/party.proto and everything that crosses it, which this release speaks. A run is in the highest
+that all parties speak. Frames and the exchange of hellos are the same in all."""
+
+VERSIONS_AT_MOST = 16
+"""Versions in a hello."""
 
 HELLO_AT_MOST = CANONICAL_AT_MOST + (32 << 10)
 """Bytes of one hello: a contract, a certificate, names of protocols and little else."""
@@ -56,6 +60,7 @@ class Meeting:
     """What the handshake gives: the run's id, the seals with the other feature holders, and the proof.
 
     kind: of id, the contract's first that all parties have. protocols: names that all parties have installed.
+    version: of the wire.
     signatures: every party's signature over `agreed`; with the hellos they show who agreed to what.
     """
 
@@ -65,6 +70,7 @@ class Meeting:
     seals: Mapping[str, Seal]
     agreed: bytes
     signatures: Mapping[str, bytes]
+    version: int = WIRE_VERSIONS[-1]
 
 
 def handshake(
@@ -75,15 +81,17 @@ def handshake(
     exchange: X25519PrivateKey,
     brings: Brings,
     wait: float | None = None,
+    versions: Sequence[int] = WIRE_VERSIONS,
 ) -> Rounds[Meeting]:
     """nonce: 32 fresh bytes. wait: seconds in which the hub may still be gathering the others; None is the
-    driver's progress timeout. Raises ContractError, IdentityError, RemoteProtocolError.
+    driver's progress timeout. versions: of the wire, rising.
+    Raises ContractError, IdentityError, RemoteProtocolError.
     """
     hub = contract.label_holder
     yield Progress("handshake", 0, 2)
     own = Hello(
         party=me,
-        version=WIRE_VERSION,
+        versions=versions,
         contract=contract.canonical,
         nonce=nonce,
         exchange_key=exchange.public_key().public_bytes_raw(),
@@ -138,7 +146,8 @@ def handshake(
         if me not in (hub, name)
     }
     yield Progress("handshake", 2, 2)
-    return Meeting(run, kind, protocols, seals, agreed, signatures)
+    version = _shared_version(hellos)
+    return Meeting(run, kind, protocols, seals, agreed, signatures, version=version)
 
 
 def run_id(contract: Contract, hellos: Mapping[str, Hello]) -> bytes:
@@ -154,6 +163,9 @@ def _hello(payload: bytes, sender: str) -> Hello:
         raise RemoteProtocolError(f"{sender} sent a hello that is not one") from error
     if hello.party != sender or len(hello.nonce) != 32 or len(hello.exchange_key) != 32:
         raise RemoteProtocolError(f"{sender} sent a hello with a wrong name, nonce or key length")
+    versions = [*hello.versions]
+    if not 1 <= len(versions) <= VERSIONS_AT_MOST or versions != sorted({*versions} - {0}):
+        raise RemoteProtocolError(f"{sender} sent a hello with impossible versions of the wire")
     return hello
 
 
@@ -173,18 +185,14 @@ def _hellos(payload: bytes, contract: Contract, own: Hello) -> dict[str, Hello]:
 
 
 def _check(hellos: Mapping[str, Hello], contract: Contract, identity: Identity) -> tuple[str, frozenset[str]]:
-    """Does everybody else speak our version, hold our contract, show the pinned key, and have what it takes?
+    """Does everybody else speak our wire, hold our contract, show the pinned key, and have what it takes?
 
     Returns the kind of id and the PSI protocols that all have.
     """
+    _shared_version(hellos)  # first: what else differs may follow from it
     for name, hello in hellos.items():
         if name == identity.party:
             continue
-        if hello.version != WIRE_VERSION:
-            raise ContractError(
-                f"{name} speaks version {hello.version} of the wire, we speak {WIRE_VERSION}: "
-                "install the same release at both"
-            )
         difference = first_difference(contract.canonical, hello.contract, name)
         if difference is not None:
             raise ContractError(f"the contracts differ: {difference}. All parties need the same run.toml")
@@ -216,6 +224,17 @@ def _check_words(hello: Hello, contract: Contract) -> None:
         )
 
 
+def _shared_version(hellos: Mapping[str, Hello]) -> int:
+    """The highest that all speak. It follows from what is signed: a hub cannot bring about an older one."""
+    shared = set.intersection(*({*hello.versions} for hello in hellos.values()))
+    if not shared:
+        raise ContractError(
+            f"no version of the wire that all parties speak: {_who_has(hellos, 'versions')}; "
+            "install the same release"
+        )
+    return max(shared)
+
+
 def _shared_kind(hellos: Mapping[str, Hello], contract: Contract) -> str:
     for kind in contract.ids:
         if all(kind.name in hello.kinds for hello in hellos.values()):
@@ -245,7 +264,7 @@ def _shared_protocols(hellos: Mapping[str, Hello], contract: Contract) -> frozen
 
 def _who_has(hellos: Mapping[str, Hello], what: str) -> str:
     """`logistics has dh, ecdh; platform has rr22`, not too much of it."""
-    held = {name: [*getattr(hello, what)] for name, hello in sorted(hellos.items())}
+    held = {name: [*map(str, getattr(hello, what))] for name, hello in sorted(hellos.items())}
     return "; ".join(
         f"{name} has {', '.join(own[:8]) or 'none'}{', ...' * (len(own) > 8)}" for name, own in held.items()
     )

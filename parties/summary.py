@@ -29,6 +29,7 @@ def agreement(contract: "Contract", meeting: "Meeting") -> bytes:
     """agreement.json: what was agreed, and every party's signature."""
     content = {
         "run": meeting.run.hex(),
+        "wire": meeting.version,
         "contract": json.loads(contract.canonical),
         "agreed": meeting.agreed.hex(),
         "signatures": {name: signature.hex() for name, signature in sorted(meeting.signatures.items())},

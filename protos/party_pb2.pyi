@@ -33,9 +33,9 @@ class Frame(_message.Message):
     def __init__(self, run: _Optional[bytes] = ..., session: _Optional[int] = ..., incarnation: _Optional[int] = ..., sender: _Optional[str] = ..., receiver: _Optional[str] = ..., sequence: _Optional[int] = ..., acknowledgement: _Optional[int] = ..., kind: _Optional[str] = ..., chunk: _Optional[int] = ..., last: _Optional[bool] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("party", "version", "contract", "nonce", "exchange_key", "certificate", "purpose", "protocols", "kinds")
+    __slots__ = ("party", "versions", "contract", "nonce", "exchange_key", "certificate", "purpose", "protocols", "kinds")
     PARTY_FIELD_NUMBER: _ClassVar[int]
-    VERSION_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
     CONTRACT_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
     EXCHANGE_KEY_FIELD_NUMBER: _ClassVar[int]
@@ -44,7 +44,7 @@ class Hello(_message.Message):
     PROTOCOLS_FIELD_NUMBER: _ClassVar[int]
     KINDS_FIELD_NUMBER: _ClassVar[int]
     party: str
-    version: int
+    versions: _containers.RepeatedScalarFieldContainer[int]
     contract: bytes
     nonce: bytes
     exchange_key: bytes
@@ -52,7 +52,7 @@ class Hello(_message.Message):
     purpose: str
     protocols: _containers.RepeatedScalarFieldContainer[str]
     kinds: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, party: _Optional[str] = ..., version: _Optional[int] = ..., contract: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., exchange_key: _Optional[bytes] = ..., certificate: _Optional[bytes] = ..., purpose: _Optional[str] = ..., protocols: _Optional[_Iterable[str]] = ..., kinds: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, party: _Optional[str] = ..., versions: _Optional[_Iterable[int]] = ..., contract: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., exchange_key: _Optional[bytes] = ..., certificate: _Optional[bytes] = ..., purpose: _Optional[str] = ..., protocols: _Optional[_Iterable[str]] = ..., kinds: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Hellos(_message.Message):
     __slots__ = ("hello",)

@@ -22,7 +22,7 @@ from protos.party_pb2 import Agreement, Frame, Hellos
 
 ROOT = Path(__file__).parents[1]
 VECTORS = ROOT / "tests" / "vectors"
-ANEW = "if the wire is meant to change: raise WIRE_VERSION, run `python tests/vectors/make.py`"
+ANEW = "if the wire is meant to change: add to WIRE_VERSIONS, run `python tests/vectors/make.py`"
 
 
 def _module(name: str) -> Any:

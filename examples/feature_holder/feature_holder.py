@@ -28,7 +28,7 @@ from google.protobuf.message import DecodeError
 from intersection import digests_of, intersect
 from line import Refused, dial, require
 
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 ROWS = 8192  # a chunk of rows that nobody trains on
 
 # ---- The contract: run.toml with every default spelled out (docs/wire.md, "The contract")
@@ -93,7 +93,7 @@ def handshake(line, contract, canonical, tls):
     certificate = x509.load_pem_x509_certificate(Path(tls["certificate"]).read_bytes())
     own = wire.Hello(
         party=me,
-        version=WIRE_VERSION,
+        versions=[WIRE_VERSION],
         contract=canonical,
         nonce=secrets.token_bytes(32),
         exchange_key=x25519.X25519PrivateKey.generate().public_key().public_bytes_raw(),  # two need none
@@ -107,7 +107,7 @@ def handshake(line, contract, canonical, tls):
     hellos = {hello.party: hello for hello in parsed(wire.Hellos, everyone).hello}
     require(list(hellos) == names and hellos[me] == own, f"{hub} met other parties, or changed our hello")
     theirs = hellos[hub]
-    require(theirs.version == WIRE_VERSION, f"{hub} speaks version {theirs.version} of the wire")
+    require(WIRE_VERSION in theirs.versions, f"{hub} speaks only versions {theirs.versions} of the wire")
     require(theirs.contract == canonical, f"{hub} has another contract: compare run.toml")
     require(theirs.purpose == "run", f"{hub} started `party {theirs.purpose}`")
     require("ecdh" in theirs.protocols and kind in theirs.kinds, f"{hub} has no ecdh, or no {kind} ids")

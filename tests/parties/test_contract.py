@@ -47,7 +47,7 @@ def test_canonical_order_of_parties() -> None:
 
 
 def test_digest_of_a_known_contract() -> None:
-    """A change here means that parties of two releases no longer agree: raise WIRE_VERSION with it."""
+    """A change here means that parties of two releases do not agree: add to WIRE_VERSIONS with it."""
     digest = made().digest.hex()
     assert digest == "74cf8b774d4cfd7522811dcbfb2e4d3b0543adda85a1acea64f4587604456e79"
 

@@ -1,7 +1,7 @@
 """The handshake: the same run at all parties, or an error that says who differs in what, at every party."""
 
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from parties.certificate import verify
 from parties.certs import Identity
 from parties.contract import Contract
 from parties.errors import ContractError, IdentityError
-from parties.handshake import WIRE_VERSION, Brings, Meeting, handshake
+from parties.handshake import WIRE_VERSIONS, Brings, Meeting, handshake
 from protos.memory import Together, together
 from protos.party_pb2 import Hello, Hellos
 from protos.rounds import Receive, RemoteProtocolError, Round, Rounds, Send, mapped
@@ -29,10 +29,15 @@ BRINGS = Brings("run", ["ecdh", "rr22"], ["email"])
 
 
 def start(
-    name: str, contract: Contract, identity: Identity, nonce: bytes | None = None, brings: Brings = BRINGS
+    name: str,
+    contract: Contract,
+    identity: Identity,
+    nonce: bytes | None = None,
+    brings: Brings = BRINGS,
+    versions: Sequence[int] = WIRE_VERSIONS,
 ) -> Rounds[Meeting]:
-    exchange = X25519PrivateKey.generate()
-    return handshake(name, contract, identity, nonce or name.encode().ljust(32), exchange, brings)
+    exchange, nonce = X25519PrivateKey.generate(), nonce or name.encode().ljust(32)
+    return handshake(name, contract, identity, nonce, exchange, brings, versions=versions)
 
 
 def meet(identities: Identities, contracts: dict[str, Contract]) -> Together[Meeting]:
@@ -232,15 +237,48 @@ def test_an_older_release_is_named_as_such(identities: Identities, contract_of: 
     def older(hellos: Hellos) -> None:
         for field in ("purpose", "protocols", "kinds"):
             hellos.hello[1].ClearField(field)
-        hellos.hello[1].version, hellos.hello[1].contract = 1, b"{}"
+        hellos.hello[1].versions[:], hellos.hello[1].contract = [1], b"{}"
 
     contract = contract_of()
     parties = {name: start(name, contract, identities[name]) for name in identities}
     parties["platform"] = change_hellos(parties["platform"], older)
     with pytest.raises(
-        ContractError, match=f"^logistics speaks version 1 of the wire, we speak {WIRE_VERSION}: install"
+        ContractError, match=f"all parties speak: advertiser has {WIRE_VERSIONS[-1]}; logistics has 1; plat"
     ):
         together(parties)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sets(st.integers(1, 6), min_size=1), min_size=3, max_size=3))
+def test_the_highest_version_that_all_speak(
+    identities: Identities, contract_of: MakeContract, spoken: list[set[int]]
+) -> None:
+    contract = contract_of()
+    versions = {name: sorted(own) for name, own in zip(identities, spoken, strict=True)}
+    parties = {
+        name: lambda _, name=name: start(name, contract, identities[name], versions=versions[name])
+        for name in identities
+    }
+    ends = Simulation(parties, "platform", 0, Faults()).run()
+    if shared := set.intersection(*spoken):
+        for end in ends.values():
+            assert isinstance(end, Meeting)
+            assert end.version == max(shared)
+    else:
+        each = "; ".join(f"{name} has {', '.join(map(str, own))}" for name, own in sorted(versions.items()))
+        line = f"no version of the wire that all parties speak: {each}; install the same release"
+        assert {(type(end), str(end)) for end in ends.values()} == {(ContractError, line)}
+
+
+@pytest.mark.parametrize("versions", [[], [0], [0, 3], [3, 2], [3, 3], [*range(1, 18)]], ids=str)
+def test_versions_that_a_peer_cannot_mean(
+    identities: Identities, contract_of: MakeContract, versions: list[int]
+) -> None:
+    contract = contract_of()
+    parties = {name: start(name, contract, identities[name]) for name in ("platform", "advertiser")}
+    odd = {"logistics": start("logistics", contract, identities["logistics"], versions=versions)}
+    with pytest.raises(RemoteProtocolError, match="logistics sent a hello with impossible versions"):
+        together(parties | odd)
 
 
 def test_a_certificate_that_is_not_pinned(identities: Identities, contract_of: MakeContract) -> None:

@@ -1,7 +1,7 @@
 """The golden vectors of the wire: what docs/wire.md says in words, in bytes.
 
 `python tests/vectors/make.py` writes them anew; `tests/test_vectors.py` fails where they are not what this
-release says. A change here is a change of the wire: raise WIRE_VERSION with it.
+release says. A change here is a change of the wire: a new one of WIRE_VERSIONS comes with it.
 
 Everything is drawn from SHAKE-256 of a name, signatures are those of RFC 6979, and all arithmetic on tensors
 is of single products and sums of two, which every processor rounds alike.

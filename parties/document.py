@@ -115,7 +115,7 @@ def _nearest(model: type[Section], loc: Key, tables: dict[str, Any]) -> str:
     path = tuple(str(part) for part in loc)
     keys = list(_keys(model))
     beside = [key for key in keys if len(key) == len(path) and _same_table(key, path)]
-    elsewhere = {key[-1]: key for key in keys if "*" not in key}
+    elsewhere = {key[-1]: key for key in reversed(keys) if "*" not in key}  # the first of a name
     if path[-1] in elsewhere:
         return f"did you mean {dotted(elsewhere[path[-1]])}?"
     for word in difflib.get_close_matches(path[-1], [key[-1] for key in beside], n=1):

@@ -1,5 +1,5 @@
 # make demo    three company processes on this machine: align, train, compare
-# make test    lint, types and tests, four minutes (make test-slow: whole runs, ten more)
+# make test    lint, types and tests, six to eight minutes (make test-slow: whole runs, fifteen more)
 # Each sets up .venv first, if needed. Nothing else is required but Python >= 3.11 and make.
 
 PYTHON ?= python3

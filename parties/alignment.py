@@ -15,7 +15,6 @@ from parties.certs import Identity
 from parties.config import Config
 from parties.errors import AlignmentError, ContractError
 from parties.handshake import Brings, Meeting, handshake
-from parties.limits import Limits
 from parties.seal import sealed
 from parties.summary import Cost
 from parties.terms import Terms, settle
@@ -52,7 +51,7 @@ def meet(
     give up by raising it would be to the others a peer that failed, before they know why.
     """
     exchange = X25519PrivateKey.from_private_bytes(random(32))
-    patience = max(config.party.link.wait, Limits().progress)
+    patience = max(config.party.link.wait, config.party.link.progress)
     try:
         meeting = yield from handshake(
             config.name, config.contract, identity, random(32), exchange, brings, patience

@@ -10,6 +10,7 @@ from parties.document import check, dotted, read
 from parties.errors import ConfigError
 from parties.id_kinds import by_kind, faults_of_columns
 from parties.label_keys import OF_LABEL_HOLDER, faults_of_calibration, faults_of_examples, faults_of_task
+from parties.limits import Limits, faults_of_times
 from parties.party_toml import PartyConfig, address_of, under
 
 Role = Literal["label holder", "feature holder"]
@@ -96,6 +97,9 @@ def _faults_of_role(private: dict[str, Any], shared: dict[str, Any], for_trainin
         else:
             yield from _faults_of_feature_holder(data, evaluation, link, label_holder)
     yield from faults_of_columns(data.get("id"), shared.get("ids"))
+    silence, away, progress = (link.get(key, getattr(Limits, key)) for key in ("silence", "away", "progress"))
+    if all(type(time) in (int, float) and time > 0 for time in (silence, away, progress)):
+        yield from (f"link.{key}: {fault}" for key, fault in faults_of_times(silence, away, progress))
     if link.get("plaintext") is True:
         for key in ("listen", "hub"):
             if isinstance(link.get(key), str) and not _on_loopback(link[key]):

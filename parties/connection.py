@@ -26,7 +26,7 @@ def connected(
     place, contract = config.party.link, config.contract
     if config.role == "label holder":
         pins = {name: contract.parties[name].key for name in contract.feature_holders}
-        with Hub(identity, str(place.listen), pins, plaintext=place.plaintext) as hub:
+        with Hub(identity, str(place.listen), pins, place.limits, place.plaintext, say) as hub:
             hub.open()
             linked(hub)
             total = len(pins)
@@ -40,7 +40,7 @@ def connected(
     else:
         others = [name for name in contract.feature_holders if name != config.name]
         hub_name, address = contract.label_holder, str(place.hub)
-        with Spoke(identity, hub_name, address, others, plaintext=place.plaintext) as spoke:
+        with Spoke(identity, hub_name, address, others, place.limits, place.plaintext, say) as spoke:
             say(f"calling {hub_name} at {address}, for up to {place.wait:g} s")
             linked(spoke)
             spoke.open(place.wait)

@@ -1,12 +1,11 @@
 """The label holder's end: the one party that listens. Who dials is known by certificate and pinned key alone.
 
-What feature holders say to one another passes through here, sealed. A relayed frame is acknowledged to its
-sender only when it has found room on its second line: so the sender's own window bounds what waits here,
-while reading (and with it every acknowledgement) goes on. Nothing waits for anything in a circle.
+What feature holders say to one another passes through here, sealed (`parties.relay`). While it waits for room
+on its second line, reading, and with it every acknowledgement, goes on: nothing waits in a circle.
 """
 
+import secrets
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,17 +18,29 @@ from parties.certs import Identity
 from parties.errors import ConfigError, NetworkError
 from parties.limits import Limits
 from parties.link import Link
-from parties.news import DONE, FAILED
+from parties.news import FAILED, REASONS
 from parties.probe import look_at_port
+from parties.relay import Relay
 from parties.wire import Wire
-from protos.line import CONTROL, FRAME_COST, Inbox
+from protos.line import CONTROL, Inbox, Line
 from protos.party_pb2 import DESCRIPTOR, Frame
-from protos.rounds import PeerFailed, PeerTimeout, RemoteProtocolError, RoundsError
+from protos.rounds import PeerFailed, PeerRestarted, PeerTimeout, RemoteProtocolError, RoundsError
 
 SERVICE = DESCRIPTOR.services_by_name["Link"].full_name
 
 MOST_RECEIVED = 4 << 20
 """Bytes of one gRPC message, refused before it is in memory; our frames are at most a little over 1 MiB."""
+
+COME_AGAIN = "come again"
+
+REFUSALS = {
+    "connected": (grpc.StatusCode.ALREADY_EXISTS, "this party is connected already"),
+    "later": (grpc.StatusCode.UNAVAILABLE, COME_AGAIN),
+    "over": (grpc.StatusCode.FAILED_PRECONDITION, "that session is over"),
+    "another": (grpc.StatusCode.ABORTED, "another incarnation"),
+}
+"""Why a stream is not taken, to callers whose certificate is good. Only after the last two it is of no use to
+dial again in the same session."""
 
 
 class Impostor(RemoteProtocolError):
@@ -46,8 +57,9 @@ class Hub(Link):
         peers: Mapping[str, str],
         limits: Limits | None = None,
         plaintext: bool = False,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        super().__init__(identity.party, peers, limits or Limits())
+        super().__init__(identity.party, peers, limits or Limits(), say)
         self._identity, self._pins = identity, dict(peers)
         self._address = Address.parse(listen)
         self._plaintext = plaintext
@@ -58,11 +70,9 @@ class Hub(Link):
         if self.name in self._pins or len({*self._pins.values(), identity.fingerprint}) <= len(self._pins):
             raise ConfigError("two parties have the same name or the same key; give each its own certificate")
         self.port = 0
-        self._relayed: dict[str, dict[str, deque[Frame]]] = {
-            target: {source: deque() for source in peers} for target in peers
-        }
+        self._incarnation = 1 + secrets.randbelow(0xFFFFFFFF)
+        self._relayed = Relay(self.name, self.peers, self.limits.inbox)
         self._refused: dict[str, str] = {}  # names of parties that came with another certificate, and why not
-        self._relayed_bytes = dict.fromkeys(peers, 0)  # by source
         self._server: grpc.Server | None = None
         self._health = health.HealthServicer(experimental_non_blocking=True)
 
@@ -108,7 +118,7 @@ class Hub(Link):
 
         def complete() -> bool:
             nonlocal known
-            missing = [peer for peer in self.peers if peer not in self._wires]
+            missing = [peer for peer in self.peers if not self._is_here(peer)]
             if missing != known:
                 known = missing
                 on_wait(missing)
@@ -128,6 +138,10 @@ class Hub(Link):
                     why += f" A caller named {refused} was refused: {self._refused[refused]}; ask {refused}"
                 raise PeerTimeout(", ".join(missing), self._mail.phase, why)
         self._mail.phase = "handshake"
+
+    def _is_here(self, peer: str) -> bool:
+        wire = self._wires.get(peer)
+        return wire is not None and (wire.open or peer in self._mail.left)
 
     def close(self) -> None:
         """After a finished protocol: once all parties have finished (they may still need the relay), or the
@@ -159,7 +173,6 @@ class Hub(Link):
                 self.lost(wire)
 
         threading.Thread(target=read, name=f"from {wire.neighbour}", daemon=True).start()
-        wire.beat()  # the caller learns that it is admitted
         return self._outgoing(wire, context)
 
     def _outgoing(self, wire: Wire, context: grpc.ServicerContext) -> Iterator[bytes]:
@@ -168,6 +181,8 @@ class Hub(Link):
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "not that party")
         if wire.verdict is not None:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the stream broke the protocol")
+        if wire.refusal:
+            context.abort(*REFUSALS[wire.refusal])
 
     def _caller(self, context: grpc.ServicerContext) -> str:
         """Which party is this? By its certificate's name and its key, both: never by what it says."""
@@ -191,14 +206,46 @@ class Hub(Link):
         return name
 
     def _admit(self, name: str, context: grpc.ServicerContext) -> Wire:
+        """A stream that has to say yet which line it is for; the newest of this caller only."""
         with self._changed:
-            if name in self._wires and self._wires[name].open:
-                context.abort(grpc.StatusCode.ALREADY_EXISTS, "this party is connected already")
-            if self._state != "gathering":
-                context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the run has begun")
-            wire = self._wires[name] = Wire(self.name, name, self._changed, self.limits.window // 8)
-            self._changed.notify_all()
+            if self._closing.is_set():
+                context.abort(*REFUSALS["later"])
+            if name in self._callers:
+                self._callers[name].cut()
+            wire = Wire(self.name, name, self._changed, self.limits.window // 8, greeted=False)
+            wire.abort = context.cancel
+            self._callers[name] = wire
             return wire
+
+    def _greet(self, wire: Wire, first: Frame) -> None:
+        name = wire.neighbour
+        del self._callers[name]
+        before = self._wires.get(name)
+        same = before is not None and before.line.session == first.session
+        if first.incarnation not in (0, self._incarnation):
+            self._refuse(wire, "another")
+        elif before is not None and same and name not in self._gone:
+            first.incarnation = self._incarnation  # it could not know it before our answer
+            wire.beat()
+            self._attach(wire, before.line, first)
+        elif same or first.incarnation:
+            self._refuse(wire, "over")
+        elif before is not None and before.open:
+            self._refuse(wire, "connected")  # if that one is dead, we shall notice soon
+        elif self._state == "gathering":
+            self._forget(name)
+            first.incarnation = self._incarnation
+            wire.beat()
+            self._attach(wire, Line(first.session, self._incarnation), first)
+        else:
+            self._refuse(wire, "later")
+            if before is not None and self._expects(before):
+                error = PeerRestarted(name, self._mail.phase, REASONS["restarted"])
+                self._fail(error, name, "restarted")
+
+    def _refuse(self, wire: Wire, why: str) -> None:
+        wire.refusal = why
+        wire.end()
 
     # ---- what differs from a feature holder -----------------------------------------------------------
 
@@ -221,7 +268,11 @@ class Hub(Link):
             raise Impostor(f"{wire.neighbour!r} tells the end of {name!r}")
 
     def _expects(self, wire: Wire) -> bool:
-        return wire.neighbour not in self._mail.left
+        name = wire.neighbour
+        return name not in self._mail.left and name not in self._gone and not self._closing.is_set()
+
+    def _look_at(self, wire: Wire) -> str:
+        return "see its own output, and the line to it"
 
     def _relay(self, wire: Wire, frame: Frame) -> None:
         source, target = frame.sender, frame.receiver
@@ -229,57 +280,36 @@ class Hub(Link):
             raise RemoteProtocolError(f"{source!r} sent a frame for {target!r}, which cannot be relayed")
         if target in self._mail.left:
             raise RemoteProtocolError(f"{source!r} sent {frame.kind!r} to {target!r}, which has finished")
-        self._relayed_bytes[source] += len(frame.payload) + FRAME_COST
-        if self._relayed_bytes[source] > self.limits.inbox:
-            raise RemoteProtocolError(f"{source!r} sent more for {target!r} than its window allows")
-        wire.line.withhold(frame.sequence)
-        self._relayed[target][source].append(frame)
+        if target not in self._gone:
+            self._relayed.take(wire, frame)
 
     def _moved(self) -> None:
-        """Pass on what has room: not before all are here (until then a feature holder may start anew), and
-        frames of a run not before we are in it ourselves, so that each line sees the run change once."""
-        if self._state == "gathering":
-            return
-        for target, wire in self._wires.items():
-            for source, frames in self._relayed[target].items():
-                while frames and wire.open and wire.line.unacknowledged_bytes < self.limits.window:
-                    frame = frames[0]
-                    if frame.run and not self._bound:
-                        break
-                    frames.popleft()
-                    wire.post(frame.sender, target, frame.kind, frame.payload, frame.chunk, frame.last)
-                    if frame.sender == source:
-                        cost = len(frame.payload) + FRAME_COST
-                        self._relayed_bytes[source] -= cost
-                        self._wires[source].line.release(frame.sequence)
-                        self._wires[source].owe(cost)
+        if self._state != "gathering":  # until then a feature holder may start anew
+            self._relayed.pass_on(self._wires, self.limits.window, self._bound)
 
     def _peer_left(self, name: str) -> None:
-        """The others learn it after the last frame that it sent them."""
-        for target in self.peers:
-            if target != name:
-                news = Frame(sender=self.name, kind=DONE, last=True, payload=name.encode())
-                self._relayed[target][name].append(news)
+        self._relayed.left(name)
 
     def _fail(self, error: RoundsError, peer: str, reason: str) -> None:
-        wire = self._wires[peer]
-        wire.end()
+        self._wires[peer].end()
         if self._state == "gathering":  # nothing has begun: it may dial again
-            del self._wires[peer]
-            self._mail.left.discard(peer)
-            self._mail.inboxes[peer] = Inbox(peer, self.limits.inbox)
-            self._relayed_bytes[peer] = 0
-            for frames in self._relayed.values():
-                frames[peer].clear()
+            self._forget(peer)
             return
+        self._gone.add(peer)
+        self._relayed.drop(peer, self._wires)
         super()._fail(error, peer, reason)
         self._tell(FAILED, f"{peer} {reason}")
+
+    def _forget(self, peer: str) -> None:
+        self._wires.pop(peer, None)
+        self._mail.left.discard(peer)
+        self._mail.inboxes[peer] = Inbox(peer, self.limits.inbox)
+        self._relayed.forget(peer)
 
     def _settled(self) -> bool:
         if self._state != "finished":
             return super()._settled()
-        gone = all(peer in self._mail.left or not self._wires[peer].open for peer in self.peers)
-        return gone and super()._settled()
+        return not any(map(self._expects, self._wires.values())) and super()._settled()
 
     def _options(self) -> list[tuple[str, int]]:
         return [

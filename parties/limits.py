@@ -1,5 +1,6 @@
 """The bounds of the link."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,7 +26,10 @@ class Limits:
     """Bytes from one sender that may wait here unread; more is a RemoteProtocolError."""
 
     silence: float = 10.0
-    """Seconds without any frame, heartbeats included, after which a peer counts as failed."""
+    """Seconds without any frame, heartbeats included, after which a peer counts as cut off."""
+
+    away: float = 60.0
+    """Seconds in which a peer that was cut off, or died, may come back; then it has failed."""
 
     progress: float = 600.0
     """Seconds that a peer which is alive may take for its next message, where the protocol does not say."""
@@ -36,9 +40,21 @@ class Limits:
             faults.append(f"window: must be at least one chunk, {CHUNK} bytes")
         if self.inbox < self.window:
             faults.append("inbox: must be at least the window")
-        if self.silence < 3 * BEAT:
-            faults.append(f"silence: must be at least three heartbeats, {3 * BEAT:g} seconds")
-        if self.progress < self.silence:
-            faults.append("progress: must be at least the silence")
+        faults += [
+            f"{key}: {fault}" for key, fault in faults_of_times(self.silence, self.away, self.progress)
+        ]
         if faults:
             raise ConfigError("; ".join(faults))
+
+
+def faults_of_times(silence: float, away: float, progress: float) -> Iterator[tuple[str, str]]:
+    """Which of them cannot work, and why."""
+    if silence < 3 * BEAT:
+        yield "silence", f"must be at least three heartbeats, {3 * BEAT:g} seconds"
+    if away <= 0:
+        yield "away", "must be greater than 0"
+    if progress < silence + away:
+        yield (
+            "progress",
+            "must be at least silence and away together, so that a peer cut off is named as such",
+        )

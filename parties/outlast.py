@@ -7,7 +7,7 @@ from typing import Final
 
 from parties.alignment import Clock
 from parties.certs import Identity
-from parties.link import OnProgress
+from parties.play import OnProgress
 from protos.rounds import Progress, Traffic
 
 AFTER: Final = 60.0

@@ -13,6 +13,7 @@ from parties.document import Section
 from parties.errors import ConfigError
 from parties.id_kinds import IdColumns
 from parties.label_keys import ClassWeights, LabelColumns
+from parties.limits import Limits
 
 Scalar = str | int | float | bool
 
@@ -160,8 +161,15 @@ class Link(Section):
     hub: HostPort | None = None
     wait: float = Field(default=300.0, gt=0, le=86_400)
     """Seconds to wait for the other parties to come."""
+    away: float = Field(default=Limits.away, gt=0, le=86_400)
+    silence: float = Field(default=Limits.silence, gt=0, le=86_400)
+    progress: float = Field(default=Limits.progress, gt=0, le=604_800)
     plaintext: bool = False
     """No TLS, on loopback only, for experiments."""
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(silence=self.silence, away=self.away, progress=self.progress)
 
 
 class OwnModel(Section):

@@ -18,7 +18,8 @@ from typing import Any, Final, Self, TypeAlias
 
 from parties.config import Config
 from parties.errors import exit_code
-from parties.link import Link, OnProgress
+from parties.link import Link
+from parties.play import OnProgress
 from parties.seen import Seen
 from protos.rounds import Progress, Traffic
 

@@ -67,6 +67,7 @@ class Line:
         self._withheld: dict[int, None] = {}  # in order
         self._unacknowledged: deque[tuple[Frame, int]] = deque()  # and its payload's bytes
         self.unacknowledged_bytes = 0
+        self._resumed = self._resent = 0
 
     def post(self, sender: str, receiver: str, kind: str, chunk: int, last: bool, payload: bytes) -> Frame:
         """Number a chunk and keep it until it is acknowledged."""
@@ -146,9 +147,10 @@ class Line:
         return True
 
     @property
-    def counts(self) -> tuple[int, int]:
-        """Frames numbered here, and taken from there, each once; heartbeats have no number."""
-        return self._sent, self._received
+    def counts(self) -> tuple[int, int, int, int]:
+        """Frames numbered here, and taken from there, each once (heartbeats have no number); how often
+        resumed, and frames sent once more."""
+        return self._sent, self._received, self._resumed, self._resent
 
     def bind(self, run: bytes) -> None:
         """Every frame from here on carries this run id. RemoteProtocolError if the peer is in another run."""
@@ -159,6 +161,8 @@ class Line:
     def resend(self) -> list[Frame]:
         """After a cut: what the other end may not have. The same bytes, but for the acknowledgement."""
         frames = [frame for frame, _ in self._unacknowledged]
+        self._resumed += 1
+        self._resent += len(frames)
         for frame in frames:
             frame.acknowledgement = self.acknowledgement
         return frames

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class LinkStub:
-    """Only the hub (the label holder) listens. A feature holder opens one stream a session.
+    """Only the hub (the label holder) listens. A feature holder has one stream at a time.
     """
 
     def __init__(self, channel):
@@ -43,7 +43,7 @@ class LinkStub:
 
 
 class LinkServicer:
-    """Only the hub (the label holder) listens. A feature holder opens one stream a session.
+    """Only the hub (the label holder) listens. A feature holder has one stream at a time.
     """
 
     def Exchange(self, request_iterator, context):
@@ -69,7 +69,7 @@ def add_LinkServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Link:
-    """Only the hub (the label holder) listens. A feature holder opens one stream a session.
+    """Only the hub (the label holder) listens. A feature holder has one stream at a time.
     """
 
     @staticmethod

@@ -28,6 +28,7 @@ class Line:
 
     def __init__(self, me, hub, channel):
         self.me, self.hub, self.phase = me, hub, "connecting"
+        self.session, self.incarnation = 1 + secrets.randbelow(0xFFFFFFFF), 0  # its own, the hub's
         self.run, self.hub_run = b"", b""  # as we know it, as the last frame said
         self.sent = self.received = self.acknowledged = 0
         self.heard, self.admitted = time.monotonic(), threading.Event()
@@ -81,18 +82,29 @@ class Line:
 
     def _frame(self, **fields):
         return wire.Frame(
-            run=self.run, sender=self.me, receiver=self.hub, acknowledgement=self.received, **fields
+            run=self.run,
+            session=self.session,
+            incarnation=self.incarnation,
+            sender=self.me,
+            receiver=self.hub,
+            acknowledgement=self.received,
+            **fields,
         )
 
     def _beat(self):
+        self.outbox.put(self._frame())  # opens the session
         while not self.call.done():
-            self.outbox.put(self._frame())
             time.sleep(BEAT)
+            if self.admitted.is_set():
+                self.outbox.put(self._frame())
 
     def _read(self):
         try:
             for frame in self.call:
                 self.heard = time.monotonic()
+                self.incarnation = self.incarnation or frame.incarnation
+                numbers = (frame.session, frame.incarnation)
+                require(numbers == (self.session, self.incarnation), "a frame of another session")
                 self.acknowledged = max(self.acknowledged, frame.acknowledgement)
                 require(frame.sequence <= self.received + 1, "frames are missing on the line")
                 if frame.sequence == self.received + 1:  # not a heartbeat (0), nor one that came before

@@ -59,11 +59,13 @@ key = "{name}.key"
 [link]
 {link}
 wait = 60
+away = 6
+silence = 4
 """
 SAID = re.compile(
     r"[\w:]+: the leader learns .*|[\w:]+ is not installed here, or .*|\d+ finished bucket.*"
     r"|training ended after .*|training\.batch = .* each epoch is one step|examples: every party learns .*"
-    r"|calling \w+ at [\w.:]+, for up to [\d.]+ s"
+    r"|calling \w+ at [\w.:]+, for up to [\d.]+ s|\w+ is away; waiting up to [\d.]+ s|\w+ is back"
 )
 PROGRESS = re.compile(
     r"[a-z][a-z0-9 ,_-]*: (\d[\d,]*( of \d[\d,]*)?, )?[\d.]+ s(, [\d,.]+ MB out, [\d,.]+ MB in)?"

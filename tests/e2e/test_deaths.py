@@ -32,8 +32,8 @@ def middle(federation: Federate, phase: str) -> Any:
 def others_name_it(made: Any, victim: str, phase: str, began: float) -> list[str]:
     """The others' lines."""
     others = [name for name in made.names if name != victim]
-    ends = made.ends(*others, within=20)
-    assert time.monotonic() - began < 15
+    ends = made.ends(*others, within=30)
+    assert time.monotonic() - began < 25
     for name, end in ends.items():
         assert end.code == 8, (name, end.err)
         assert end.error.startswith(f"{victim} failed during {phase}: "), (name, end.error)
@@ -51,7 +51,7 @@ def test_killed(federation: Federate, victim: str, phase: str) -> None:
     began = time.monotonic()
     made.processes[victim].kill()
     for line in others_name_it(made, victim, phase, began):
-        assert line.endswith("its connection broke")
+        assert "its connection broke, and it did not come back" in line
 
 
 @pytest.mark.parametrize(("victim", "number"), [("platform", signal.SIGINT), ("advertiser", signal.SIGTERM)])
@@ -73,5 +73,5 @@ def test_frozen(federation: Federate) -> None:
     for line in others_name_it(made, "logistics", "training", began):
         assert "no sign of life" in line
     made.processes["logistics"].send_signal(signal.SIGCONT)
-    end = made.ends("logistics", within=15)["logistics"]
+    end = made.ends("logistics", within=25)["logistics"]
     assert end.code == 8, end.err

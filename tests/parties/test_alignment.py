@@ -45,7 +45,9 @@ def aligned(
     """held: the kinds of id of each party."""
 
     def party(name: str) -> Rounds[Any]:
-        config = Config(Path(), SimpleNamespace(party=name, link=SimpleNamespace(wait=9.0)), contract)  # type: ignore[arg-type]
+        config = Config(
+            Path(), SimpleNamespace(party=name, link=SimpleNamespace(wait=9.0, progress=9.0)), contract
+        )  # type: ignore[arg-type]
         draw = random.Random(name)
         people = PEOPLE[name][:]
         draw.shuffle(people)

@@ -203,7 +203,10 @@ BAD_PARTY = {
     ),
     "unlike any key": (
         ("[link]", "[link]\nzzzz = 1"),
-        ["party.toml: link.zzzz: unknown key; the keys here are hub, listen, plaintext, wait"],
+        [
+            "party.toml: link.zzzz: unknown key; the keys here are "
+            "away, hub, listen, plaintext, progress, silence, wait"
+        ],
     ),
     "wrong type": (
         ('id = "email"', "id = 3"),

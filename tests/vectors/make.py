@@ -129,8 +129,9 @@ def contract() -> Any:
 
 def frames() -> Any:
     """What one end of a line says: each frame with its fields, in the order in which it is sent."""
-    line, other = Line(), Line()
+    line, other = Line(session=0x5E551011), Line(session=0x5E551011, incarnation=0x1CA43A71)
     said = [line.heartbeat("logistics", "platform")]
+    line.incarnation = other.incarnation
     said.append(line.post("logistics", "platform", "hello", 0, True, b"payload"))
     assert line.accept(other.post("platform", "logistics", "hellos", 0, True, b""))
     line.bind(drawn("run", 32))

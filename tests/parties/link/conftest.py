@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from parties.dial import Spoke
 from parties.hub import Hub
 from parties.limits import Limits
 from protos.rounds import Progress, RemoteProtocolError, Rounds, Traffic
+from tests.parties.link.raw import RawClient
 
 NAMES = ("platform", "logistics", "advertiser")
 HUB = NAMES[0]
@@ -91,3 +92,16 @@ def meet(identities: dict[str, Identity], open_hub: Callable[..., Hub]) -> Meet:
         return ends
 
     return run
+
+
+@pytest.fixture
+def raw(identities: dict[str, Identity]) -> Iterator[Callable[..., RawClient]]:
+    clients = []
+
+    def make(hub: Hub, own: Identity = identities["logistics"]) -> RawClient:
+        clients.append(RawClient(hub.port, own))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()

@@ -20,7 +20,7 @@ def chatter() -> Rounds[None]:
 
 folder, name, port = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 identity = load(folder / "ca.pem", folder / f"{name}.pem", folder / f"{name}.key", name)
-with Spoke(identity, "platform", f"127.0.0.1:{port}", sys.argv[4:], Limits(silence=3.0)) as spoke:
+with Spoke(identity, "platform", f"127.0.0.1:{port}", sys.argv[4:], Limits(silence=3.0, away=10.0)) as spoke:
     spoke.open(20)
     print("open", flush=True)
     spoke.drive(chatter())

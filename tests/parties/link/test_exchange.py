@@ -298,8 +298,8 @@ def test_a_link_drives_once(identities: dict[str, Identity], open_hub: Callable[
 
 
 def test_limits_report_all_faults_together() -> None:
-    with pytest.raises(ConfigError, match=r"window.*inbox.*silence.*progress"):
-        Limits(window=1000, inbox=10, silence=1.0, progress=0.5)
+    with pytest.raises(ConfigError, match=r"window.*inbox.*silence.*away.*progress"):
+        Limits(window=1000, inbox=10, silence=1.0, away=0.0, progress=0.5)
 
 
 def test_a_heavy_generator_is_no_silence(meet: Meet) -> None:

@@ -1,10 +1,10 @@
 """Strangers, impostors and broken clients: refused, told nothing, and the hub goes on serving the others."""
 
 import logging
-import queue
 import socket
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -24,63 +24,19 @@ from parties.hub import SERVICE, Hub
 from parties.limits import Limits
 from parties.wire import Wire
 from protos.party_pb2 import Frame
-from protos.rounds import Bind, PeerFailed, PeerTimeout, Receive, RemoteProtocolError, Rounds, Send
+from protos.rounds import (
+    Bind,
+    PeerFailed,
+    PeerRestarted,
+    PeerTimeout,
+    Receive,
+    RemoteProtocolError,
+    Rounds,
+    Send,
+)
+from tests.parties.link.raw import RawClient, frame, greeting, left
 
-EXCHANGE = f"/{SERVICE}/Exchange"
 RUN = bytes(32)
-
-
-def frame(sequence: int = 1, **fields: Any) -> Frame:
-    given = {"sender": "logistics", "receiver": "platform", "kind": "word", "last": True} | fields
-    return Frame(sequence=sequence, **given)
-
-
-class RawClient:
-    """A gRPC client with logistics' certificate and no manners."""
-
-    def __init__(self, port: int, own: Identity, channel: grpc.Channel | None = None) -> None:
-        credentials = grpc.ssl_channel_credentials(own.ca, own.key, own.certificate)
-        options = [("grpc.ssl_target_name_override", "platform"), ("grpc.use_local_subchannel_pool", 1)]
-        self.channel = channel or grpc.secure_channel(f"127.0.0.1:{port}", credentials, options)
-        self.queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        exchange = self.channel.stream_stream(EXCHANGE, None, None)
-        self.call: Any = exchange(iter(self.queue.get, None), timeout=10)
-
-    def send(self, *frames: Frame) -> "RawClient":
-        for one in frames:
-            self.queue.put(one.SerializeToString())
-        return self
-
-    def admitted(self) -> "RawClient":
-        next(self.call)
-        return self
-
-    def end(self) -> tuple[grpc.StatusCode, str]:
-        """Until the hub ends the stream."""
-        try:
-            for _ in self.call:
-                pass
-        except grpc.RpcError:
-            pass
-        return self.call.code(), self.call.details()
-
-    def close(self) -> None:
-        self.queue.put(None)
-        self.call.cancel()
-        self.channel.close()
-
-
-@pytest.fixture
-def raw(identities: dict[str, Identity]) -> Iterator[Callable[..., RawClient]]:
-    clients = []
-
-    def make(hub: Hub, own: Identity = identities["logistics"]) -> RawClient:
-        clients.append(RawClient(hub.port, own))
-        return clients[-1]
-
-    yield make
-    for client in clients:
-        client.close()
 
 
 def exchange_works(hub: Hub, identities: dict[str, Identity]) -> bool:
@@ -136,7 +92,7 @@ def test_a_frame_against_the_rules_ends_its_stream_alone(
 ) -> None:
     """The last case: empty messages are not free to keep."""
     hub = open_hub("logistics", limits=Limits(window=1 << 20, inbox=1 << 20))
-    got, text = raw(hub).send(*frames).end()
+    got, text = raw(hub).greet().send(*frames).end()
     assert got == code
     if code != grpc.StatusCode.RESOURCE_EXHAUSTED:  # that is gRPC's own text
         assert text in ("not that party", "the stream broke the protocol")
@@ -150,14 +106,14 @@ def test_what_waits_to_be_relayed_is_bounded(
 ) -> None:
     hub = open_hub("logistics", "advertiser", limits=Limits(window=1 << 20, inbox=2 << 20))
     flood = [frame(number, receiver="advertiser", payload=bytes(1 << 20)) for number in range(1, 4)]
-    assert raw(hub).send(*flood).end()[0] == grpc.StatusCode.INVALID_ARGUMENT
+    assert raw(hub).greet().send(*flood).end()[0] == grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_bytes_that_are_no_frame(
     identities: dict[str, Identity], open_hub: Callable[..., Hub], raw: Callable[..., RawClient]
 ) -> None:
     hub = open_hub("logistics")
-    client = raw(hub)
+    client = raw(hub).greet()
     client.queue.put(b"\xff\xff\xff")
     assert client.end() == (grpc.StatusCode.INVALID_ARGUMENT, "the stream broke the protocol")
     assert exchange_works(hub, identities)
@@ -183,7 +139,7 @@ def test_during_a_run_the_hub_says_who_broke_which_rule(
         yield Receive("logistics", "word", 10)
 
     hub = open_hub("logistics")
-    client = raw(hub).send(frame())
+    client = raw(hub).greet().send(frame())
     hub.wait_for_peers(5)
     with pytest.raises(RemoteProtocolError, match=told):
         hub.drive(bound())
@@ -195,9 +151,12 @@ def test_a_replayed_frame_counts_once(open_hub: Callable[..., Hub], raw: Callabl
 
     hub = open_hub("logistics")
     one, two = frame(1, payload=b"one"), frame(2, payload=b"two")
-    raw(hub).send(one, one, two, one, two, two, frame(3, kind="link/done", payload=b"logistics"))
+    client = (
+        raw(hub).greet().send(one, one, two, one, two, two, frame(3, kind="link/done", payload=b"logistics"))
+    )
     hub.wait_for_peers(5)
     assert hub.drive(twice()) == [b"one", b"two"]
+    left(hub, client)
 
 
 def test_talk_after_the_end_is_an_error_at_close(
@@ -209,7 +168,7 @@ def test_talk_after_the_end_is_an_error_at_close(
 
     hub = Hub(identities["platform"], "127.0.0.1:0", {"logistics": identities["logistics"].fingerprint})
     hub.open()
-    client = raw(hub)
+    client = raw(hub).greet()
     hub.wait_for_peers(5)
     hub.drive(nothing())
     client.send(frame())
@@ -224,27 +183,35 @@ def test_a_second_stream_of_the_same_party_is_refused_and_the_first_lives(
         return (yield Receive("logistics", "word", 10))
 
     hub = open_hub("logistics")
-    first = raw(hub).admitted()
-    assert raw(hub).end() == (grpc.StatusCode.ALREADY_EXISTS, "this party is connected already")
+    first = raw(hub).greet()
+    second = raw(hub).put(greeting(session=8))
+    assert second.end() == (grpc.StatusCode.ALREADY_EXISTS, "this party is connected already")
     hub.wait_for_peers(1)
     first.send(frame(payload=b"first"), frame(2, kind="link/done", payload=b"logistics"))
     assert hub.drive(one()) == b"first"
+    left(hub, first)
 
 
-def test_nobody_joins_a_run_that_has_begun(
+def test_who_comes_as_another_process_ends_the_attempt_and_is_told_to_come_again(
     open_hub: Callable[..., Hub], raw: Callable[..., RawClient]
 ) -> None:
     hub = open_hub("logistics")
-    client = raw(hub).admitted()
+    client = raw(hub).greet()
     hub.wait_for_peers(1)
     client.close()
-    with pytest.raises(PeerFailed, match="logistics failed"):
-        hub.drive(forever())
-    assert raw(hub).end()[0] in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNAVAILABLE)
+    second: list[tuple[grpc.StatusCode, str]] = []
 
+    def come() -> Rounds[None]:
+        while hub._wires["logistics"].open:
+            time.sleep(0.01)
+        second.append(raw(hub).put(greeting(session=8)).end())
+        yield Receive("logistics", "word", 10)
 
-def forever() -> Rounds[None]:
-    yield Receive("logistics", "word", 10)
+    with pytest.raises(
+        PeerRestarted, match=r"^logistics failed during handshake: its process was started anew"
+    ):
+        hub.drive(come())
+    assert second == [(grpc.StatusCode.UNAVAILABLE, "come again")]
 
 
 def other_identity(tmp_path: Path, name: str, **options: Any) -> Identity:
@@ -404,7 +371,7 @@ def test_an_end_is_told_once(identities: dict[str, Identity]) -> None:
     wire = hub._wires["logistics"] = Wire("platform", "logistics", hub._changed, 1000)
     for number in (1, 2, 3):
         hub.hear(wire, frame(number, kind="link/done", payload=b"logistics").SerializeToString())
-        assert len(hub._relayed["advertiser"]["logistics"]) == (1 if number == 1 else 0)
+        assert len(hub._relayed.waiting["advertiser"]["logistics"]) == (1 if number == 1 else 0)
     assert isinstance(wire.verdict, RemoteProtocolError)
     hub.close()
 

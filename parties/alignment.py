@@ -15,6 +15,7 @@ from parties.certs import Identity
 from parties.config import Config
 from parties.errors import AlignmentError, ContractError
 from parties.handshake import Brings, Meeting, handshake
+from parties.same_alignment import compare
 from parties.seal import sealed
 from parties.summary import Cost
 from parties.terms import Terms, settle
@@ -85,6 +86,7 @@ def align(
         protocols[terms.protocol], setting, chosen.digests, terms.buckets, padded_to, resume(unfinished)
     )
     (common, saved), cost = yield from measured("psi", keeping(aligning, unfinished), clock)
+    yield from compare(config.name, contract, meeting.run, chosen.digests[common])
     reused = terms.buckets - saved if terms.buckets > 1 else 0
     return Alignment(terms, chosen.rows[common], cost, reused)
 

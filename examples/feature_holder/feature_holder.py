@@ -146,6 +146,17 @@ def settle(line, contract, own):
     return terms.ids[line.hub]
 
 
+def compare(line, run, digests, found):
+    """Has the hub the same common users in the same order?"""
+
+    def said(by):
+        told = b"vertical alignment v1\0" + run + b"".join(bytes(digests[row]) for row in found)
+        return hashlib.sha256(told + by.encode()).digest()
+
+    line.send("aligned", said(line.me))
+    require(line.receive("aligned", 32) == said(line.hub), f"{line.hub} has another alignment")
+
+
 # ---- Training
 
 
@@ -256,7 +267,9 @@ def take_part(line, contract, canonical, config):
     run = handshake(line, contract, canonical, config["tls"])
     line.phase = "psi"
     theirs = settle(line, contract, len(digests))
-    common = rows[intersect(line, run, digests, theirs)]
+    found = intersect(line, run, digests, theirs)
+    compare(line, run, digests, found)
+    common = rows[found]
     minimum = contract["psi"]["minimum"]
     require(len(common) >= minimum, f"{len(common)} common users, fewer than psi.minimum = {minimum}")
     line.phase = "training"

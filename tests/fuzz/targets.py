@@ -32,6 +32,7 @@ from parties.examples import agree_on_examples
 from parties.handshake import Brings, Meeting, handshake
 from parties.hub import Hub
 from parties.link import Link
+from parties.same_alignment import compare
 from parties.seal import Seal
 from parties.terms import settle
 from parties.wire import Wire
@@ -219,6 +220,16 @@ def examples() -> Target:
     return several(Replay.record(parties, "logistics", (AlignmentError,), judge))
 
 
+def compared() -> Target:
+    contract = contract_of(identities())
+
+    def parties() -> dict[str, Rounds[None]]:
+        same = np.zeros((3, 16), np.uint8)
+        return {name: compare(name, contract, bytes(32), same) for name in NAMES}
+
+    return several(*(Replay.record(parties, me) for me in (HUB, "logistics")))
+
+
 def alignment(name: str) -> Target:
     """A protocol of private set intersection, at its leader and at its last client."""
     trial = Trial(psi.load(name), 0, 20)
@@ -397,6 +408,7 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "contract": contracts,
     "terms": terms,
     "examples": examples,
+    "aligned": compared,
     "seal": seal,
     "psi-ecdh": partial(alignment, "ecdh"),
     "psi-rr22": partial(alignment, "rr22"),

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 
 import psi
 from parties.alignment import Alignment, Clock, Random, align, meet
+from parties.attempts import attempts
 from parties.certs import Identity
 from parties.config import Config
 from parties.connection import OnProgress, connected
@@ -26,7 +28,7 @@ from parties.own import brings, leakage, own_identity, own_ids, own_protocols
 from parties.storage import check_writable, locked, run_folder, write, writing
 from parties.summary import agreement, as_json, psi_record
 from parties.table_files import read_batches, read_rows
-from parties.unfinished import forget, told, unfinished
+from parties.unfinished import forget_buckets, held_buckets, told, unfinished
 from parties.watch import OnPeer, Watch
 from protos.rounds import Progress, Rounds, Traffic
 
@@ -54,13 +56,16 @@ def align_party(
         counts = {kind: len(of_kind.rows) for kind, of_kind in ids.items()}
         for line in [*identity.warnings(), *leakage(config, protocols)]:
             say(line)
-        aligning = alignment_only(config, identity, ids, protocols)
-        del ids  # the rounds let go of it when they end
-        with (
-            told(unfinished(config), say),
-            connected(config, identity, on_progress, say, watch.linked) as link,
-        ):
-            outcome = link.drive(aligning, on_progress=on_progress)
+        kept = partial(held_buckets, unfinished(config))
+
+        def attempt() -> tuple[tuple[Meeting, Alignment] | ContractError | AlignmentError, Traffic]:
+            with connected(config, identity, on_progress, say, watch.linked) as link:
+                rounds = alignment_only(config, identity, ids, protocols)
+                return link.drive(rounds, on_progress=on_progress), link.traffic
+
+        with told(kept, say):
+            outcome, traffic = attempts(attempt, kept, say)
+        ids.clear()
         if isinstance(outcome, PartyError):
             raise outcome
         meeting, aligned = outcome
@@ -69,7 +74,7 @@ def align_party(
         if _state(config.party.data.file) != as_read:
             raise DataError(f"{config.party.data.file}: has changed since its ids were read; align again")
         write(folder / "agreement.json", agreement(config.contract, meeting))
-        _write_ids(config, aligned, place, lambda word: on_progress(word, link.traffic))
+        _write_ids(config, aligned, place, lambda word: on_progress(word, traffic))
         summary = {
             "run": meeting.run.hex(),
             "contract": config.contract.digest.hex(),
@@ -82,7 +87,7 @@ def align_party(
             "ids": str(place),
         }
         write(folder / "summary.json", as_json(summary))
-        forget(unfinished(config))
+        forget_buckets(unfinished(config))
     return summary
 
 

@@ -2,15 +2,16 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 import psi
+from parties.bucket_files import keeping, resume
 from parties.certs import Identity
 from parties.config import Config
 from parties.errors import AlignmentError, ContractError
@@ -19,7 +20,6 @@ from parties.same_alignment import compare
 from parties.seal import sealed
 from parties.summary import Cost
 from parties.terms import Terms, settle
-from parties.unfinished import keeping, resume
 from protos.rounds import Progress, Rounds
 from psi import buckets
 
@@ -37,6 +37,18 @@ class Alignment:
     rows: NDArray[np.int64]
     cost: Cost
     reused: int
+
+    def described(self) -> dict[str, Any]:
+        """All but the rows, as JSON has it."""
+        return {
+            "terms": asdict(self.terms) | {"sizes": dict(self.terms.sizes)},
+            "cost": self.cost,
+            "reused": self.reused,
+        }
+
+    @classmethod
+    def kept(cls, rows: NDArray[np.int64], described: Mapping[str, Any]) -> "Alignment":
+        return cls(Terms(**described["terms"]), rows, Cost(*described["cost"]), described["reused"])
 
 
 def meet(
@@ -69,26 +81,40 @@ def align(
     meeting: Meeting,
     clock: Clock,
     random: Random,
-    unfinished: Path,
+    unfinished: Path | None,
 ) -> Rounds[Alignment]:
     """Settle the terms and align under them. ids, protocols: what this party has, by kind and by name.
 
-    unfinished: the folder of finished buckets (`parties.unfinished`): those of an earlier attempt are used
-    where all parties still have them. Raises StorageError, and what `settle` and `psi.buckets.align` raise.
+    unfinished: the folder of finished buckets (`parties.bucket_files`): those of an earlier attempt are used
+    where all parties still have them; None keeps nothing. Raises StorageError, and what `settle` and
+    `psi.buckets.align` raise.
     """
     contract, chosen = config.contract, ids[meeting.kind]
     parties = (contract.label_holder, *contract.feature_holders)
     terms = yield from settle(config.name, contract, meeting, protocols, len(chosen.rows))
     yield Progress(f"agreed on {terms.protocol}, {terms.kind} ids", 0, 0)
-    setting = psi.Setting(config.name, parties, meeting.run, contract.psi.at_most, random, terms.sizes)
+    setting = psi.Setting(config.name, parties, meeting.attempt, contract.psi.at_most, random, terms.sizes)
     padded_to = contract.psi.at_most if contract.psi.hide_sizes else None
+    earlier = None if unfinished is None else resume(unfinished)
     aligning = buckets.align(
-        protocols[terms.protocol], setting, chosen.digests, terms.buckets, padded_to, resume(unfinished)
+        protocols[terms.protocol], setting, chosen.digests, terms.buckets, padded_to, earlier
     )
     (common, saved), cost = yield from measured("psi", keeping(aligning, unfinished), clock)
+    common = common[order(chosen.digests[common], meeting.run)]
     yield from compare(config.name, contract, meeting.run, chosen.digests[common])
     reused = terms.buckets - saved if terms.buckets > 1 else 0
     return Alignment(terms, chosen.rows[common], cost, reused)
+
+
+def order(digests: NDArray[np.uint8], run: bytes) -> NDArray[np.int64]:
+    """[n]: the common order of these common users [n, 16], by the run's id and their ids alone.
+
+    All parties have the same digests, and come to it by themselves: were it the one in which the protocol
+    tells them, an alignment done again would give another order, and other weights.
+    """
+    halves = np.ascontiguousarray(digests).view("<u8")
+    odd = np.uint64(int.from_bytes(run[:8], "little") | 1)  # times an odd number: another order in each run
+    return np.lexsort((halves[:, 1], halves[:, 0] * odd))
 
 
 def measured(phase: str, rounds: Rounds[T], clock: Clock = time.monotonic) -> Rounds[tuple[T, Cost]]:

@@ -104,15 +104,22 @@ def check(config: ConfigFile = Path("party.toml"), as_json: Json = False) -> Non
 
 
 @app.command()
-def run(config: ConfigFile = Path("party.toml"), as_json: Json = False, log: Log = LogFormat.bars) -> None:
-    """Meet the other parties, align, train and evaluate."""
+def run(
+    config: ConfigFile = Path("party.toml"),
+    afresh: Annotated[
+        bool, typer.Option("--afresh", help="Drop what an interrupted run has left; begin a new one.")
+    ] = False,
+    as_json: Json = False,
+    log: Log = LogFormat.bars,
+) -> None:
+    """Meet the other parties, align, train and evaluate; or go on with what was interrupted."""
     from parties.config import load
 
     loaded = load(config)
     with _display(log) as display:
         from parties.run import run_party
 
-        summary = run_party(loaded, display, display.say, display.peer)
+        summary = run_party(loaded, display, display.say, display.peer, afresh)
     from parties.summary import report
 
     typer.echo(json.dumps(summary, indent=2) if as_json else report(summary), nl=as_json)

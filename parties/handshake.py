@@ -4,8 +4,11 @@ Every feature holder sends its hello to the hub; the hub answers with all hellos
 contract with its own, field by field, before it agrees: it signs the run id and the hash of all hellos.
 A hello also says what the party is there for and what it has: all parties start the same command, have the
 contract's PSI protocol installed, and share a kind of id, or each of them is told who does not.
-The signatures go round in the same way. A replayed hello is of no use: the run id is made of fresh nonces,
-and only the holder of the pinned key can sign it. No data moves before this.
+The signatures go round in the same way. A replayed hello is of no use: what is signed is made of fresh
+nonces, and only the holder of the pinned key can sign it. No data moves before this.
+
+A party that holds an unfinished run says which in its hello, and what it has of it. If all name the same one,
+that run goes on, under its own id but with fresh keys; otherwise a new run begins.
 """
 
 import hashlib
@@ -17,11 +20,13 @@ from typing import Final, NamedTuple
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from google.protobuf.message import DecodeError
 
+from parties import previous
 from parties.certificate import key_fingerprint, verify
 from parties.certs import Identity
 from parties.contract import AUTO, PROTOCOL, Contract
 from parties.difference import CANONICAL_AT_MOST, first_difference
 from parties.errors import ContractError, IdentityError
+from parties.previous import NOTHING, Previous
 from parties.seal import Seal, seal_between
 from protos.party_pb2 import Agreement, Hello, Hellos
 from protos.rounds import Bind, Progress, Receive, RemoteProtocolError, Rounds, Send
@@ -47,12 +52,13 @@ class Brings(NamedTuple):
     """What a party is there for, and what it has.
 
     purpose: the command that was started, "run" or "align". protocols: names of PSI protocols installed
-    here, at most PROTOCOLS_AT_MOST. kinds: of id, by the contract's names.
+    here, at most PROTOCOLS_AT_MOST. kinds: of id, by the contract's names. previous: to go on with.
     """
 
     purpose: str
     protocols: Sequence[str]
     kinds: Sequence[str]
+    previous: Previous = NOTHING
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class Meeting:
     kind: of id, the contract's first that all parties have. protocols: names that all parties have installed.
     version: of the wire.
     signatures: every party's signature over `agreed`; with the hellos they show who agreed to what.
+    common: what all parties have of this run from an earlier attempt.
     """
 
     run: bytes
@@ -71,6 +78,13 @@ class Meeting:
     agreed: bytes
     signatures: Mapping[str, bytes]
     version: int = WIRE_VERSIONS[-1]
+    common: Previous = NOTHING
+
+    @property
+    def attempt(self) -> bytes:
+        """32 bytes that are fresh in each attempt, where `run` stays the same: for keys that may never be
+        used twice."""
+        return hashlib.sha256(b"vertical attempt v1\0" + self.agreed).digest()
 
 
 def handshake(
@@ -99,12 +113,16 @@ def handshake(
         purpose=brings.purpose,
         protocols=brings.protocols,
         kinds=brings.kinds,
+        previous=brings.previous.run,
+        aligned=brings.previous.aligned,
+        steps=brings.previous.steps,
     )
     if me == hub:
         hellos = {hub: own}
         for name in contract.feature_holders:
             hellos[name] = _hello((yield Receive(name, "hello", HELLO_AT_MOST)), name)
-        run = run_id(contract, hellos)
+        common = previous.common(hellos.values())
+        run = common.run or run_id(contract, hellos)
         yield Bind(run)
         everyone = Hellos(hello=[hellos[name] for name in contract.names]).SerializeToString()
         for name in contract.feature_holders:
@@ -115,7 +133,8 @@ def handshake(
         everyone = yield Receive(hub, "hellos", HELLO_AT_MOST * len(contract.names), wait)
         hellos = _hellos(everyone, contract, own)
         kind, protocols = _check(hellos, contract, identity)
-        run = run_id(contract, hellos)
+        common = previous.common(hellos.values())
+        run = common.run or run_id(contract, hellos)
         yield Bind(run)
 
     yield Progress("handshake", 1, 2)
@@ -147,7 +166,7 @@ def handshake(
     }
     yield Progress("handshake", 2, 2)
     version = _shared_version(hellos)
-    return Meeting(run, kind, protocols, seals, agreed, signatures, version=version)
+    return Meeting(run, kind, protocols, seals, agreed, signatures, version, common)
 
 
 def run_id(contract: Contract, hellos: Mapping[str, Hello]) -> bytes:
@@ -166,6 +185,8 @@ def _hello(payload: bytes, sender: str) -> Hello:
     versions = [*hello.versions]
     if not 1 <= len(versions) <= VERSIONS_AT_MOST or versions != sorted({*versions} - {0}):
         raise RemoteProtocolError(f"{sender} sent a hello with impossible versions of the wire")
+    if previous.told(hello) is None:
+        raise RemoteProtocolError(f"{sender} sent a hello with an impossible earlier run")
     return hello
 
 

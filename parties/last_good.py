@@ -15,7 +15,7 @@ import safetensors.torch
 from parties.errors import StorageError
 from parties.features import Pipeline
 from parties.storage import write
-from protos.rounds import Progress, Round, Rounds, Save, mapped
+from protos.rounds import PeerRestarted, Progress, Resume, Round, Rounds, Save, mapped
 from splitnn.learner import best_of
 
 T = TypeVar("T")
@@ -23,13 +23,18 @@ NAME = "last_good.safetensors"
 
 
 def keeping_last_good(
-    training: Rounds[T], folder: Callable[[], Path], pipeline: Pipeline, say: Callable[[str], None]
+    training: Rounds[T],
+    folder: Callable[[], Path],
+    pipeline: Pipeline,
+    say: Callable[[str], None],
+    resume: Resume | None = None,
 ) -> Rounds[T]:
     """The same rounds of a schedule; where they end by an error, keep the best weights, and say so.
 
     folder: makes the run's, and may raise StorageError. say: told at which step it ended, and what is kept.
+    resume: what the schedule began with. A peer's restart is no end: nothing is kept, and nothing said.
     """
-    saved: Save | None = None
+    saved = Save(resume.step, lambda: resume.state) if resume is not None else None
     at = Progress("training", 0, 0)
 
     def each(word: Round) -> Generator[Round, Any, Any]:
@@ -42,7 +47,7 @@ def keeping_last_good(
 
     try:
         return (yield from mapped(training, each))
-    except GeneratorExit:
+    except (GeneratorExit, PeerRestarted):
         raise
     except BaseException:  # an interrupt, too
         steps = f"{at.done:,} of at most {at.total:,} steps" if at.total else "no step"

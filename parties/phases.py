@@ -5,10 +5,11 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from parties.alignment import Alignment, Clock, Random, align, measured, meet
 from parties.certs import Identity
 from parties.config import Config
 from parties.contract import Contract
-from parties.errors import AlignmentError, ContractError
+from parties.errors import AlignmentError, ContractError, StorageError
 from parties.examples import Examples, agree_on_examples
 from parties.features import Pipeline
 from parties.handshake import Brings, Meeting
@@ -31,7 +32,7 @@ from parties.storage import own_secret, private_seed, run_folder
 from parties.summary import Cost
 from parties.table import Table
 from parties.table_files import BLOCK
-from parties.unfinished import unfinished
+from parties.unfinished import Unfinished
 from protos.rounds import Rounds
 from splitnn.bags import Bag
 from splitnn.calibration import CALIBRATIONS, Calibration
@@ -39,8 +40,10 @@ from splitnn.crossing import Codecs
 from splitnn.exact import FeatureHolderResult, LabelHolderResult
 from splitnn.features import Features, Group
 from splitnn.plan import Plan
-from splitnn.schedule import split_rows
+from splitnn.schedule import split_rows, steps_an_epoch
 from splitnn.schedules import SCHEDULES
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,10 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the run gave this party. calibration: at a label holder that asked for it."""
+    """What the run gave this party. calibration: at a label holder that asked for it.
+
+    resumed: the epoch after which training went on, of an earlier attempt; 0 if from the beginning.
+    """
 
     meeting: Meeting
     aligned: Alignment
@@ -69,6 +75,7 @@ class Outcome:
     trained: LabelHolderResult | FeatureHolderResult
     calibration: Calibration | None
     training_cost: Cost
+    resumed: int
 
 
 def prepare(config: Config) -> Prepared:
@@ -88,31 +95,56 @@ def prepare(config: Config) -> Prepared:
 
 def whole_run(
     prepared: Prepared,
+    unfinished: Unfinished | None = None,
     clock: Clock = time.monotonic,
     random: Random = os.urandom,
     say: Callable[[str], None] = lambda line: None,
 ) -> Rounds[Outcome | ContractError | AlignmentError]:
     """The run as rounds, as `parties.alignment.meet` says. Raises what its phases raise.
 
-    clock: seconds, for the summary. random: n -> n bytes, for what is fresh in each run and never stored.
-    say: told, where training fails, what is kept of it.
+    unfinished: where it keeps what it could go on with, and goes on with what all parties have kept; None
+    keeps nothing. clock: seconds, for the summary. random: n -> n bytes, for what is fresh in each attempt
+    and never stored. say: told what it goes on with, and where training fails, what is kept of it.
     """
 
     def then(meeting: Meeting) -> Rounds[Outcome]:
-        return _after_meeting(prepared, meeting, clock, random, say)
+        return _after_meeting(prepared, meeting, unfinished, clock, random, say)
 
-    return (yield from meet(prepared.config, prepared.identity, prepared.told, random, then))
+    brings = prepared.told
+    if unfinished is not None:
+        brings = brings._replace(previous=unfinished.previous())
+    return (yield from meet(prepared.config, prepared.identity, brings, random, then))
 
 
 def _after_meeting(
-    prepared: Prepared, meeting: Meeting, clock: Clock, random: Random, say: Callable[[str], None]
+    prepared: Prepared,
+    meeting: Meeting,
+    unfinished: Unfinished | None,
+    clock: Clock,
+    random: Random,
+    say: Callable[[str], None],
 ) -> Rounds[Outcome]:
     config, contract, me = prepared.config, prepared.config.contract, prepared.config.name
     hub, feature_holders = contract.label_holder, contract.feature_holders
+    run, common = meeting.run, meeting.common
+    epoch = common.newest
+    if unfinished is not None:
+        for line in going_on(unfinished.run(), meeting):
+            say(line)
+        unfinished.begin(run)
 
-    aligned = yield from align(
-        config, prepared.data.ids, prepared.protocols, meeting, clock, random, unfinished(config)
-    )
+    if unfinished is not None and common.aligned:
+        kept = unfinished.alignment(run)
+        if kept is None:
+            raise StorageError(f"{unfinished.folder}: the alignment is gone or was changed; start again")
+        aligned = Alignment.kept(*kept)
+    else:
+        folder = None if unfinished is None else unfinished.folder
+        aligned = yield from align(
+            config, prepared.data.ids, prepared.protocols, meeting, clock, random, folder
+        )
+        if unfinished is not None:
+            unfinished.keep_alignment(run, aligned.rows, aligned.described())
     alignment = aligned.rows
     if len(alignment) < contract.psi.minimum:
         raise AlignmentError(
@@ -126,7 +158,7 @@ def _after_meeting(
         split = split_rows(len(alignment), evaluation.validation, evaluation.test, plan.seed)
     except ValueError as error:
         raise AlignmentError(str(error)) from error
-    seed, ids = private_seed(prepared.secret, meeting.run, f"model of {me}"), prepared.data.ids[meeting.kind]
+    seed, ids = private_seed(prepared.secret, run, f"model of {me}"), prepared.data.ids[meeting.kind]
     examples = yield from agree_on_examples(me, contract, ids, alignment, split, seed)
     pipeline = Pipeline.fit(prepared.data.table, examples.training_rows)
     features = features_of(pipeline, prepared.data.table, examples.rows, config.party.groups)
@@ -134,23 +166,40 @@ def _after_meeting(
     trained: LabelHolderResult | FeatureHolderResult
     calibration: Calibration | None = None
     schedule = SCHEDULES[plan.schedule]
-    folder = partial(run_folder, config.party.storage, contract.name, meeting.run, me)
+    resume = unfinished.checkpoint(run, epoch) if unfinished is not None and epoch else None
+    epoch_steps = steps_an_epoch(len(examples.split.train), plan.batch)
+
+    def trains(training: Rounds[T]) -> Rounds[tuple[T, Cost]]:
+        folder = partial(run_folder, config.party.storage, contract.name, run, me)
+        training = keeping_last_good(training, folder, pipeline, say, resume)
+        if unfinished is not None:
+            training = unfinished.keeping(training, run, epoch_steps)
+        return measured("training", training, clock)
+
     if prepared.data.labels is None:
-        training = schedule.feature_holder(plan, examples.split, features, hub, seed, local=local)
-        training = keeping_last_good(training, folder, pipeline, say)
-        trained, training_cost = yield from measured("training", training, clock)
+        training = schedule.feature_holder(plan, examples.split, features, hub, seed, resume, local)
+        trained, training_cost = yield from trains(training)
     else:
         labels = prepared.data.labels.of(examples.rows, examples.split, examples.entities)
         leading = schedule.label_holder(
-            plan, examples.split, features, labels, feature_holders, seed, local=local
+            plan, examples.split, features, labels, feature_holders, seed, resume, local
         )
-        leading = keeping_last_good(leading, folder, pipeline, say)
-        trained, training_cost = yield from measured("training", leading, clock)
+        trained, training_cost = yield from trains(leading)
         method = config.party.evaluation.calibration
         if method != "none":
             fit = CALIBRATIONS[plan.task][method].fit
             calibration = fit(plan.task, trained.validation_logits, labels.validation)
-    return Outcome(meeting, aligned, examples, pipeline, trained, calibration, training_cost)
+    return Outcome(meeting, aligned, examples, pipeline, trained, calibration, training_cost, epoch)
+
+
+def going_on(held: bytes, meeting: Meeting) -> Iterator[str]:
+    """What becomes of the unfinished run that this party holds (its id, or nothing), in a line for people."""
+    if held == meeting.run:
+        common = meeting.common
+        where = "the alignment" if common.aligned else "its beginning"
+        yield f"run {held.hex()[:12]} goes on from {f'epoch {common.newest}' if common.steps else where}"
+    elif held:
+        yield f"run {held.hex()[:12]} is dropped, as not all parties have it; a new one begins"
 
 
 def plan_of(contract: Contract) -> Plan:

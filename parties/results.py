@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from parties.contract_training import Model
 from parties.id_kinds import written_as
+from parties.last_good import NAME as LAST_GOOD
 from parties.phases import Outcome, Prepared
 from parties.storage import run_folder, write
 from parties.summary import Summary, agreement, as_json, psi_record
@@ -51,6 +52,7 @@ def summarise(prepared: Prepared, outcome: Outcome, metrics: dict[str, Any]) -> 
     """summary.json as a dict. metrics: empty at a feature holder."""
     contract, trained, cost = prepared.config.contract, outcome.trained, outcome.training_cost
     ids, split = prepared.data.ids[outcome.aligned.terms.kind], outcome.examples.split
+    epochs = trained.epochs - outcome.resumed  # those that were trained in this attempt
     further = len(ids.repeats) if contract.several and prepared.data.labels is not None else 0
     summary = Summary(
         run=outcome.meeting.run.hex(),
@@ -68,7 +70,8 @@ def summarise(prepared: Prepared, outcome: Outcome, metrics: dict[str, Any]) -> 
             "epochs": trained.epochs,
             "best_epoch": trained.best_epoch,
             "steps": trained.steps,
-            "rows_per_second": round(len(split.train) * trained.epochs / max(cost.seconds, 1e-9), 1),
+            "resumed": outcome.resumed,
+            "rows_per_second": round(len(split.train) * epochs / max(cost.seconds, 1e-9), 1),
             **cost._asdict(),
         },
         metrics=metrics,
@@ -137,6 +140,7 @@ def keep(prepared: Prepared, outcome: Outcome) -> Path:
         meaning = target(trained.objective, config.contract.model, outcome.calibration)
         write(folder / "target.json", as_json(meaning))
     write(folder / "model.safetensors", safetensors.torch.save(weights(modules)))
+    (folder / LAST_GOOD).unlink(missing_ok=True)  # of an attempt that failed
     return folder
 
 

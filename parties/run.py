@@ -1,24 +1,34 @@
 """`party run`: one party's process, from its configuration to the files that the run leaves."""
 
+import os
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import torch
 
+from parties.alignment import Clock, Random
+from parties.attempts import attempts
 from parties.baselines import baselines
+from parties.changes import described, refuse_changes
 from parties.config import Config
 from parties.connection import OnProgress, connected
-from parties.errors import PartyError
+from parties.contract import Contract
+from parties.errors import AlignmentError, ContractError, PartyError
 from parties.outlast import warning_of_expiry
 from parties.own import large_batch, leakage, leakage_of_examples
-from parties.phases import prepare, whole_run
+from parties.phases import Prepared, prepare, whole_run
 from parties.results import keep, summarise, test_metrics, uncalibrated
 from parties.storage import locked, write
 from parties.summary import as_json, report
-from parties.unfinished import forget, told, unfinished
+from parties.unfinished import Unfinished, forget, told, under_any_contract
 from parties.watch import OnPeer, Watch
-from protos.rounds import Progress
+from protos.rounds import Progress, Receive, Rounds, Send
 from splitnn.exact import LabelHolderResult
+
+AT_THE_END: Final = 86_400.0
+"""Seconds in which a party may write its results, and the label holder train its baselines, while the others
+wait. A party that dies meanwhile is noticed as at any other time."""
 
 
 def run_party(
@@ -26,38 +36,81 @@ def run_party(
     on_progress: OnProgress,
     say: Callable[[str], None],
     on_peer: OnPeer = lambda peer, there: None,
+    afresh: bool = False,
 ) -> dict[str, Any]:
     """Prepare, run with the others over the link, keep what came of it, compare with the baselines.
 
-    say: told what the others will learn from alignment and examples, before anybody is met; and where the
-    results are. on_peer: told a neighbour's name, and whether it is there.
+    say: told what the others will learn from alignment and examples, before anybody is met; what the run goes
+    on with; and where the results are. on_peer: told a neighbour's name, and whether it is there. afresh:
+    drop what an unfinished run of this name has left.
 
     Returns the content of summary.json, the last file to be written: where it stands, all others are whole.
     """
     torch.set_num_threads(1)  # a sum in another order has other bits
     with locked(config.party.storage, config.name), Watch(config, "run", on_peer) as watch:
-        prepared = prepare(config)
+        if afresh:
+            for folder in under_any_contract(config):
+                forget(folder)
+        own = described(config)
+        refuse_changes(config, own)
+        prepared, unfinished = prepare(config), Unfinished.of(config, own, watch.checkpoint)
         on_progress = warning_of_expiry(watch.over(on_progress), prepared.identity, say)
         told_first = [*leakage(config, prepared.protocols), *leakage_of_examples(config.contract)]
         for line in [*prepared.identity.warnings(), *told_first]:
             say(line)
-        with (
-            told(unfinished(config), say),
-            connected(config, prepared.identity, on_progress, say, watch.linked) as link,
-        ):
-            outcome = link.drive(whole_run(prepared, say=say), on_progress=on_progress)
-        if isinstance(outcome, PartyError):
-            raise outcome
-        for line in [*large_batch(config, len(outcome.aligned.rows)), *uncalibrated(outcome)]:
-            say(line)
-        folder = keep(prepared, outcome)
-        metrics: dict[str, Any] = {}
-        if isinstance(outcome.trained, LabelHolderResult):
-            on_progress(Progress("what this party reaches alone", 0, 0), link.traffic)
-            metrics = test_metrics(outcome.trained, outcome.calibration) | baselines(prepared, outcome)
-        summary = summarise(prepared, outcome, metrics)
-        write(folder / "report.txt", report(summary).encode())
-        write(folder / "summary.json", as_json(summary))
-        forget(unfinished(config))
-        say(f"results in {folder}")
+
+        def attempt() -> dict[str, Any] | ContractError | AlignmentError:
+            with connected(config, prepared.identity, on_progress, say, watch.linked) as link:
+                return link.drive(complete_run(prepared, unfinished, say=say), on_progress=on_progress)
+
+        with told(unfinished.holds, say):
+            summary = attempts(attempt, unfinished.holds, say)
+    if isinstance(summary, PartyError):
+        raise summary
     return summary
+
+
+def complete_run(
+    prepared: Prepared,
+    unfinished: Unfinished,
+    clock: Clock = time.monotonic,
+    random: Random = os.urandom,
+    say: Callable[[str], None] = lambda line: None,
+) -> Rounds[dict[str, Any] | ContractError | AlignmentError]:
+    """The run as rounds, its files included: `whole_run`, then the results, and when those of all parties are
+    whole, the end of what was kept to go on with. A party that is killed at any moment either still has what
+    it takes to go on, or nobody needs it any more. Raises StorageError, and what `whole_run` raises.
+    """
+    outcome = yield from whole_run(prepared, unfinished, clock, random, say)
+    if isinstance(outcome, AlignmentError):
+        forget(unfinished.folder)  # at every party: there is nothing to go on with
+    if isinstance(outcome, PartyError):
+        return outcome
+    for line in [*large_batch(prepared.config, len(outcome.aligned.rows)), *uncalibrated(outcome)]:
+        say(line)
+    folder = keep(prepared, outcome)
+    metrics: dict[str, Any] = {}
+    if isinstance(outcome.trained, LabelHolderResult):
+        yield Progress("what this party reaches alone", 0, 0)
+        metrics = test_metrics(outcome.trained, outcome.calibration) | baselines(prepared, outcome)
+    summary = summarise(prepared, outcome, metrics)
+    write(folder / "report.txt", report(summary).encode())
+    write(folder / "summary.json", as_json(summary))
+    yield from all_keep(prepared.config.name, prepared.config.contract)
+    forget(unfinished.folder)
+    say(f"results in {folder}")
+    return summary
+
+
+def all_keep(me: str, contract: Contract) -> Rounds[None]:
+    """Wait until the results of every party are whole."""
+    hub = contract.label_holder
+    yield Progress("the end", 0, 0)
+    if me != hub:
+        yield Send(hub, "kept", b"")
+        yield Receive(hub, "all kept", 0, AT_THE_END)
+        return
+    for name in contract.feature_holders:
+        yield Receive(name, "kept", 0, AT_THE_END)
+    for name in contract.feature_holders:
+        yield Send(name, "all kept", b"")

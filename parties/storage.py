@@ -4,7 +4,7 @@ storage/secret                     32 random bytes, made once, readable by the o
 storage/<party>.lock               held while `party run` or `party align` runs
 storage/<party>.status.json        what that process is doing, for `party status`
 storage/<name>-<run id>/<party>/   one run: alignment, model, summary.json, report.txt, ...
-storage/<name>-<contract>-unfinished/<party>/   an interrupted alignment's finished buckets
+storage/<name>-<contract>-unfinished/<party>/   what an interrupted run leaves (`parties.unfinished`)
 
 Files appear whole or not at all: written beside their place, synced, renamed.
 """
@@ -39,6 +39,7 @@ def writing(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+        _sync(path.parent)  # the name, too, is to outlast a power cut
     except BaseException as error:  # an interrupt, too, leaves nothing half-written
         with suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -47,6 +48,14 @@ def writing(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
         raise StorageError(
             f"cannot write {path}: {error.strerror}; free space or choose another storage"
         ) from error
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def check_writable(path: Path) -> None:

@@ -1,102 +1,202 @@
-"""The finished buckets of an alignment that was interrupted: a Parquet file each, with rows and no key.
+"""What an interrupted run leaves on disk, so that the same command, started again, goes on with it.
 
-storage/<name>-<contract>-unfinished/<party>/bucket-0001.parquet, ...
+storage/<name>-<contract>-unfinished/<party>/
+    run.json                        which run it is, of what (below)
+    bucket-0001.parquet, ...        finished buckets of a large alignment (`parties.bucket_files`)
+    alignment.parquet               the whole alignment
+    checkpoint-000012.safetensors   of training (`parties.checkpoints`)
 
-A file holds the common rows of one bucket, and in its metadata the run id under which the bucket was aligned
-and a keyed hash that tells of which ids (`psi.buckets.Finished`). It never leaves the party. When the parties
-start the same alignment again, they go on after the last bucket that all of them still have.
+run.json: `run`, 64 hex digits, is all that it must hold; it may be written beforehand at all parties, and
+their next run has this id. `contract` and `own` say what the run depends on, so that a restart with something
+changed can be refused (`parties.changes`). No key is in any of these files, and none ever leaves the party.
 """
 
-import itertools
+import json
 import shutil
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from parties import bucket_files, checkpoints, row_files
+from parties.checkpoints import Stamp
 from parties.config import Config
+from parties.contract import Contract
 from parties.errors import StorageError
-from parties.storage import writing
-from protos.rounds import Resume, Round, Rounds, Save, mapped
-from psi.buckets import Finished
+from parties.previous import NOTHING, STEPS_AT_MOST, Previous
+from parties.row_files import Rows
+from parties.storage import write
+from protos.rounds import Resume, Rounds
 
 T = TypeVar("T")
+ALIGNMENT = "alignment.parquet"
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """One party's files of an unfinished run under a contract. own: as `parties.changes.described`.
+
+    on_checkpoint: told how many seconds each took.
+    """
+
+    folder: Path
+    contract: Contract
+    party: str
+    own: Mapping[str, Any]
+    on_checkpoint: Callable[[float], None] = lambda seconds: None
+
+    @classmethod
+    def of(
+        cls,
+        config: Config,
+        own: Mapping[str, Any],
+        on_checkpoint: Callable[[float], None] = lambda seconds: None,
+    ) -> "Unfinished":
+        return cls(unfinished(config), config.contract, config.name, own, on_checkpoint)
+
+    def run(self) -> bytes:
+        """The run's id; nothing where there is none. Raises StorageError where run.json is damaged."""
+        return run_of(read(self.folder))
+
+    def previous(self) -> Previous:
+        """What this party could go on with: all of it read and found whole."""
+        run = self.run()
+        if not run:
+            return NOTHING
+        steps = checkpoints.epochs(self.folder, self._stamp(run))[-STEPS_AT_MOST:]
+        return Previous(run, self.alignment(run) is not None, steps)
+
+    def begin(self, run: bytes) -> None:
+        """From here on, what is kept is of this run; what is there of another one is dropped, but for
+        buckets, which know by themselves what they are of. Raises StorageError."""
+        before = read(self.folder)
+        content = {
+            "run": run.hex(),
+            "contract": json.loads(self.contract.canonical),
+            "own": dict(self.own),
+        }
+        if before != content:
+            write(self.folder / "run.json", json.dumps(content, indent=2).encode())
+        if run_of(before) != run:
+            with removing(self.folder):
+                (self.folder / ALIGNMENT).unlink(missing_ok=True)
+                checkpoints.forget(self.folder)
+
+    def keep_alignment(self, run: bytes, rows: Rows, described: Mapping[str, Any]) -> None:
+        """Raises StorageError."""
+        row_files.write(self.folder / ALIGNMENT, rows, {"run": run.hex(), "described": json.dumps(described)})
+
+    def alignment(self, run: bytes) -> tuple[Rows, dict[str, Any]] | None:
+        """What was kept of this run; None if nothing that is whole."""
+        found = row_files.read(self.folder / ALIGNMENT)
+        if found is None or found[1].get("run") != run.hex():
+            return None
+        return found[0], json.loads(found[1]["described"])
+
+    def checkpoint(self, run: bytes, epoch: int) -> Resume:
+        """Raises StorageError where it is not there."""
+        state = checkpoints.load(self.folder, self._stamp(run), epoch)
+        if state is None:
+            raise StorageError(f"{self.folder}: the checkpoint of epoch {epoch} is gone or was changed")
+        return Resume(epoch, state)
+
+    def keeping(self, training: Rounds[T], run: bytes, epoch_steps: int) -> Rounds[T]:
+        """The same rounds of a schedule, with checkpoints. Raises StorageError."""
+        every = checkpoints.every(epoch_steps)
+        return checkpoints.keeping(training, self.folder, self._stamp(run), every, self.on_checkpoint)
+
+    def holds(self) -> str:
+        """The furthest that it got, for people; nothing where nothing is kept."""
+        try:
+            previous = self.previous()
+        except StorageError:
+            return ""
+        if previous.steps:
+            return f"training up to epoch {previous.newest}"
+        return "the alignment" if previous.aligned else held_buckets(self.folder)
+
+    def _stamp(self, run: bytes) -> Stamp:
+        return Stamp(run, self.contract.digest, self.party)
 
 
 def unfinished(config: Config) -> Path:
-    """The folder of this party, for alignments under this contract."""
+    """The folder of this party, for runs under this contract."""
     contract = config.contract
     return config.party.storage / f"{contract.name}-{contract.digest.hex()[:12]}-unfinished" / config.name
 
 
+def under_any_contract(config: Config) -> list[Path]:
+    """This party's folders for runs of this name."""
+    return [*config.party.storage.glob(f"{config.contract.name}-{'[0-9a-f]' * 12}-unfinished/{config.name}")]
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Of run.json; {} where there is none. Raises StorageError."""
+    path = folder / "run.json"
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or not run_of(content):
+        raise StorageError(f"{path} is damaged; begin anew with `party run --afresh`")
+    return content
+
+
+def run_of(content: Mapping[str, Any]) -> bytes:
+    """The id in run.json; empty where there is none, or one that cannot be."""
+    try:
+        run = bytes.fromhex(content.get("run", ""))
+    except (TypeError, ValueError):
+        return b""
+    return run if len(run) == 32 else b""
+
+
+def held_buckets(folder: Path) -> str:
+    """How many finished buckets of an alignment there are, for people; nothing where there is none."""
+    earlier = bucket_files.resume(folder)
+    return f"{earlier.step} finished bucket(s)" if earlier else ""
+
+
 @contextmanager
-def told(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+def told(holds: Callable[[], str], say: Callable[[str], None]) -> Iterator[None]:
     """Say at the start what is there to go on from, and where an attempt fails, what it leaves."""
-    earlier = resume(folder)
-    if earlier is not None:
-        say(f"{earlier.step} finished bucket(s) of an earlier attempt, used if all parties still have them")
+    if earlier := holds():
+        say(f"{earlier} of an earlier attempt, used if all parties still have it")
     try:
         yield
     except BaseException:
-        if (kept := resume(folder)) is not None:
-            say(f"{kept.step} finished bucket(s) kept: start the same command again at all parties to go on")
+        if kept := holds():
+            say(f"{kept} kept: start the same command again at all parties to go on")
         raise
 
 
-def keeping(rounds: Rounds[T], folder: Path) -> Rounds[tuple[T, int]]:
-    """The same rounds of `psi.buckets.align`, each `Save` written to the folder: (result, how many)."""
-    saved = 0
-
-    def each(word: Round) -> Generator[Round, Any, Any]:
-        nonlocal saved
-        if not isinstance(word, Save):
-            return (yield word)
-        keep(folder, word.step, word.state())
-        saved += 1
-
-    result = yield from mapped(rounds, each)
-    return result, saved
-
-
-def keep(folder: Path, step: int, state: bytes) -> None:
-    """Write the bucket that a `Save` of `psi.buckets.align` adds. Raises StorageError."""
-    finished = Finished.from_bytes(state)
-    table = pa.table({"row": finished.rows[-1]})
-    named = table.replace_schema_metadata({"of": finished.of.hex(), "run": finished.runs[-1].hex()})
-    with writing(folder / _name(step)) as file:
-        pq.write_table(named, file)
-
-
-def resume(folder: Path) -> Resume | None:
-    """The leading buckets that are whole and of one alignment; None if there is none."""
-    kept = Finished(b"")
-    for step in itertools.count(1):
-        try:
-            table = pq.read_table(folder / _name(step))
-            of, run = (bytes.fromhex(table.schema.metadata[key].decode()) for key in (b"of", b"run"))
-            rows = table.column("row").to_numpy().astype(np.int64)
-        except (OSError, KeyError, TypeError, ValueError):  # pyarrow's own errors are among them
-            break
-        if kept.of not in (b"", of):
-            break
-        kept = Finished(of, (*kept.runs, run), (*kept.rows, rows))
-    return Resume(len(kept.runs), kept.to_bytes()) if kept.runs else None
-
-
 def forget(folder: Path) -> None:
-    """Remove them: the alignment is whole. Raises StorageError."""
-    try:
+    """Remove all of it: the run is whole, or is not to go on. Raises StorageError."""
+    with removing(folder):
         if folder.exists():
+            (folder / "run.json").unlink(missing_ok=True)  # the rest is nothing without it
             shutil.rmtree(folder)
             with suppress(OSError):  # parties may share a storage
                 folder.parent.rmdir()
+
+
+def forget_buckets(folder: Path) -> None:
+    """Remove the finished buckets, and the folder if nothing else is in it. Raises StorageError."""
+    with removing(folder):
+        bucket_files.forget(folder)
+        with suppress(OSError):
+            folder.rmdir()
+            folder.parent.rmdir()
+
+
+@contextmanager
+def removing(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise StorageError(f"cannot remove {folder}: {error.strerror}; remove it yourself") from error
-
-
-def _name(step: int) -> str:
-    return f"bucket-{step:04}.parquet"

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12protos/party.proto\x12\x0bvertical.v1\"\xc3\x01\n\x05\x46rame\x12\x0b\n\x03run\x18\x01 \x01(\x0c\x12\x0f\n\x07session\x18\x02 \x01(\r\x12\x13\n\x0bincarnation\x18\x03 \x01(\r\x12\x0e\n\x06sender\x18\x04 \x01(\t\x12\x10\n\x08receiver\x18\x05 \x01(\t\x12\x10\n\x08sequence\x18\x06 \x01(\x04\x12\x17\n\x0f\x61\x63knowledgement\x18\x07 \x01(\x04\x12\x0c\n\x04kind\x18\x08 \x01(\t\x12\r\n\x05\x63hunk\x18\t \x01(\r\x12\x0c\n\x04last\x18\n \x01(\x08\x12\x0f\n\x07payload\x18\x0b \x01(\x0c\"\xa7\x01\n\x05Hello\x12\r\n\x05party\x18\x01 \x01(\t\x12\x10\n\x08versions\x18\x02 \x03(\r\x12\x10\n\x08\x63ontract\x18\x03 \x01(\x0c\x12\r\n\x05nonce\x18\x04 \x01(\x0c\x12\x14\n\x0c\x65xchange_key\x18\x05 \x01(\x0c\x12\x13\n\x0b\x63\x65rtificate\x18\x06 \x01(\x0c\x12\x0f\n\x07purpose\x18\x07 \x01(\t\x12\x11\n\tprotocols\x18\x08 \x03(\t\x12\r\n\x05kinds\x18\t \x03(\t\"+\n\x06Hellos\x12!\n\x05hello\x18\x01 \x03(\x0b\x32\x12.vertical.v1.Hello\"\x14\n\x05Offer\x12\x0b\n\x03ids\x18\x01 \x01(\x04\"\xbb\x01\n\x05Terms\x12\x10\n\x08protocol\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0f\n\x07\x62uckets\x18\x03 \x01(\r\x12(\n\x03ids\x18\x04 \x03(\x0b\x32\x1b.vertical.v1.Terms.IdsEntry\x12\x0c\n\x04over\x18\x05 \x03(\t\x12\x0e\n\x06uneven\x18\x06 \x03(\t\x12\r\n\x05scale\x18\x07 \x01(\r\x1a*\n\x08IdsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"w\n\tAgreement\x12\x38\n\tsignature\x18\x01 \x03(\x0b\x32%.vertical.v1.Agreement.SignatureEntry\x1a\x30\n\x0eSignatureEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x32>\n\x04Link\x12\x36\n\x08\x45xchange\x12\x12.vertical.v1.Frame\x1a\x12.vertical.v1.Frame(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12protos/party.proto\x12\x0bvertical.v1\"\xc3\x01\n\x05\x46rame\x12\x0b\n\x03run\x18\x01 \x01(\x0c\x12\x0f\n\x07session\x18\x02 \x01(\r\x12\x13\n\x0bincarnation\x18\x03 \x01(\r\x12\x0e\n\x06sender\x18\x04 \x01(\t\x12\x10\n\x08receiver\x18\x05 \x01(\t\x12\x10\n\x08sequence\x18\x06 \x01(\x04\x12\x17\n\x0f\x61\x63knowledgement\x18\x07 \x01(\x04\x12\x0c\n\x04kind\x18\x08 \x01(\t\x12\r\n\x05\x63hunk\x18\t \x01(\r\x12\x0c\n\x04last\x18\n \x01(\x08\x12\x0f\n\x07payload\x18\x0b \x01(\x0c\"\xd9\x01\n\x05Hello\x12\r\n\x05party\x18\x01 \x01(\t\x12\x10\n\x08versions\x18\x02 \x03(\r\x12\x10\n\x08\x63ontract\x18\x03 \x01(\x0c\x12\r\n\x05nonce\x18\x04 \x01(\x0c\x12\x14\n\x0c\x65xchange_key\x18\x05 \x01(\x0c\x12\x13\n\x0b\x63\x65rtificate\x18\x06 \x01(\x0c\x12\x0f\n\x07purpose\x18\x07 \x01(\t\x12\x11\n\tprotocols\x18\x08 \x03(\t\x12\r\n\x05kinds\x18\t \x03(\t\x12\x10\n\x08previous\x18\n \x01(\x0c\x12\x0f\n\x07\x61ligned\x18\x0b \x01(\x08\x12\r\n\x05steps\x18\x0c \x03(\r\"+\n\x06Hellos\x12!\n\x05hello\x18\x01 \x03(\x0b\x32\x12.vertical.v1.Hello\"\x14\n\x05Offer\x12\x0b\n\x03ids\x18\x01 \x01(\x04\"\xbb\x01\n\x05Terms\x12\x10\n\x08protocol\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0f\n\x07\x62uckets\x18\x03 \x01(\r\x12(\n\x03ids\x18\x04 \x03(\x0b\x32\x1b.vertical.v1.Terms.IdsEntry\x12\x0c\n\x04over\x18\x05 \x03(\t\x12\x0e\n\x06uneven\x18\x06 \x03(\t\x12\r\n\x05scale\x18\x07 \x01(\r\x1a*\n\x08IdsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"w\n\tAgreement\x12\x38\n\tsignature\x18\x01 \x03(\x0b\x32%.vertical.v1.Agreement.SignatureEntry\x1a\x30\n\x0eSignatureEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x32>\n\x04Link\x12\x36\n\x08\x45xchange\x12\x12.vertical.v1.Frame\x1a\x12.vertical.v1.Frame(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,19 +38,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FRAME']._serialized_start=36
   _globals['_FRAME']._serialized_end=231
   _globals['_HELLO']._serialized_start=234
-  _globals['_HELLO']._serialized_end=401
-  _globals['_HELLOS']._serialized_start=403
-  _globals['_HELLOS']._serialized_end=446
-  _globals['_OFFER']._serialized_start=448
-  _globals['_OFFER']._serialized_end=468
-  _globals['_TERMS']._serialized_start=471
-  _globals['_TERMS']._serialized_end=658
-  _globals['_TERMS_IDSENTRY']._serialized_start=616
-  _globals['_TERMS_IDSENTRY']._serialized_end=658
-  _globals['_AGREEMENT']._serialized_start=660
-  _globals['_AGREEMENT']._serialized_end=779
-  _globals['_AGREEMENT_SIGNATUREENTRY']._serialized_start=731
-  _globals['_AGREEMENT_SIGNATUREENTRY']._serialized_end=779
-  _globals['_LINK']._serialized_start=781
-  _globals['_LINK']._serialized_end=843
+  _globals['_HELLO']._serialized_end=451
+  _globals['_HELLOS']._serialized_start=453
+  _globals['_HELLOS']._serialized_end=496
+  _globals['_OFFER']._serialized_start=498
+  _globals['_OFFER']._serialized_end=518
+  _globals['_TERMS']._serialized_start=521
+  _globals['_TERMS']._serialized_end=708
+  _globals['_TERMS_IDSENTRY']._serialized_start=666
+  _globals['_TERMS_IDSENTRY']._serialized_end=708
+  _globals['_AGREEMENT']._serialized_start=710
+  _globals['_AGREEMENT']._serialized_end=829
+  _globals['_AGREEMENT_SIGNATUREENTRY']._serialized_start=781
+  _globals['_AGREEMENT_SIGNATUREENTRY']._serialized_end=829
+  _globals['_LINK']._serialized_start=831
+  _globals['_LINK']._serialized_end=893
 # @@protoc_insertion_point(module_scope)

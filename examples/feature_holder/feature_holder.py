@@ -13,6 +13,7 @@ import secrets
 import struct
 import sys
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,10 @@ def parsed(kind, payload):
 
 
 def handshake(line, contract, canonical, tls):
-    """Agree with the hub on the contract and a run id, which both sign. The run id."""
+    """Agree with the hub on the contract and a run id, which both sign. The run id, and that of the attempt.
+
+    Nothing is kept from an attempt that failed, so every run is a new one: the hello names no previous one.
+    """
     me, hub, names, kind = line.me, line.hub, sorted(contract["parties"]), contract["ids"][0]["name"]
     certificate = x509.load_pem_x509_certificate(Path(tls["certificate"]).read_bytes())
     own = wire.Hello(
@@ -127,7 +131,7 @@ def handshake(line, contract, canonical, tls):
         public.verify(signatures[hub], agreed, ec.ECDSA(SHA256()))
     except InvalidSignature:
         raise Refused(f"{hub} did not sign the contract with its pinned key") from None
-    return run
+    return run, hashlib.sha256(b"vertical attempt v1\0" + agreed).digest()
 
 
 def settle(line, contract, own):
@@ -256,6 +260,12 @@ def train(line, contract, features, parts, seed):
 # ---- One run
 
 
+def place(digests, run, row):
+    """By which common users are sorted: all parties have the same digests of them."""
+    first, second = struct.unpack("<QQ", digests[row])
+    return first * (int.from_bytes(run[:8], "little") | 1) % 2**64, second
+
+
 def take_part(line, contract, canonical, config):
     """From the handshake to the files that are left, in a folder named after the run."""
     data, seed = config["data"], contract["seed"].to_bytes(8, "big")
@@ -264,10 +274,10 @@ def take_part(line, contract, canonical, config):
     rows, digests = digests_of(table[data["id"]], contract["ids"][0], contract_digest)
 
     line.phase = "handshake"
-    run = handshake(line, contract, canonical, config["tls"])
+    run, attempt = handshake(line, contract, canonical, config["tls"])
     line.phase = "psi"
     theirs = settle(line, contract, len(digests))
-    found = intersect(line, run, digests, theirs)
+    found = sorted(intersect(line, attempt, digests, theirs), key=partial(place, digests, run))
     compare(line, run, digests, found)
     common = rows[found]
     minimum = contract["psi"]["minimum"]
@@ -282,6 +292,9 @@ def take_part(line, contract, canonical, config):
     aligned = pd.DataFrame({"row": common, "id": table[data["id"]].iloc[common]})
     aligned.to_csv(folder / "alignment.csv", index=False)
     torch.save(bottom.state_dict(), folder / "bottom.pt")
+    line.phase = "the end"
+    line.send("kept", b"")
+    line.receive("all kept", 0, within=86_400.0)
     line.end("link/done", line.me, within=60.0)
     return f"{len(common)} common users, {epochs} epochs, weights of epoch {best_epoch}: {folder}"
 

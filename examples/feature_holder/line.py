@@ -44,16 +44,16 @@ class Line:
             part, last = payload[start : start + CHUNK], chunk == len(starts) - 1
             self.outbox.put(self._frame(sequence=self.sent, kind=kind, chunk=chunk, last=last, payload=part))
 
-    def receive(self, kind, size, exact=True):
+    def receive(self, kind, size, exact=True, within=PROGRESS):
         """The hub's next message: of this kind and of `size` bytes, or of so many at most."""
-        payload, chunk, deadline = b"", 0, time.monotonic() + PROGRESS
+        payload, chunk, deadline = b"", 0, time.monotonic() + within
         while True:
             try:
                 frame = self.inbox.get(timeout=BEAT)
             except queue.Empty:
                 now = time.monotonic()
                 require(now - self.heard < SILENCE, f"{self.hub} is silent during {self.phase}")
-                require(now < deadline, f"{self.hub} sent no {kind!r} within {PROGRESS:g} s; see its output")
+                require(now < deadline, f"{self.hub} sent no {kind!r} within {within:g} s; see its output")
                 continue
             if isinstance(frame, Exception):
                 raise frame

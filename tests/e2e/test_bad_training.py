@@ -116,7 +116,8 @@ def test_all_stop_and_keep_what_was_good(
         with safe_open(file, "pt") as kept:
             epochs.add(kept.metadata()["epoch"])
             assert all(torch.isfinite(kept.get_tensor(key)).all() for key in kept.keys())  # noqa: SIM118
-        assert made.left(name) == {
+        left = {path for path in made.left(name) if "-unfinished" not in path}
+        assert left == {
             file.parts[-3],
             f"{file.parts[-3]}/{name}",
             f"{file.parts[-3]}/{name}/last_good.safetensors",

@@ -185,8 +185,11 @@ def test_run_prints_the_summary(
 ) -> None:
     summary = {"run": "00" * 32, "aligned": 3}
 
-    def run_party(config: object, on_progress: object, say: object, on_peer: object) -> dict[str, Any]:
+    asked = []
+
+    def run_party(config: object, *others: object) -> dict[str, Any]:
         assert config == "the config"
+        asked.append(others[-1])
         return summary
 
     monkeypatch.setattr("parties.config.load", lambda path: "the config")
@@ -194,8 +197,9 @@ def test_run_prints_the_summary(
     monkeypatch.setattr("parties.summary.report", lambda summary: f"a page on {summary['aligned']}\n")
     assert party("run", "--json") == 0
     assert json.loads(capsys.readouterr().out) == summary
-    assert party("run") == 0
+    assert party("run", "--afresh") == 0
     assert capsys.readouterr().out == "a page on 3\n"
+    assert asked == [False, True]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

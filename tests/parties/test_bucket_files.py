@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parties.unfinished import forget, keep, resume
+from parties.bucket_files import keep, resume
+from parties.unfinished import forget
 from psi.buckets import Finished
 
 OF, RUNS = b"o" * 32, [bytes([n]) * 32 for n in range(6)]

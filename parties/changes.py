@@ -1,0 +1,60 @@
+"""What a run depends on at this party, beside the contract; and has it changed since it was interrupted?
+
+Going on with another table, column or option would end in weights that are those of no run at all. So a
+restart with something changed is refused before anybody is met, and the error names what changed.
+"""
+
+import hashlib
+import json
+from importlib.metadata import version
+from typing import Any
+
+from parties.config import Config
+from parties.difference import first_difference
+from parties.errors import ConfigError, DataError
+from parties.storage import own_secret, private_seed
+from parties.unfinished import ALIGNMENT, read, run_of, under_any_contract, unfinished
+
+SECTIONS = ("data", "model", "training", "evaluation", "groups")
+"""Of party.toml. Certificates and addresses may change between two attempts."""
+
+
+def described(config: Config) -> dict[str, Any]:
+    """Each key of party.toml that the result depends on, the table's content by its SHA-256, the party's own
+    secret by a hash that does not tell it, and the release of torch, for its bits. Raises DataError."""
+    party = json.loads(config.party.model_dump_json(include={*SECTIONS}, warnings=False))
+    own = {f"{section}.{key}": value for section in SECTIONS for key, value in party[section].items()}
+    try:
+        with config.party.data.file.open("rb") as file:
+            own["data.file"] = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{config.party.data.file}: cannot be read: {error.strerror}") from error
+    own["the file `secret` in storage"] = private_seed(own_secret(config.party.storage), b"", "which").hex()
+    own["torch"] = version("torch")
+    return own
+
+
+def refuse_changes(config: Config, own: dict[str, Any]) -> None:
+    """Raises ConfigError that names the first thing that differs from the unfinished run of this name.
+
+    own: as `described` gives it. Nothing is refused where there is no more than finished buckets: those know
+    by themselves which ids they are of.
+    """
+    for folder in under_any_contract(config):
+        before = read(folder)
+        if not (folder / ALIGNMENT).exists() or not before:
+            continue
+        which = f"the unfinished run {run_of(before).hex()[:12]}"
+        if folder != unfinished(config) and "contract" in before:
+            agreed = json.dumps(before["contract"]).encode()
+            difference = first_difference(config.contract.canonical, agreed, which)
+            raise _refused(f"{config.party.contract}: {difference}")
+        theirs = before.get("own", own)
+        for key in sorted(own.keys() | theirs.keys()):
+            if own.get(key) != theirs.get(key):
+                what = f"{config.party.data.file}: it" if key == "data.file" else f"{config.path}: {key}"
+                raise _refused(f"{what} is not what it was when {which} began")
+
+
+def _refused(why: str) -> ConfigError:
+    return ConfigError(f"{why}; put it back to go on, or begin anew with `party run --afresh`")

@@ -1,0 +1,122 @@
+"""Checkpoints of training: all that the next epochs depend on, a file an epoch, whole or not at all.
+
+checkpoint-<epoch>.safetensors
+
+The file is a safetensors file with one tensor of bytes, `state`: what the schedule's `Save` held, safetensors
+itself. Its header says of which run, party, contract and epoch it is, and the SHA-256 of the state. A file is
+used only if it is, byte for byte, what would be written for this header and this state: one that was cut
+short, altered, or written by another version, for another party or another run, counts as not there, and
+nothing in it is ever run.
+"""
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+
+from parties.storage import writing
+from protos.rounds import Round, Rounds, Save, mapped
+
+T = TypeVar("T")
+
+KEPT: Final = 3
+"""Newest checkpoints that stay. Two would do for parties that end in the midst of the same checkpoint; the
+third is for a file that turns out to be damaged."""
+
+STEPS: Final = 500
+"""At least so many training steps from one checkpoint to the next, and at least an epoch."""
+
+
+class Stamp(NamedTuple):
+    """Whose checkpoint it is. run, contract: 32 bytes each."""
+
+    run: bytes
+    contract: bytes
+    party: str
+
+
+def every(epoch_steps: int) -> int:
+    """Epochs from one checkpoint to the next: the same at every party."""
+    return -(-STEPS // epoch_steps)
+
+
+def keeping(
+    training: Rounds[T],
+    folder: Path,
+    stamp: Stamp,
+    epochs: int,
+    on_checkpoint: Callable[[float], None] = lambda seconds: None,
+) -> Rounds[T]:
+    """The same rounds of a schedule, a `Save` every so many epochs written to the folder.
+
+    on_checkpoint: told how many seconds it took.
+    """
+
+    def each(word: Round) -> Generator[Round, Any, Any]:
+        if not isinstance(word, Save):
+            return (yield word)
+        if word.step % epochs == 0:
+            began = time.monotonic()
+            keep(folder, stamp, word.step, word.state())
+            on_checkpoint(time.monotonic() - began)
+
+    return mapped(training, each)
+
+
+def keep(folder: Path, stamp: Stamp, epoch: int, state: bytes) -> None:
+    """Write it, then remove all but the newest. Raises StorageError: the earlier ones are as they were."""
+    with writing(_path(folder, epoch)) as file:
+        file.write(_header(stamp, epoch, state))
+        file.write(state)
+    for path, _ in sorted(_files(folder), key=lambda found: -found[1])[KEPT:]:
+        path.unlink(missing_ok=True)
+
+
+def load(folder: Path, stamp: Stamp, epoch: int) -> bytes | None:
+    """The state; None where there is no such checkpoint that is whole and has this stamp."""
+    try:
+        whole = memoryview(_path(folder, epoch).read_bytes())
+    except OSError:
+        return None
+    state = whole[8 + int.from_bytes(whole[:8], "little") :]
+    header = _header(stamp, epoch, state)
+    return bytes(state) if whole[: len(whole) - len(state)] == header else None
+
+
+def epochs(folder: Path, stamp: Stamp) -> tuple[int, ...]:
+    """Of which there are such checkpoints, rising."""
+    return tuple(sorted(epoch for _, epoch in _files(folder) if load(folder, stamp, epoch) is not None))
+
+
+def forget(folder: Path) -> None:
+    """Remove all of them. Raises OSError."""
+    for path, _ in _files(folder):
+        path.unlink(missing_ok=True)
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, int]]:
+    for path in [*folder.glob("checkpoint-*.safetensors")]:
+        if named := re.fullmatch(r"checkpoint-([0-9]{6})\.safetensors", path.name):
+            yield path, int(named[1])
+
+
+def _path(folder: Path, epoch: int) -> Path:
+    return folder / f"checkpoint-{epoch:06}.safetensors"
+
+
+def _header(stamp: Stamp, epoch: int, state: bytes | memoryview) -> bytes:
+    metadata = {
+        "format": "vertical checkpoint 1",
+        "run": stamp.run.hex(),
+        "contract": stamp.contract.hex(),
+        "party": stamp.party,
+        "epoch": str(epoch),
+        "sha256": hashlib.sha256(state).hexdigest(),
+    }
+    tensor = {"dtype": "U8", "shape": [len(state)], "data_offsets": [0, len(state)]}
+    header = json.dumps({"__metadata__": metadata, "state": tensor}).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header

@@ -52,12 +52,14 @@ class Brings(NamedTuple):
     """What a party is there for, and what it has.
 
     purpose: the command that was started, "run" or "align". protocols: names of PSI protocols installed
-    here, at most PROTOCOLS_AT_MOST. kinds: of id, by the contract's names. previous: to go on with.
+    here, at most PROTOCOLS_AT_MOST. kinds: of id, by the contract's names. versions: of the wire, rising.
+    previous: to go on with.
     """
 
     purpose: str
     protocols: Sequence[str]
     kinds: Sequence[str]
+    versions: Sequence[int] = WIRE_VERSIONS
     previous: Previous = NOTHING
 
 
@@ -95,17 +97,15 @@ def handshake(
     exchange: X25519PrivateKey,
     brings: Brings,
     wait: float | None = None,
-    versions: Sequence[int] = WIRE_VERSIONS,
 ) -> Rounds[Meeting]:
     """nonce: 32 fresh bytes. wait: seconds in which the hub may still be gathering the others; None is the
-    driver's progress timeout. versions: of the wire, rising.
-    Raises ContractError, IdentityError, RemoteProtocolError.
+    driver's progress timeout. Raises ContractError, IdentityError, RemoteProtocolError.
     """
     hub = contract.label_holder
     yield Progress("handshake", 0, 2)
     own = Hello(
         party=me,
-        versions=versions,
+        versions=brings.versions,
         contract=contract.canonical,
         nonce=nonce,
         exchange_key=exchange.public_key().public_bytes_raw(),

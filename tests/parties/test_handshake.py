@@ -1,7 +1,7 @@
 """The handshake: the same run at all parties, or an error that says who differs in what, at every party."""
 
 import json
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import Any
 
@@ -29,15 +29,10 @@ BRINGS = Brings("run", ["ecdh", "rr22"], ["email"])
 
 
 def start(
-    name: str,
-    contract: Contract,
-    identity: Identity,
-    nonce: bytes | None = None,
-    brings: Brings = BRINGS,
-    versions: Sequence[int] = WIRE_VERSIONS,
+    name: str, contract: Contract, identity: Identity, nonce: bytes | None = None, brings: Brings = BRINGS
 ) -> Rounds[Meeting]:
-    exchange, nonce = X25519PrivateKey.generate(), nonce or name.encode().ljust(32)
-    return handshake(name, contract, identity, nonce, exchange, brings, versions=versions)
+    exchange = X25519PrivateKey.generate()
+    return handshake(name, contract, identity, nonce or name.encode().ljust(32), exchange, brings)
 
 
 def meet(identities: Identities, contracts: dict[str, Contract]) -> Together[Meeting]:
@@ -255,11 +250,8 @@ def test_the_highest_version_that_all_speak(
 ) -> None:
     contract = contract_of()
     versions = {name: sorted(own) for name, own in zip(identities, spoken, strict=True)}
-    parties = {
-        name: lambda _, name=name: start(name, contract, identities[name], versions=versions[name])
-        for name in identities
-    }
-    ends = Simulation(parties, "platform", 0, Faults()).run()
+    brings = {name: BRINGS._replace(versions=own) for name, own in versions.items()}
+    ends = outcomes(identities, dict.fromkeys(identities, contract), brings)
     if shared := set.intersection(*spoken):
         for end in ends.values():
             assert isinstance(end, Meeting)
@@ -274,11 +266,10 @@ def test_the_highest_version_that_all_speak(
 def test_versions_that_a_peer_cannot_mean(
     identities: Identities, contract_of: MakeContract, versions: list[int]
 ) -> None:
-    contract = contract_of()
-    parties = {name: start(name, contract, identities[name]) for name in ("platform", "advertiser")}
-    odd = {"logistics": start("logistics", contract, identities["logistics"], versions=versions)}
-    with pytest.raises(RemoteProtocolError, match="logistics sent a hello with impossible versions"):
-        together(parties | odd)
+    brings = {"logistics": BRINGS._replace(versions=versions)}
+    ends = outcomes(identities, dict.fromkeys(identities, contract_of()), brings)
+    assert isinstance(ends["platform"], RemoteProtocolError)
+    assert str(ends["platform"]) == "logistics sent a hello with impossible versions of the wire"
 
 
 def test_a_certificate_that_is_not_pinned(identities: Identities, contract_of: MakeContract) -> None:

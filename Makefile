@@ -1,12 +1,15 @@
 # make demo    three company processes on this machine: align, train, compare
 # make test    lint, types and tests, six to eight minutes (make test-slow: whole runs, fifteen more)
+# make faults  kill, stop, cut and slow real processes at 200 random moments (SEED=1 POINTS=200): 40 minutes
 # Each sets up .venv first, if needed. Nothing else is required but Python >= 3.11 and make.
 
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_ARGS ?=
+SEED ?= 1
+POINTS ?= 200
 
-.PHONY: setup demo test test-slow fuzz lint protos clean
+.PHONY: setup demo test test-slow faults fuzz lint protos clean
 
 setup: .venv/ready
 
@@ -31,6 +34,10 @@ test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
 	@echo "== PSI once more, every index into an array checked (compiled code does not check by itself)"
 	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$$(mktemp -d) $(BIN)/python -m pytest -n 2 -m "not slow" tests/psi
+
+faults: .venv/ready
+	@echo "== Real processes over mutual TLS: killed, stopped, cut off and slowed at $(POINTS) random moments"
+	$(BIN)/python -m tests.faults.real --seed $(SEED) --points $(POINTS)
 
 fuzz: .venv/ready
 	@echo "== Fuzzing: $${FUZZ_SECONDS:-600} seconds of each decoder, findings in fuzz-findings/"

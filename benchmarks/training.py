@@ -31,7 +31,7 @@ NAMES = ("label-holder", "feature-a", "feature-b")
 EPOCHS = 4
 
 
-def plan(batch: int) -> Plan:
+def plan(batch: int, epochs: int = EPOCHS) -> Plan:
     return Plan(
         seed=b"benchmark",
         cut=32,
@@ -40,8 +40,8 @@ def plan(batch: int) -> Plan:
         top_hidden=(64,),
         dropout=0.0,
         batch=batch,
-        epochs=EPOCHS,
-        patience=EPOCHS,
+        epochs=epochs,
+        patience=epochs,
     )
 
 
@@ -62,13 +62,15 @@ def labels(split: Split) -> Labels:
     return Labels(values[split.train], values[split.validation], values[split.test])
 
 
-def party(index: int, batch: int, steps: int) -> Rounds[exact.LabelHolderResult | exact.FeatureHolderResult]:
+def party(
+    index: int, batch: int, steps: int, epochs: int = EPOCHS
+) -> Rounds[exact.LabelHolderResult | exact.FeatureHolderResult]:
     torch.set_num_threads(1)
     split = rows(batch, steps)
     own = features(index, sum(len(part) for part in split))
     if index == 0:
-        return exact.label_holder(plan(batch), split, own, labels(split), NAMES[1:], b"seed 0")
-    return exact.feature_holder(plan(batch), split, own, NAMES[0], b"seed %d" % index)
+        return exact.label_holder(plan(batch, epochs), split, own, labels(split), NAMES[1:], b"seed 0")
+    return exact.feature_holder(plan(batch, epochs), split, own, NAMES[0], b"seed %d" % index)
 
 
 def nothing(result: object) -> None:

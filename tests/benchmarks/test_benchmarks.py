@@ -35,6 +35,11 @@ def test_training() -> None:
     assert set(result) == {"batch", "ratio", "step_ms", "reference_step_ms", "bytes_ratio"}
 
 
+def test_recovery() -> None:
+    result = line("benchmarks/recovery.py", "--batch", "16", "--runs", "1")
+    assert set(result) == {"batch", "overhead", "checkpoints", "acknowledgements", "seconds"}
+
+
 def test_accuracy() -> None:
     result = line("benchmarks/accuracy.py", "--seeds", "1", "--people", "3000")
     assert result["alignment_exact"] is True

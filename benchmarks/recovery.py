@@ -25,13 +25,14 @@ from protos.line import Line
 from protos.party_pb2 import Frame
 from protos.rounds import Rounds
 
-EPOCHS, STEPS = 20, 100
+STEPS = 100
+"""An epoch."""
 
 
-def run_party(index: int, batch: int, folder: str, way: str) -> Rounds[Any]:
+def run_party(index: int, batch: int, epochs: int, folder: str, way: str) -> Rounds[Any]:
     if way == "nothing kept":
         forget_what_is_sent()
-    training = party(index, batch, STEPS, EPOCHS)
+    training = party(index, batch, STEPS, epochs)
     if way != "all kept":
         return training
     stamp = checkpoints.Stamp(b"r" * 32, b"c" * 32, NAMES[index])
@@ -51,10 +52,12 @@ def forget_what_is_sent() -> None:
     Wire.owe = lambda wire, size: None  # type: ignore[method-assign]
 
 
-def seconds(batch: int, way: str) -> tuple[float, int]:
+def seconds(batch: int, epochs: int, way: str) -> tuple[float, int]:
     """(of training at the label holder, checkpoints that it left)."""
     with tempfile.TemporaryDirectory() as folder:
-        jobs = {name: Job(run_party, (i, batch, folder, way), nothing) for i, name in enumerate(NAMES)}
+        jobs = {
+            name: Job(run_party, (i, batch, epochs, folder, way), nothing) for i, name in enumerate(NAMES)
+        }
         hub = measure(NAMES[0], jobs)[NAMES[0]]
         return hub.ended - hub.began, len([*Path(folder, NAMES[0]).glob("*.safetensors")])
 
@@ -62,15 +65,16 @@ def seconds(batch: int, way: str) -> tuple[float, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--batch", type=int, default=1024)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     ratios = []
     for _ in range(given.runs):
         (bare, none), (link, _), (whole, left) = (
-            seconds(given.batch, way) for way in ("nothing kept", "no checkpoints", "all kept")
+            seconds(given.batch, given.epochs, way) for way in ("nothing kept", "no checkpoints", "all kept")
         )
-        if none or left != checkpoints.KEPT:
+        if none or left != min(checkpoints.KEPT, given.epochs // checkpoints.every(STEPS)):
             raise SystemExit(f"{left} checkpoints were left, and {none} where none was asked for")
         ratios.append((whole / bare, whole / link, link / bare, whole))
     both, kept, acknowledged, took = (statistics.median(column) for column in zip(*ratios, strict=True))

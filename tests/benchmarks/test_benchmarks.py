@@ -36,7 +36,7 @@ def test_training() -> None:
 
 
 def test_recovery() -> None:
-    result = line("benchmarks/recovery.py", "--batch", "16", "--runs", "1")
+    result = line("benchmarks/recovery.py", "--batch", "16", "--epochs", "5", "--runs", "1")
     assert set(result) == {"batch", "overhead", "checkpoints", "acknowledgements", "seconds"}
 
 

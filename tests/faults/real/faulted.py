@@ -11,7 +11,7 @@ from tests.faults.real.homes import AWAY, SILENCE, Homes
 from tests.faults.real.points import Point
 
 PEER = re.compile(r"party: (?P<peer>[a-z, ]+) failed during (?P<phase>[a-z][a-z ,]*): .+")
-HUB = re.compile(r"party: .+127\.0\.0\.1:\d+.+ \(waited [\d.]+ s\)")
+HUB = re.compile(r"party: .*127\.0\.0\.1:\d+.+ \(waited [\d.]+ s\)")
 TYPED = {6: HUB, 7: PEER, 8: PEER}
 """Exit codes of a party that waited for another, or lost it, for longer than its budget, and what it says."""
 

@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import psi
-from parties.alignment import Alignment, Clock, Random, align, meet
+from parties.alignment import Alignment, Random, align, meet
 from parties.attempts import attempts
 from parties.certs import Identity
 from parties.config import Config
 from parties.connection import OnProgress, connected
+from parties.cost import Clock
 from parties.errors import AlignmentError, ContractError, DataError, PartyError
 from parties.handshake import Meeting
 from parties.id_kinds import written_as

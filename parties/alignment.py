@@ -1,6 +1,5 @@
 """What every run begins with: the parties meet, settle the terms, and find the ids that all of them have."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,18 +13,17 @@ import psi
 from parties.bucket_files import keeping, resume
 from parties.certs import Identity
 from parties.config import Config
+from parties.cost import Clock, Cost, measured
 from parties.errors import AlignmentError, ContractError
 from parties.handshake import Brings, Meeting, handshake
 from parties.same_alignment import compare
 from parties.seal import sealed
-from parties.summary import Cost
 from parties.terms import Terms, settle
 from protos.rounds import Progress, Rounds
 from psi import buckets
 
 T = TypeVar("T")
 
-Clock = Callable[[], float]
 Random = Callable[[int], bytes]
 
 
@@ -115,11 +113,3 @@ def order(digests: NDArray[np.uint8], run: bytes) -> NDArray[np.int64]:
     halves = np.ascontiguousarray(digests).view("<u8")
     odd = np.uint64(int.from_bytes(run[:8], "little") | 1)  # times an odd number: another order in each run
     return np.lexsort((halves[:, 1], halves[:, 0] * odd))
-
-
-def measured(phase: str, rounds: Rounds[T], clock: Clock = time.monotonic) -> Rounds[tuple[T, Cost]]:
-    """The rounds of a phase, its name told first, and what they cost."""
-    before, start = (yield Progress(phase, 0, 0)), clock()
-    result = yield from rounds
-    after = yield Progress(phase, 0, 0)
-    return result, Cost.between(start, before, clock(), after)

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from parties.alignment import Clock
 from parties.certs import Identity
+from parties.cost import Clock
 from parties.play import OnProgress
 from protos.rounds import Progress, Traffic
 

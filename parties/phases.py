@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 import psi
-from parties.alignment import Alignment, Clock, Random, align, measured, meet
+from parties.alignment import Alignment, Random, align, meet
 from parties.certs import Identity
 from parties.config import Config
 from parties.contract import Contract
+from parties.cost import Clock, Cost, measured
 from parties.errors import AlignmentError, ContractError, StorageError
 from parties.examples import Examples, agree_on_examples
 from parties.features import Pipeline
@@ -29,7 +30,6 @@ from parties.own import OwnData, brings, own_data, own_identity, own_protocols
 from parties.own_model import check_models, local_of
 from parties.scratch import empty
 from parties.storage import own_secret, private_seed, run_folder
-from parties.summary import Cost
 from parties.table import Table
 from parties.table_files import BLOCK
 from parties.unfinished import Unfinished

@@ -7,13 +7,14 @@ from typing import Any, Final
 
 import torch
 
-from parties.alignment import Clock, Random
+from parties.alignment import Random
 from parties.attempts import attempts
 from parties.baselines import baselines
 from parties.changes import described, refuse_changes
 from parties.config import Config
 from parties.connection import OnProgress, connected
 from parties.contract import Contract
+from parties.cost import Clock
 from parties.errors import AlignmentError, ContractError, PartyError
 from parties.outlast import warning_of_expiry
 from parties.own import large_batch, leakage, leakage_of_examples

@@ -3,26 +3,12 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from protos.rounds import Traffic
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from parties.alignment import Alignment
     from parties.contract import Contract
     from parties.handshake import Meeting
-
-
-class Cost(NamedTuple):
-    """What one phase took at this party: wall-clock seconds and bytes on its wires."""
-
-    seconds: float
-    bytes_sent: int
-    bytes_received: int
-
-    @classmethod
-    def between(cls, start: float, before: Traffic, end: float, after: Traffic) -> "Cost":
-        return cls(round(end - start, 3), after.sent - before.sent, after.received - before.received)
 
 
 def agreement(contract: "Contract", meeting: "Meeting") -> bytes:

@@ -29,7 +29,7 @@ def read(path: Path) -> tuple[Rows, dict[str, str]] | None:
         table = pq.read_table(path)
         described = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
         rows: Rows = table.column("row").to_numpy().astype(np.int64)
-    except (OSError, AttributeError, KeyError, TypeError, ValueError):  # pyarrow's own errors are among them
+    except (AttributeError, LookupError, OSError, TypeError, ValueError, pa.ArrowException):
         return None
     digest = described.pop("sha256", "")
     return (rows, described) if digest == _digest(rows, described) else None

@@ -17,14 +17,19 @@ STALE = 10 * EVERY
 def status(config: Config) -> dict[str, Any]:
     """state: `running`, `frozen` (it holds the lock and has not written for ten seconds), `ended` (see
     `end`), `died` (without a word), `none` (nothing was ever started here). The rest is as the process last
-    wrote it.
+    wrote it; a file that was damaged counts as not there.
     """
+    try:
+        found = _look(config, json.loads(status_file(config).read_bytes()))
+        text(found)  # can it be told?
+        return found
+    except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError):
+        return _look(config, {})
+
+
+def _look(config: Config, written: dict[str, Any]) -> dict[str, Any]:
     storage, name = config.party.storage, config.name
     held = is_locked(storage, name)
-    try:
-        written = json.loads(status_file(config).read_text())
-    except (OSError, ValueError):
-        written = {}
     age = time.time() - _seconds(written["updated"]) if written else None
     if held:
         state = "running" if age is not None and age < STALE and written["end"] is None else "frozen"
@@ -43,8 +48,9 @@ def status(config: Config) -> dict[str, Any]:
 
 def text(found: dict[str, Any]) -> str:
     """For people: one topic a line."""
-    if found["state"] == "none":
-        lines = [("state", "nothing was started here yet")]
+    if "party" not in found:
+        none = "nothing was started here yet"
+        lines = [("state", none if found["state"] == "none" else "its process has told nothing yet")]
     else:
         lines = [
             (

@@ -140,11 +140,12 @@ def read(folder: Path) -> dict[str, Any]:
         return {}
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
-    if not isinstance(content, dict) or not run_of(content):
+    whole = isinstance(content, dict) and run_of(content)
+    if not whole or not all(isinstance(content.get(key, {}), dict) for key in ("contract", "own")):
         raise StorageError(f"{path} is damaged; begin anew with `party run --afresh`")
-    return content
+    return dict(content)
 
 
 def run_of(content: Mapping[str, Any]) -> bytes:

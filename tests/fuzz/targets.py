@@ -9,37 +9,27 @@ import inspect
 import itertools
 import math
 import random
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from google.protobuf.message import DecodeError
 
 import psi
-from parties import certs
 from parties.certificate import key_fingerprint, verify
-from parties.contract import Contract
-from parties.dial import Spoke
 from parties.difference import first_difference
 from parties.errors import AlignmentError, ContractError, IdentityError
 from parties.examples import agree_on_examples
 from parties.handshake import Brings, Meeting, handshake
-from parties.hub import Hub
-from parties.link import Link
+from parties.previous import NOTHING, Previous
 from parties.same_alignment import compare
 from parties.seal import Seal
 from parties.terms import settle
-from parties.wire import Wire
-from protos.line import Inbox, Line
 from protos.memory import together
-from protos.party_pb2 import Frame
-from protos.rounds import PeerFailed, RemoteProtocolError, Resume, Rounds, Save
+from protos.rounds import RemoteProtocolError, Resume, Rounds, Save
 from psi import buckets
 from psi.conformance.trial import Trial, named, populate
 from splitnn.codecs import BF16, FP32, INT8, Kept, RandTopk
@@ -53,141 +43,34 @@ from splitnn.schedule import Split, split_rows
 from splitnn.schedules import SCHEDULES
 from splitnn.tasks import Labels
 from splitnn.tensors import decode, encode
-from tests.fuzz.replay import Replay, edited
-
-NAMES = ("advertiser", "logistics", "platform")
-HUB = "platform"
-
-
-class Target(NamedTuple):
-    """hear: any bytes. corpus: some that are worth mutating."""
-
-    hear: Callable[[bytes], None]
-    corpus: list[bytes]
-
-
-def several(*replays: Replay) -> Target:
-    """The first byte says which."""
-
-    def hear(data: bytes) -> None:
-        replays[(data[0] if data else 0) % len(replays)](data[1:])
-
-    return Target(hear, [bytes([at]) + data for at, replay in enumerate(replays) for data in replay.corpus])
-
-
-def pieces(data: bytes) -> list[bytes]:
-    """Several messages in one input: each after a byte with its length."""
-    found = []
-    while data:
-        found.append(data[1 : 1 + data[0]])
-        data = data[1 + data[0] :]
-    return found
-
-
-def joined(*messages: bytes) -> bytes:
-    return b"".join(bytes([len(message)]) + message for message in messages)
-
-
-def frame(sequence: int, **fields: Any) -> bytes:
-    given = {"sender": "logistics", "receiver": HUB, "kind": "word", "last": True} | fields
-    return Frame(sequence=sequence, **given).SerializeToString()
-
-
-FRAMES = [
-    joined(frame(1, payload=b"one"), frame(2, payload=b"two")),
-    joined(frame(1, chunk=0, last=False, payload=b"a"), frame(2, chunk=1, payload=b"b")),
-    joined(frame(1, run=bytes(32)), frame(2, run=bytes(32), acknowledgement=1), frame(2)),
-    joined(frame(1, receiver="advertiser", payload=b"sealed"), frame(0, kind="")),
-    joined(frame(1, kind="link/done", payload=b"logistics")),
-    joined(frame(1, kind="link/failed", payload=b"logistics error")),
-]
-
-
-def line() -> Target:
-    """`protos.line`: frames to messages."""
-
-    def hear(data: bytes) -> None:
-        one, inbox = Line(), Inbox("logistics", 4096)
-        one.post(HUB, "logistics", "word", 0, True, b"said")
-        for piece in pieces(data):
-            before = repr(vars(one)), repr(vars(inbox))
-            try:
-                heard = Frame.FromString(piece)
-                if not one.accept(heard):
-                    continue
-                before = repr(vars(one)), repr(vars(inbox))
-                if inbox.put(heard):
-                    inbox.take(heard.kind, 100)
-            except (DecodeError, RemoteProtocolError):
-                assert (repr(vars(one)), repr(vars(inbox))) == before
-                return
-
-    return Target(hear, FRAMES)
-
-
-def link() -> Target:
-    """`Link.hear`: whatever comes on a stream of the hub, and on one of a feature holder."""
-    identity = identities()
-    pins = {name: identity[name].fingerprint for name in NAMES if name != HUB}
-
-    def hear(data: bytes) -> None:
-        hub = Hub(identity[HUB], "127.0.0.1:0", pins)
-        spoke = Spoke(identity["advertiser"], HUB, "127.0.0.1:1", ["logistics"])
-        ends: list[tuple[Link, list[str]]] = [(hub, ["logistics", "advertiser"]), (spoke, [HUB])]
-        for end, neighbours in ends:
-            for name in neighbours:
-                end._wires[name] = Wire(end.name, name, end._changed, 1000)
-            end._start()
-            wire = end._wires[neighbours[0]]
-            for piece in pieces(data):
-                end.hear(wire, piece)
-            failure = end._mail.failure
-            assert failure is None or isinstance(failure, RemoteProtocolError | PeerFailed)
-            assert wire.verdict is None or failure is not None
-
-    return Target(hear, FRAMES)
-
-
-def patched(good: bytes, data: bytes) -> bytes:
-    return edited([good], data)[1]
-
-
-def identities() -> dict[str, certs.Identity]:
-    with tempfile.TemporaryDirectory() as folder:
-        certs.issue(Path(folder), NAMES)
-        files = {name: [Path(folder) / f"{name}.{end}" for end in ("pem", "key")] for name in NAMES}
-        return {name: certs.load(Path(folder) / "ca.pem", *files[name], name) for name in NAMES}
-
-
-def contract_of(identity: Mapping[str, certs.Identity], **changes: Any) -> Contract:
-    content: dict[str, Any] = {
-        "version": 1,
-        "name": "test",
-        "seed": 7,
-        "label_holder": HUB,
-        "parties": {name: {"key": identity[name].fingerprint} for name in NAMES},
-        "ids": {"type": "email"},
-    }
-    return Contract.model_validate(content | changes)
+from tests.fuzz.files import checkpoint_file, rows_file, run_json, status_json
+from tests.fuzz.replay import Replay
+from tests.fuzz.streams import greeting, line, link
+from tests.fuzz.target import HUB, NAMES, Target, contract_of, identities, patched, several
 
 
 def hellos() -> Target:
     identity = identities()
     contract = contract_of(identity)
 
-    def party(name: str) -> Rounds[Meeting]:
+    def party(name: str, before: Previous) -> Rounds[Meeting]:
         exchange = X25519PrivateKey.from_private_bytes(name.encode().ljust(32))
-        brings = Brings("run", ["ecdh"], ["email"])
+        brings = Brings("run", ["ecdh"], ["email"], previous=before)
         return handshake(name, contract, identity[name], name.encode().ljust(32), exchange, brings)
 
     def judge(meeting: Meeting) -> None:
         assert {*meeting.signatures} >= {*NAMES}
+        assert len(meeting.run) == 32
+        assert meeting.common == NOTHING or meeting.common.run == meeting.run
 
-    def parties() -> dict[str, Rounds[Meeting]]:
-        return {name: party(name) for name in NAMES}
+    typed, replays = (ContractError, IdentityError), []
+    for before in (NOTHING, Previous(b"r" * 32, True, (1, 2, 5))):
 
-    typed = ContractError, IdentityError
-    return several(*(Replay.record(parties, me, typed, judge) for me in (HUB, "logistics")))
+        def parties(before: Previous = before) -> dict[str, Rounds[Meeting]]:
+            return {name: party(name, before) for name in NAMES}
+
+        replays += [Replay.record(parties, me, typed, judge) for me in (HUB, "logistics")]
+    return several(*replays)
 
 
 def terms() -> Target:
@@ -198,7 +81,7 @@ def terms() -> Target:
     for chosen in ({"protocol": "ecdh", "largest_ratio": 100}, {"protocol": "auto", "hide_sizes": True}):
         contract = contract_of(identity, psi={"at_most": 1000, **chosen})
 
-        def parties(contract: Contract = contract) -> dict[str, Rounds[Any]]:
+        def parties(contract: Any = contract) -> dict[str, Rounds[Any]]:
             return {name: settle(name, contract, meeting, protocols, 50) for name in NAMES}
 
         replays += [Replay.record(parties, me, (AlignmentError,)) for me in (HUB, "logistics")]
@@ -403,6 +286,7 @@ def checkpoint() -> Target:
 TARGETS: dict[str, Callable[[], Target]] = {
     "line": line,
     "link": link,
+    "greeting": greeting,
     "handshake": hellos,
     "certificate": certificate,
     "contract": contracts,
@@ -421,5 +305,10 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "train-fedbcd": partial(learning, "fedbcd", Codecs("randtopk", "int8", keep=2), local_steps=2),
     "train-celu": partial(learning, "celu", Codecs(), party_dropout=0.2),
     "checkpoint": checkpoint,
+    "checkpoint-file": checkpoint_file,
+    "run.json": run_json,
+    "alignment.parquet": partial(rows_file, "alignment"),
+    "bucket.parquet": partial(rows_file, "bucket"),
+    "status.json": status_json,
 }
 """By name; each is made when it is first needed."""

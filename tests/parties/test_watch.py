@@ -183,3 +183,12 @@ def test_metrics(config: Any) -> None:
     assert {name: float(values[name]) for name in expected} == expected
     with pytest.raises(OSError):  # noqa: PT011 - closed with the run
         urllib.request.urlopen(f"http://{config.party.metrics.listen}/metrics", timeout=5)
+
+
+def test_a_process_that_has_not_told_yet(config: Any) -> None:
+    """It holds the lock; its status is not there yet, or damaged."""
+    with locked(config.party.storage, "platform"):
+        for content in (None, b"[]", b'{"updated": 5}', b"\xff"):
+            if content is not None:
+                status_file(config).write_bytes(content)
+            assert text(status(config)).endswith("its process has told nothing yet")

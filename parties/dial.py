@@ -92,11 +92,13 @@ class Spoke(Link):
 
     def close(self) -> None:
         """As soon as the hub has all that we sent. Raises RemoteProtocolError for talk after the end."""
-        self._farewell()
-        self._broken.set()
-        if self._reader is not None:
-            self._reader.join(FAREWELL)
-        self._hang_up()
+        try:
+            self._farewell()
+            self._broken.set()
+            if self._reader is not None:
+                self._reader.join(FAREWELL)
+        finally:
+            self._hang_up()
         if self._dialler.is_alive():
             self._dialler.join(FAREWELL)  # it hangs up what it was dialling
         if self._late is not None:

@@ -149,10 +149,12 @@ class Hub(Link):
 
         Raises RemoteProtocolError if a peer went on talking after the end.
         """
-        self._health.enter_graceful_shutdown()
-        self._farewell()
-        if self._server is not None:
-            self._server.stop(grace=1.0).wait(3.0)
+        try:
+            self._health.enter_graceful_shutdown()
+            self._farewell()
+        finally:
+            if self._server is not None:
+                self._server.stop(grace=1.0).wait(3.0)
         if self._late is not None:
             raise self._late
 
@@ -278,6 +280,8 @@ class Hub(Link):
         source, target = frame.sender, frame.receiver
         if target not in self._pins or target == source or frame.kind.startswith(CONTROL):
             raise RemoteProtocolError(f"{source!r} sent a frame for {target!r}, which cannot be relayed")
+        if source in self._mail.left:
+            raise RemoteProtocolError(f"{source!r} sent {frame.kind!r} after the end")
         if target in self._mail.left:
             raise RemoteProtocolError(f"{source!r} sent {frame.kind!r} to {target!r}, which has finished")
         if target not in self._gone:

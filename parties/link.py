@@ -57,7 +57,7 @@ class Link(ABC):
         self._wires: dict[str, Wire] = {}  # by neighbour; the newest, which may be broken
         self._callers: dict[str, Wire] = {}  # streams that have not said yet which line they are for
         self._gone: set[str] = set()  # neighbours that we have given up
-        self._say, self._said = say, list[str]()
+        self._say, self._said = say, dict[str, None]()
         self._state: Literal["gathering", "running", "finished", "failed"] = "gathering"
         self._bound = False
         self._late: RemoteProtocolError | None = None  # what came after our end
@@ -166,11 +166,14 @@ class Link(ABC):
         """Before the streams close: wait, within bounds, until the neighbours have all that we sent."""
         self._give_up(Cancelled())  # unless the protocol has ended by itself
         patience = self.limits.progress if self._state == "finished" else FAREWELL
-        with self._changed:
-            self._changed.wait_for(self._settled, patience)
-            self._closing.set()
-            for wire in [*self._wires.values(), *self._callers.values()]:
-                wire.end()
+        try:
+            with self._changed:
+                self._changed.wait_for(self._settled, patience)
+        finally:  # a signal, too, ends the streams: the hub's threads would outlive it
+            with self._changed:
+                self._closing.set()
+                for wire in [*self._wires.values(), *self._callers.values()]:
+                    wire.end()
         self._speak()
 
     def _settled(self) -> bool:
@@ -226,7 +229,7 @@ class Link(ABC):
         if before is not None:
             before.cut()
             if before.broken and self._state != "gathering":
-                self._said.append(f"{wire.neighbour} is back")
+                self._note(f"{wire.neighbour} is back")
 
     def lost(self, wire: Wire, reason: str = "lost") -> None:
         """The stream has ended, for whatever reason; its line waits for the next."""
@@ -238,7 +241,7 @@ class Link(ABC):
             if self._wires.get(wire.neighbour) is wire and self._expects(wire) and not wire.broken:
                 wire.broken, wire.quiet = reason, 0.0
                 if self._state != "gathering":
-                    self._said.append(f"{wire.neighbour} is away; waiting up to {self.limits.away:g} s")
+                    self._note(f"{wire.neighbour} is away; waiting up to {self.limits.away:g} s")
             self._changed.notify_all()
 
     def _beats(self) -> None:
@@ -259,10 +262,14 @@ class Link(ABC):
                     self._mail.failure = self._mail.failure or fault
                     self._changed.notify_all()
 
+    def _note(self, line: str) -> None:
+        self._said.pop(line, None)  # the last of two that contradict each other is the last to be said
+        self._said[line] = None
+
     def _speak(self) -> None:
         """Not under the condition: a terminal may block."""
         with self._changed:
-            said, self._said = self._said, []
+            said, self._said = self._said, {}
         with suppress(OSError):  # or be gone
             for line in said:
                 self._say(line)

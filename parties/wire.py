@@ -40,7 +40,7 @@ class Wire:
         self._owner, self._changed, self._acknowledge_every = owner, changed, acknowledge_every
         self._owed = 0
         self._beat_waits = False
-        self._queue: queue.SimpleQueue[bytes | Literal["beat", "end"]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Frame | Literal["beat", "end"]] = queue.SimpleQueue()
 
     def post(
         self, sender: str, receiver: str, kind: str, payload: bytes, chunk: int = 0, last: bool = True
@@ -61,9 +61,8 @@ class Wire:
             self._write(frame)
 
     def _write(self, frame: Frame) -> None:
-        data = frame.SerializeToString()
-        self.sent += len(data)
-        self._queue.put(data)
+        self.sent += frame.ByteSize()
+        self._queue.put(frame)  # bytes only where it is written: who dials again and again costs no memory
 
     def beat(self) -> None:
         """At most one heartbeat waits: a writer that is stuck must not pile them up."""
@@ -93,8 +92,8 @@ class Wire:
     def outgoing(self) -> Iterator[bytes]:
         """What the stream's writer takes, waiting for more until the end."""
         while (item := self._queue.get()) != "end":
-            if item != "beat":
-                yield item
+            if isinstance(item, Frame):
+                yield item.SerializeToString()
                 continue
             with self._changed:  # made only now: it acknowledges what came while it waited
                 self._beat_waits = False

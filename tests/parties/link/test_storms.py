@@ -1,4 +1,4 @@
-"""Who dials again and again, talks on after its end, or is interrupted at its end: nothing piles up or hangs."""
+"""Who dials again and again, talks on after its end, or is interrupted at its end: nothing piles up."""
 
 import threading
 import time

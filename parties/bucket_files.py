@@ -1,8 +1,8 @@
 """The finished buckets of an alignment that was interrupted: a Parquet file each, with rows and no key.
 
-A file holds the common rows of one bucket, and in its metadata the attempt in which the bucket was aligned
-and a keyed hash that tells of which ids (`psi.buckets.Finished`). It never leaves the party. When the parties
-start the same alignment again, they go on after the last bucket that all of them still have.
+A file holds the common rows of one bucket, and in its metadata which one it is, the attempt in which it was
+aligned, and a keyed hash that tells of which ids (`psi.buckets.Finished`). It never leaves the party. When
+the parties start the same alignment again, they go on after the last bucket that all of them still have.
 """
 
 import itertools
@@ -39,7 +39,7 @@ def keeping(rounds: Rounds[T], folder: Path | None) -> Rounds[tuple[T, int]]:
 def keep(folder: Path, step: int, state: bytes) -> None:
     """Write the bucket that a `Save` of `psi.buckets.align` adds. Raises StorageError."""
     finished = Finished.from_bytes(state)
-    named = {"of": finished.of.hex(), "run": finished.runs[-1].hex()}
+    named = {"of": finished.of.hex(), "run": finished.runs[-1].hex(), "bucket": str(step)}
     row_files.write(_path(folder, step), finished.rows[-1], named)
 
 
@@ -48,7 +48,7 @@ def resume(folder: Path) -> Resume | None:
     kept = Finished(b"")
     for step in itertools.count(1):
         found = row_files.read(_path(folder, step))
-        if found is None:
+        if found is None or found[1].get("bucket") != str(step):
             break
         rows, named = found
         of, run = bytes.fromhex(named["of"]), bytes.fromhex(named["run"])

@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
-from parties.storage import writing
+from parties.storage import removing, writing
 from protos.rounds import Round, Rounds, Save, mapped
 
 T = TypeVar("T")
@@ -72,7 +72,8 @@ def keep(folder: Path, stamp: Stamp, epoch: int, state: bytes) -> None:
         file.write(_header(stamp, epoch, state))
         file.write(state)
     for path, _ in sorted(_files(folder), key=lambda found: -found[1])[KEPT:]:
-        path.unlink(missing_ok=True)
+        with removing(path):
+            path.unlink(missing_ok=True)
 
 
 def load(folder: Path, stamp: Stamp, epoch: int) -> bytes | None:

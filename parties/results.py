@@ -18,7 +18,7 @@ from parties.contract_training import Model
 from parties.id_kinds import written_as
 from parties.last_good import NAME as LAST_GOOD
 from parties.phases import Outcome, Prepared
-from parties.storage import run_folder, write
+from parties.storage import removing, run_folder, write
 from parties.summary import Summary, agreement, as_json, psi_record
 from splitnn.calibration import Calibration
 from splitnn.exact import FeatureHolderResult, LabelHolderResult
@@ -140,7 +140,8 @@ def keep(prepared: Prepared, outcome: Outcome) -> Path:
         meaning = target(trained.objective, config.contract.model, outcome.calibration)
         write(folder / "target.json", as_json(meaning))
     write(folder / "model.safetensors", safetensors.torch.save(weights(modules)))
-    (folder / LAST_GOOD).unlink(missing_ok=True)  # of an attempt that failed
+    with removing(folder / LAST_GOOD):
+        (folder / LAST_GOOD).unlink(missing_ok=True)  # of an attempt that failed
     return folder
 
 

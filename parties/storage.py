@@ -50,6 +50,15 @@ def writing(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
         ) from error
 
 
+@contextmanager
+def removing(path: Path) -> Iterator[None]:
+    """An OSError in the block is a StorageError that names this file or folder."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"cannot remove {path}: {error.strerror}; remove it yourself") from error
+
+
 def _sync(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -93,7 +102,8 @@ def locked(storage: Path, party: str) -> Iterator[None]:
                     ) from error
                 time.sleep(patience)
         for left in [*storage.glob(f"*/{party}/.*.partial"), *storage.glob(f".{party}.*.partial")]:
-            left.unlink(missing_ok=True)  # by a process that was killed as it wrote
+            with removing(left):
+                left.unlink(missing_ok=True)  # by a process that was killed as it wrote
         yield
 
 

@@ -26,7 +26,7 @@ from parties.contract import Contract
 from parties.errors import StorageError
 from parties.previous import NOTHING, STEPS_AT_MOST, Previous
 from parties.row_files import Rows
-from parties.storage import write
+from parties.storage import removing, write
 from protos.rounds import Resume, Rounds
 
 T = TypeVar("T")
@@ -85,12 +85,12 @@ class Unfinished:
 
     def keep_alignment(self, run: bytes, rows: Rows, described: Mapping[str, Any]) -> None:
         """Raises StorageError."""
-        row_files.write(self.folder / ALIGNMENT, rows, {"run": run.hex(), "described": json.dumps(described)})
+        row_files.write(self.folder / ALIGNMENT, rows, {**self._of(run), "described": json.dumps(described)})
 
     def alignment(self, run: bytes) -> tuple[Rows, dict[str, Any]] | None:
         """What was kept of this run; None if nothing that is whole."""
         found = row_files.read(self.folder / ALIGNMENT)
-        if found is None or found[1].get("run") != run.hex():
+        if found is None or not self._of(run).items() <= found[1].items():
             return None
         return found[0], json.loads(found[1]["described"])
 
@@ -115,6 +115,9 @@ class Unfinished:
         if previous.steps:
             return f"training up to epoch {previous.newest}"
         return "the alignment" if previous.aligned else held_buckets(self.folder)
+
+    def _of(self, run: bytes) -> dict[str, str]:
+        return {"run": run.hex(), "party": self.party}
 
     def _stamp(self, run: bytes) -> Stamp:
         return Stamp(run, self.contract.digest, self.party)
@@ -193,11 +196,3 @@ def forget_buckets(folder: Path) -> None:
         with suppress(OSError):
             folder.rmdir()
             folder.parent.rmdir()
-
-
-@contextmanager
-def removing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"cannot remove {folder}: {error.strerror}; remove it yourself") from error

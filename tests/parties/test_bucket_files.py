@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from parties import row_files
 from parties.bucket_files import keep, resume
 from parties.unfinished import forget
 from psi.buckets import Finished
@@ -42,6 +43,14 @@ def test_only_whole_leading_buckets_of_one_alignment_come_back(tmp_path: Path) -
     (tmp_path / "bucket-0002.parquet").write_bytes(b"half")
     assert resume(tmp_path) == (1, finished([[1]]).to_bytes())
     (tmp_path / "bucket-0001.parquet").unlink()
+    assert resume(tmp_path) is None
+
+
+def test_a_bucket_under_another_number_is_not_used(tmp_path: Path) -> None:
+    kept(tmp_path, [[1], [2]])
+    (tmp_path / "bucket-0002.parquet").write_bytes((tmp_path / "bucket-0001.parquet").read_bytes())
+    assert resume(tmp_path) == (1, finished([[1]]).to_bytes())
+    row_files.write(tmp_path / "bucket-0001.parquet", np.array([1]), {"run": "that of an alignment"})
     assert resume(tmp_path) is None
 
 

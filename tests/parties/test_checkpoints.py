@@ -119,6 +119,16 @@ def test_where_a_checkpoint_cannot_be_written_the_earlier_ones_stay(
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_where_an_old_one_cannot_be_removed_all_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(path: Path, **named: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "unlink", broken)
+    with pytest.raises(StorageError, match=r"000001\.safetensors: Input/output error"):
+        kept(tmp_path, *range(1, KEPT + 2))
+    assert checkpoints.epochs(tmp_path, STAMP) == (*range(1, KEPT + 2),)
+
+
 def test_the_cadence_follows_from_the_plan_alone(tmp_path: Path) -> None:
     """About one in 500 steps, and never within an epoch."""
     assert [checkpoints.every(steps) for steps in (1, 7, 250, 499, 500, 501, 10**6)] == [

@@ -32,6 +32,23 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_what_is_left_half_written_and_cannot_be_removed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / "run" / "ann" / ".summary.json.7.partial"
+    write(left, b"half")
+
+    def broken(path: Path, **named: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "unlink", broken)
+    with (
+        pytest.raises(StorageError, match=r"summary.json.7.partial: Input/output error"),
+        locked(tmp_path, "ann"),
+    ):
+        pass
+
+
 def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(descriptor: int) -> None:
         raise KeyboardInterrupt

@@ -1,6 +1,7 @@
 # make demo    three company processes on this machine: align, train, compare
 # make test    lint, types and tests, six to eight minutes (make test-slow: whole runs, fifteen more)
 # make faults  kill, stop, cut and slow real processes at 200 random moments (SEED=1 POINTS=200): 40 minutes
+# make simulate  whole runs in virtual time with their files, from SEED=1 on, SEEDS=10000: ten minutes
 # Each sets up .venv first, if needed. Nothing else is required but Python >= 3.11 and make.
 
 PYTHON ?= python3
@@ -8,8 +9,9 @@ BIN := .venv/bin
 DEMO_ARGS ?=
 SEED ?= 1
 POINTS ?= 200
+SEEDS ?= 10000
 
-.PHONY: setup demo test test-slow faults fuzz lint protos clean
+.PHONY: setup demo test test-slow faults simulate fuzz lint protos clean
 
 setup: .venv/ready
 
@@ -38,6 +40,10 @@ test-slow: .venv/ready
 faults: .venv/ready
 	@echo "== Real processes over mutual TLS: killed, stopped, cut off and slowed at $(POINTS) random moments"
 	$(BIN)/python -m tests.faults.real --seed $(SEED) --points $(POINTS)
+
+simulate: .venv/ready
+	@echo "== Whole runs with their files in virtual time, under the faults of $(SEEDS) seeds"
+	$(BIN)/python -m tests.faults.simulated --seed $(SEED) --seeds $(SEEDS)
 
 fuzz: .venv/ready
 	@echo "== Fuzzing: $${FUZZ_SECONDS:-600} seconds of each decoder, findings in fuzz-findings/"

@@ -26,6 +26,7 @@ from parties.errors import AlignmentError, ContractError, DataError, PartyError
 from parties.handshake import Meeting
 from parties.id_kinds import written_as
 from parties.own import brings, leakage, own_identity, own_ids, own_protocols
+from parties.room import to_align
 from parties.storage import check_writable, locked, run_folder, write, writing
 from parties.summary import agreement, as_json, psi_record
 from parties.table_files import read_batches, read_rows
@@ -57,10 +58,11 @@ def align_party(
         counts = {kind: len(of_kind.rows) for kind, of_kind in ids.items()}
         for line in [*identity.warnings(), *leakage(config, protocols)]:
             say(line)
+        room = to_align(config.contract, protocols)
         kept = partial(held_buckets, unfinished(config))
 
         def attempt() -> tuple[tuple[Meeting, Alignment] | ContractError | AlignmentError, Traffic]:
-            with connected(config, identity, on_progress, say, watch.linked) as link:
+            with connected(config, identity, room, on_progress, say, watch.linked) as link:
                 rounds = alignment_only(config, identity, ids, protocols)
                 return link.drive(rounds, on_progress=on_progress), link.traffic
 

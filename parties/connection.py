@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeAlias
 
 from parties.certs import Identity
@@ -18,15 +19,20 @@ OnProgress: TypeAlias = Callable[[Progress, Traffic], None]
 def connected(
     config: Config,
     identity: Identity,
+    room: int,
     on_progress: OnProgress,
     say: Callable[[str], None],
     linked: Callable[[Link], None] = lambda link: None,
 ) -> Iterator[Link]:
-    """linked: told of the link before anybody is there. Raises NetworkError, PeerTimeout."""
+    """room: as `parties.room` says. linked: told of the link before anybody is there.
+
+    Raises NetworkError, PeerTimeout.
+    """
     place, contract = config.party.link, config.contract
+    limits = replace(place.limits, inbox=room)
     if config.role == "label holder":
         pins = {name: contract.parties[name].key for name in contract.feature_holders}
-        with Hub(identity, str(place.listen), pins, place.limits, place.plaintext, say) as hub:
+        with Hub(identity, str(place.listen), pins, limits, place.plaintext, say) as hub:
             hub.open()
             linked(hub)
             total = len(pins)
@@ -40,7 +46,7 @@ def connected(
     else:
         others = [name for name in contract.feature_holders if name != config.name]
         hub_name, address = contract.label_holder, str(place.hub)
-        with Spoke(identity, hub_name, address, others, place.limits, place.plaintext, say) as spoke:
+        with Spoke(identity, hub_name, address, others, limits, place.plaintext, say) as spoke:
             say(f"calling {hub_name} at {address}, for up to {place.wait:g} s")
             linked(spoke)
             spoke.open(place.wait)

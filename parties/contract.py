@@ -15,7 +15,7 @@ from parties.document import Section
 from parties.id_kinds import IdKinds
 
 STEP_AT_MOST = 1 << 26
-"""Numbers that cross the cut in one message: 256 MiB, well below what the link lets wait unread."""
+"""Numbers that cross the cut in one message: 256 MiB, well below the most for which a link makes room."""
 
 PROTOCOL = re.compile(r"[a-z0-9][a-z0-9-]{0,63}|[A-Za-z_][\w.]{0,127}:[A-Za-z_]\w{0,127}", re.ASCII)
 """The name of a PSI protocol: registered, or `module:Class`."""

@@ -31,6 +31,9 @@ SERVICE = DESCRIPTOR.services_by_name["Link"].full_name
 MOST_RECEIVED = 4 << 20
 """Bytes of one gRPC message, refused before it is in memory; our frames are at most a little over 1 MiB."""
 
+BEYOND_WINDOW = 4 << 20
+"""Bytes that may wait to be relayed beside a sender's window: its last frame, and what frames cost."""
+
 COME_AGAIN = "come again"
 
 REFUSALS = {
@@ -71,7 +74,7 @@ class Hub(Link):
             raise ConfigError("two parties have the same name or the same key; give each its own certificate")
         self.port = 0
         self._incarnation = 1 + secrets.randbelow(0xFFFFFFFF)
-        self._relayed = Relay(self.name, self.peers, self.limits.inbox)
+        self._relayed = Relay(self.name, self.peers, self.limits.window + BEYOND_WINDOW)
         self._refused: dict[str, str] = {}  # names of parties that came with another certificate, and why not
         self._server: grpc.Server | None = None
         self._health = health.HealthServicer(experimental_non_blocking=True)

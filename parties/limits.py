@@ -13,6 +13,9 @@ BEAT: Final = 1.0
 FAREWELL: Final = 2.0
 """Seconds that a party which gives up waits until its peers have been told."""
 
+MOST_ROOM: Final = 1 << 30
+"""Bytes: a contract for which more would have to wait unread is refused."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -22,8 +25,10 @@ class Limits:
     """Bytes sent and not yet acknowledged on one line, after which a `Send` waits. The same at all parties:
     a receiver acknowledges at every eighth of its own (and at every heartbeat)."""
 
-    inbox: int = 1 << 30
-    """Bytes from one sender that may wait here unread; more is a RemoteProtocolError."""
+    inbox: int = 64 << 20
+    """Bytes from one sender that may wait here unread; more is a RemoteProtocolError. By default more than
+    any intersection here needs (44 MB a bucket of 2^20 ids); a run has what its contract needs:
+    `parties.room`."""
 
     silence: float = 10.0
     """Seconds without any frame, heartbeats included, after which a peer counts as cut off."""

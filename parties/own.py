@@ -12,7 +12,7 @@ from parties.contract import AUTO, PROTOCOL, Contract
 from parties.errors import ConfigError, DataError, IdentityError
 from parties.handshake import PROTOCOLS_AT_MOST, Brings
 from parties.id_kinds import digest_key
-from parties.limits import Limits
+from parties.limits import MOST_ROOM
 
 if TYPE_CHECKING:
     from parties.labels import OwnLabels
@@ -106,10 +106,10 @@ def _unfit(config: Config, name: str, protocol: "Psi") -> str | None:
         fewest, most = protocol.parties.start, protocol.parties.stop - 1
         wanted = f"{fewest} to {most}" if most > fewest else fewest
         return f"protocol: {name} is for {wanted} parties, and the contract has {parties}"
-    unread, room = protocol.unread(min(agreed.at_most, LARGEST)), Limits().inbox
-    if unread > room:
+    unread = protocol.unread(min(agreed.at_most, LARGEST))
+    if unread > MOST_ROOM:
         return (
-            f"at_most: a peer may then send {unread:,} bytes of {name} unasked, and {room:,} may wait; "
+            f"at_most: a peer may then send {unread:,} bytes of {name} unasked, and {MOST_ROOM:,} may wait; "
             "lower it"
         )
     return None

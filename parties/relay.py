@@ -6,6 +6,7 @@ own window bounds what waits here, for how long its receiver may be away.
 
 from collections import deque
 from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 from parties.news import DONE
 from parties.wire import Wire
@@ -14,23 +15,37 @@ from protos.party_pb2 import Frame
 from protos.rounds import RemoteProtocolError
 
 
+class Waiting(NamedTuple):
+    """What of a frame is needed to pass it on: a frame itself takes twice the memory."""
+
+    sender: str
+    kind: str
+    payload: bytes
+    sequence: int = 0
+    chunk: int = 0
+    last: bool = True
+    in_run: bool = False
+
+
 class Relay:
     """Used under the link's condition. at_most: bytes from one source, beyond which it ignores its window."""
 
     def __init__(self, hub: str, peers: Collection[str], at_most: int) -> None:
         self._hub, self._at_most = hub, at_most
-        self.waiting: dict[str, dict[str, deque[Frame]]] = {  # by target and source
+        self.waiting: dict[str, dict[str, deque[Waiting]]] = {  # by target and source
             target: {source: deque() for source in peers} for target in peers
         }
         self._bytes = dict.fromkeys(peers, 0)  # by source
 
     def take(self, wire: Wire, frame: Frame) -> None:
         source, target = frame.sender, frame.receiver
-        self._bytes[source] += len(frame.payload) + FRAME_COST
+        payload = frame.payload  # once: protobuf copies it each time
+        self._bytes[source] += len(payload) + FRAME_COST
         if self._bytes[source] > self._at_most:
             raise RemoteProtocolError(f"{source!r} sent more for {target!r} than its window allows")
         wire.line.withhold(frame.sequence)
-        self.waiting[target][source].append(frame)
+        waits = Waiting(source, frame.kind, payload, frame.sequence, frame.chunk, frame.last, bool(frame.run))
+        self.waiting[target][source].append(waits)
 
     def pass_on(self, wires: Mapping[str, Wire], window: int, bound: bool) -> None:
         """What has room. bound: are we in the run? Its frames go not before, so that each line sees the run
@@ -39,7 +54,7 @@ class Relay:
             for source, frames in self.waiting[target].items():
                 while frames and wire.open and wire.line.unacknowledged_bytes < window:
                     frame = frames[0]
-                    if frame.run and not bound:
+                    if frame.in_run and not bound:
                         break
                     frames.popleft()
                     wire.post(frame.sender, target, frame.kind, frame.payload, frame.chunk, frame.last)
@@ -51,7 +66,7 @@ class Relay:
             while frames:
                 self._release(wires[source], frames.popleft())
 
-    def _release(self, wire: Wire, frame: Frame) -> None:
+    def _release(self, wire: Wire, frame: Waiting) -> None:
         if frame.sender == wire.neighbour:  # no news of ours
             cost = len(frame.payload) + FRAME_COST
             self._bytes[wire.neighbour] -= cost
@@ -62,7 +77,7 @@ class Relay:
         """It has finished: the others learn it after the last frame that it sent them."""
         for target, sources in self.waiting.items():
             if target != name:
-                sources[name].append(Frame(sender=self._hub, kind=DONE, last=True, payload=name.encode()))
+                sources[name].append(Waiting(self._hub, DONE, name.encode()))
 
     def forget(self, name: str) -> None:
         """It begins anew, as another process."""

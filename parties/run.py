@@ -20,6 +20,7 @@ from parties.outlast import warning_of_expiry
 from parties.own import large_batch, leakage, leakage_of_examples
 from parties.phases import Prepared, prepare, whole_run
 from parties.results import keep, summarise, test_metrics, uncalibrated
+from parties.room import to_run
 from parties.storage import locked, write
 from parties.summary import as_json, report
 from parties.unfinished import Unfinished, forget, told, under_any_contract
@@ -60,8 +61,10 @@ def run_party(
         for line in [*prepared.identity.warnings(), *told_first]:
             say(line)
 
+        room = to_run(config.contract, prepared.protocols)
+
         def attempt() -> dict[str, Any] | ContractError | AlignmentError:
-            with connected(config, prepared.identity, on_progress, say, watch.linked) as link:
+            with connected(config, prepared.identity, room, on_progress, say, watch.linked) as link:
                 return link.drive(complete_run(prepared, unfinished, say=say), on_progress=on_progress)
 
         with told(unfinished.holds, say):

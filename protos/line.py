@@ -24,8 +24,9 @@ CONTROL = "link/"
 LONGEST_NAME = 64
 """Characters of a kind or a party's name."""
 
-FRAME_COST = 128
-"""Bytes charged for holding a frame beside its payload: a million empty messages are not free either."""
+FRAME_COST = 256
+"""Bytes charged for holding a frame beside its payload: a million empty messages are not free either. About
+what Python needs for one."""
 
 
 def chunks(payload: bytes | Iterable[bytes], size: int = CHUNK) -> Iterator[tuple[bytes, bool]]:

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from protos.rounds import Rounds
-from splitnn import exact, pipelined, pipelined_reference, reference
+from splitnn import exact, pipelined, pipelined_reference, reference, window
 from splitnn.exact import FeatureHolderResult, LabelHolderResult
+from splitnn.plan import Plan
 from splitnn.reference import ReferenceResult
+from splitnn.schedule import Split
 
 
 @dataclass(frozen=True)
@@ -16,11 +18,19 @@ class Schedule:
     label_holder: Callable[..., Rounds[LabelHolderResult]]
     feature_holder: Callable[..., Rounds[FeatureHolderResult]]
     reference: Callable[..., ReferenceResult]
+    most_bytes_unanswered: Callable[[Plan, Split], int]
 
+
+SLOW_LINES = Schedule(
+    pipelined.label_holder,
+    pipelined.feature_holder,
+    pipelined_reference.train,
+    window.most_bytes_unanswered,
+)
 
 SCHEDULES: dict[str, Schedule] = {
-    "exact": Schedule(exact.label_holder, exact.feature_holder, reference.train),
-    "pipelined": Schedule(pipelined.label_holder, pipelined.feature_holder, pipelined_reference.train),
-    "fedbcd": Schedule(pipelined.label_holder, pipelined.feature_holder, pipelined_reference.train),
-    "celu": Schedule(pipelined.label_holder, pipelined.feature_holder, pipelined_reference.train),
+    "exact": Schedule(exact.label_holder, exact.feature_holder, reference.train, exact.most_bytes_unanswered),
+    "pipelined": SLOW_LINES,
+    "fedbcd": SLOW_LINES,
+    "celu": SLOW_LINES,
 }

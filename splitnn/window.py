@@ -13,7 +13,7 @@ from splitnn.plan import Plan
 from splitnn.schedule import Split, batches, chunks, steps_an_epoch
 
 MOST_UNANSWERED = 1 << 29
-"""Bytes: half of what the link lets wait unread."""
+"""Bytes: half of the most for which a link makes room."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,18 @@ class Window:
 
 
 def most_bytes_unanswered(plan: Plan, rows: Split) -> int:
-    """The most bytes a feature holder sends before it waits: a window of batches, and a validation part."""
+    """The most bytes a party sends to another before it waits: a feature holder a window of batches and a
+    validation part, the label holder the gradients of a window."""
     in_flight = _in_flight(plan, rows)
     crossing = Crossing(plan.codec, plan.cut, b"", "")
     size = crossing.activation_size
-    validation = sum(size(len(chunk)) for chunk in chunks(rows.validation))
+    validation, batch = (
+        sum(size(len(chunk)) for chunk in chunks(rows.validation)),
+        min(plan.batch, len(rows.train)),
+    )
     return max(
-        in_flight * size(min(plan.batch, len(rows.train))) + validation,
+        in_flight * size(batch) + validation,
+        in_flight * crossing.gradient_size(batch),
         most_bytes_unscored(crossing, rows.test),
     )
 

@@ -27,7 +27,7 @@ def test_a_header_makes_no_frame_of_its_own() -> None:
 
 @given(st.lists(st.binary(max_size=30), min_size=1, max_size=8), st.data())
 def test_messages_survive_cuts_and_duplicates(messages: list[bytes], data: st.DataObject) -> None:
-    a, b, inbox = Line(), Line(), Inbox("a", at_most=1000)
+    a, b, inbox = Line(), Line(), Inbox("a", at_most=10_000)
     for payload in messages:
         for index, (chunk, last) in enumerate(chunks(payload, 7)):
             a.post("a", "b", "m", index, last, chunk)

@@ -22,13 +22,17 @@ def greeting(session: int = 7, **fields: Any) -> Frame:
     return Frame(session=session, sender="logistics", receiver="platform", **fields)
 
 
+def channel_of(port: int, own: Identity) -> grpc.Channel:
+    credentials = grpc.ssl_channel_credentials(own.ca, own.key, own.certificate)
+    options = [("grpc.ssl_target_name_override", "platform"), ("grpc.use_local_subchannel_pool", 1)]
+    return grpc.secure_channel(f"127.0.0.1:{port}", credentials, options)
+
+
 class RawClient:
     """A gRPC client with logistics' certificate and no manners."""
 
     def __init__(self, port: int, own: Identity, channel: grpc.Channel | None = None) -> None:
-        credentials = grpc.ssl_channel_credentials(own.ca, own.key, own.certificate)
-        options = [("grpc.ssl_target_name_override", "platform"), ("grpc.use_local_subchannel_pool", 1)]
-        self.channel = channel or grpc.secure_channel(f"127.0.0.1:{port}", credentials, options)
+        self.channel = channel or channel_of(port, own)
         self.queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         exchange = self.channel.stream_stream(EXCHANGE, None, None)
         self.call: Any = exchange(iter(self.queue.get, None), timeout=10)

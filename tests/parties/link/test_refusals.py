@@ -105,7 +105,7 @@ def test_what_waits_to_be_relayed_is_bounded(
     open_hub: Callable[..., Hub], raw: Callable[..., RawClient]
 ) -> None:
     hub = open_hub("logistics", "advertiser", limits=Limits(window=1 << 20, inbox=2 << 20))
-    flood = [frame(number, receiver="advertiser", payload=bytes(1 << 20)) for number in range(1, 4)]
+    flood = [frame(number, receiver="advertiser", payload=bytes(1 << 20)) for number in range(1, 8)]
     assert raw(hub).greet().send(*flood).end()[0] == grpc.StatusCode.INVALID_ARGUMENT
 
 

@@ -39,6 +39,7 @@ class Disk:
         self._void = False
         self._written: dict[str, set[str]] = {}  # by party: files whose content is not synced
         self._renamed: dict[str, list[tuple[str, bytes | None]]] = {}  # names not synced, and what was there
+        self._opened: dict[int, str] = {}  # by handle
         self._real = {call: getattr(os, call) for call in self.CALLS}
 
     @contextmanager
@@ -116,10 +117,11 @@ class Disk:
                 raise Killed
             self._written.setdefault(self._party, set()).add(os.path.abspath(path))
         handle: int = self._real["open"](path, flags, *args, **named)
+        self._opened[handle] = os.path.abspath(path)
         return handle
 
     def _fsync(self, handle: int) -> None:
-        path = os.readlink(f"/proc/self/fd/{handle}")
+        path = self._opened[handle]
         if self._operates("fsync", path) and self._party is not None:
             self._written.get(self._party, set()).discard(path)
             renamed = self._renamed.get(self._party, [])

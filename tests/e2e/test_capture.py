@@ -151,6 +151,11 @@ def labels(made: Any) -> set[bytes]:
     return {needle for needle in needles if len({*needle}) > 1}
 
 
+def is_shown(file: Path) -> bool:
+    """And not meant to hold a party's own people, columns or secret, whole or half-written."""
+    return not any(own in file.name for own in (*OWN, *WEIGHTS, "secret"))
+
+
 def seen_during(made: Any, metrics: str) -> bytes:
     """What can be seen from outside while the processes run, until all have ended."""
     seen: set[bytes] = set()
@@ -160,7 +165,7 @@ def seen_during(made: Any, metrics: str) -> bytes:
         with suppress(OSError), urllib.request.urlopen(f"http://{metrics}/metrics", timeout=5) as answer:
             seen.add(answer.read())
         for path in made.folder.glob("*/runs/**/*"):
-            if path.is_file() and path.name not in OWN | WEIGHTS | {"secret"}:
+            if path.is_file() and is_shown(path):
                 with suppress(OSError):  # it may be gone again
                     seen.add(path.read_bytes())
         time.sleep(0.2)
@@ -176,7 +181,7 @@ def shown(made: Any) -> bytes:
         home = made.home(name)
         texts += [(home / "stdout").read_bytes(), (home / "stderr").read_bytes()]
         left = [path for path in (home / "runs").rglob("*") if path.is_file()]
-        texts += [path.read_bytes() for path in left if path.name not in OWN | WEIGHTS | {"secret"}]
+        texts += [path.read_bytes() for path in left if is_shown(path)]
         for option in ((), ("--json",)):
             command = [sys.executable, "-m", "parties", "status", *option]
             texts.append(subprocess.run(command, cwd=home, capture_output=True, check=True).stdout)

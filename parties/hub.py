@@ -8,6 +8,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -15,6 +16,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from parties.address import Address
 from parties.certificate import key_fingerprint
 from parties.certs import Identity
+from parties.crash import report
 from parties.errors import ConfigError, NetworkError
 from parties.limits import Limits
 from parties.link import Link
@@ -76,6 +78,7 @@ class Hub(Link):
         self._incarnation = 1 + secrets.randbelow(0xFFFFFFFF)
         self._relayed = Relay(self.name, self.peers, self.limits.window + BEYOND_WINDOW)
         self._refused: dict[str, str] = {}  # names of parties that came with another certificate, and why not
+        self._stumbled = False  # an error in a stream's handler has been told
         self._server: grpc.Server | None = None
         self._health = health.HealthServicer(experimental_non_blocking=True)
 
@@ -164,6 +167,24 @@ class Hub(Link):
     # ---- streams --------------------------------------------------------------------------------------
 
     def _exchange(self, incoming: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        with self._without_its_text(context):
+            return self._opened(incoming, context)
+
+    @contextmanager
+    def _without_its_text(self, context: grpc.ServicerContext) -> Iterator[None]:
+        """gRPC would tell the caller the text of what is raised here; it is for our own log."""
+        try:
+            yield
+        except Exception as error:
+            if context.code() is None:  # type: ignore[attr-defined]  # else it is how `abort` ends a call
+                with self._changed:
+                    if not self._stumbled:
+                        self._said[report(error)] = None
+                    self._stumbled = True
+                context.abort(grpc.StatusCode.INTERNAL, "an error of the hub")
+            raise
+
+    def _opened(self, incoming: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         wire = self._admit(self._caller(context), context)
         if not context.add_callback(lambda: self.lost(wire)):
             self.lost(wire)
@@ -181,7 +202,8 @@ class Hub(Link):
         return self._outgoing(wire, context)
 
     def _outgoing(self, wire: Wire, context: grpc.ServicerContext) -> Iterator[bytes]:
-        yield from wire.outgoing()
+        with self._without_its_text(context):
+            yield from wire.outgoing()
         if isinstance(wire.verdict, Impostor):
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "not that party")
         if wire.verdict is not None:

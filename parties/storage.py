@@ -17,9 +17,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from parties.errors import StorageError
+
+DRAFT: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+"""How a file is opened that will be renamed: a link that lies in its place leads nowhere."""
 
 
 def write(path: Path, content: bytes, mode: int = 0o600) -> None:
@@ -34,7 +37,7 @@ def writing(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+        with open(os.open(partial, DRAFT, mode), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -182,7 +182,9 @@ def told(holds: Callable[[], str], say: Callable[[str], None]) -> Iterator[None]
 def forget(folder: Path) -> None:
     """Remove all of it: the run is whole, or is not to go on. Raises StorageError."""
     with removing(folder):
-        if folder.exists():
+        if folder.is_symlink():
+            folder.unlink()  # what it leads to is not ours
+        elif folder.exists():
             (folder / "run.json").unlink(missing_ok=True)  # the rest is nothing without it
             shutil.rmtree(folder)
             with suppress(OSError):  # parties may share a storage

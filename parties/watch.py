@@ -21,6 +21,7 @@ from parties.errors import exit_code
 from parties.link import Link
 from parties.play import OnProgress
 from parties.seen import Seen
+from parties.storage import DRAFT
 from protos.rounds import Progress, Traffic
 
 OnPeer: TypeAlias = Callable[[str, bool], None]
@@ -139,7 +140,7 @@ class Watch:
         """Best effort: a full disk must not end a run for its status' sake."""
         draft = self._file.with_name(f".{self._file.name}.{os.getpid()}.partial")
         with suppress(OSError):
-            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+            with open(os.open(draft, DRAFT, 0o600), "w") as out:
                 json.dump(self._status(), out, indent=1)
             draft.replace(self._file)
 

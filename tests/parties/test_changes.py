@@ -13,6 +13,7 @@ from parties.certificate import key_fingerprint
 from parties.changes import described, refuse_changes
 from parties.config import Config, load
 from parties.errors import ConfigError
+from parties.run import run_party
 from parties.unfinished import Unfinished, forget, under_any_contract
 
 CONTRACT = """version = 1
@@ -131,3 +132,22 @@ def test_a_run_id_alone_will_do(home: Path) -> None:
     edit("people.csv", "1", "2")(home)
     assert Unfinished.of(again(home), {}).previous() == (RUN, True, ())
     assert row_files.read(folder / "alignment.parquet") is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        (edit("run.toml", "seed = 1", "seed = 2"), "run.toml: seed: 2 here, 1 at"),
+        (edit("run.toml", "ids", 'psi.protocol = "rr22"\nids'), 'run.toml: psi.protocol: "rr22" here'),
+        (edit("party.toml", '["x"]', "[]"), "party.toml: data.numeric is not what it was"),
+        (edit("people.csv", "a@x.org", "b@x.org"), "people.csv: it is not what it was"),
+    ],
+    ids=["seed", "protocol", "schema", "ids"],
+)
+def test_party_run_refuses_it_before_anybody_is_met(
+    home: Path, change: Callable[[Path], None], names: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(home)
+    monkeypatch.setattr("parties.run.connected", lambda *_: pytest.fail("somebody was met"))
+    with pytest.raises(ConfigError, match=re.escape(names)):
+        run_party(load(home / "party.toml"), lambda *_: None, lambda line: None)

@@ -11,7 +11,7 @@ import safetensors.torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parties import checkpoints
+from parties import checkpoints, unfinished
 from parties.checkpoints import KEPT, Stamp
 from parties.errors import StorageError, exit_code
 from protos.memory import together
@@ -152,3 +152,22 @@ def test_the_cadence_follows_from_the_plan_alone(tmp_path: Path) -> None:
     assert asked == [3, 6]  # a state that is not kept is not even made
     assert checkpoints.epochs(tmp_path, STAMP) == (3, 6)
     assert len(took) == 2
+
+
+def test_links_are_neither_written_nor_removed_through(tmp_path: Path) -> None:
+    """A checkpoint, or the whole folder, that leads elsewhere: nothing there changes."""
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "folder"
+    elsewhere.mkdir()
+    folder.mkdir()
+    theirs = elsewhere / "run.json"
+    theirs.write_bytes(b"another's")
+    for epoch in range(1, 6):
+        file(folder, epoch).symlink_to(theirs)
+    assert checkpoints.epochs(folder, STAMP) == ()
+    kept(folder, 2, 9)
+    checkpoints.forget(folder)
+    assert list(folder.iterdir()) == []
+    (tmp_path / "linked").symlink_to(elsewhere)
+    unfinished.forget(tmp_path / "linked")
+    assert not (tmp_path / "linked").is_symlink()
+    assert theirs.read_bytes() == b"another's"

@@ -118,3 +118,19 @@ def test_run_folder(tmp_path: Path) -> None:
     folder = run_folder(tmp_path, "conversion", bytes(32), "platform")
     assert folder == tmp_path / "conversion-000000000000" / "platform"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_link_out_of_the_folder_is_replaced_and_never_written_through(tmp_path: Path) -> None:
+    """Neither where the file is to be, nor where its draft is."""
+    outside, folder = tmp_path / "outside", tmp_path / "folder"
+    outside.write_bytes(b"another's")
+    folder.mkdir()
+    (folder / "run.json").symlink_to(outside)
+    write(folder / "run.json", b"ours")
+    assert not (folder / "run.json").is_symlink()
+    assert (folder / "run.json").read_bytes() == b"ours"
+    (folder / f".run.json.{os.getpid()}.partial").symlink_to(outside)
+    with pytest.raises(StorageError, match=r"cannot write .*run\.json"):
+        write(folder / "run.json", b"later")
+    assert (folder / "run.json").read_bytes() == b"ours"
+    assert outside.read_bytes() == b"another's"

@@ -51,6 +51,19 @@ def test_a_feature_holder_cannot_speak_or_tell_news_for_another(
         assert not hub._mail.left
 
 
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a\0b", "..", "logistics/../platform", "LOGISTICS", ""])
+def test_names_from_a_peer_lead_nowhere(
+    open_hub: Callable[..., Hub], raw: Callable[..., RawClient], name: str
+) -> None:
+    """As sender, as receiver, in news: there are the contract's names, and no others."""
+    hub = open_hub("logistics", "advertiser")
+    assert raw(hub).greet().send(frame(sender=name)).end() == DENIED
+    assert raw(hub).greet().send(frame(kind="link/done", payload=name.encode())).end() == DENIED
+    broke = (grpc.StatusCode.INVALID_ARGUMENT, "the stream broke the protocol")
+    assert raw(hub).greet().send(frame(receiver=name)).end() == broke
+    assert {*hub._mail.inboxes} == {*hub._relayed.waiting} == {"logistics", "advertiser"}
+
+
 @pytest.mark.parametrize("kind", ["hellos", "terms", "gradient"])
 def test_a_feature_holder_cannot_act_as_label_holder(
     open_hub: Callable[..., Hub], raw: Callable[..., RawClient], kind: str

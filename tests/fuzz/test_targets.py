@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz.targets import TARGETS, Target
 
-COSTLY = {"psi-rr22": 12, "psi-ecdh": 25, "psi-dh": 25} | {name: 15 for name in TARGETS if "train" in name}
+COSTLY = {"psi-rr22": 12, "psi-ecdh": 25, "psi-dh": 25} | {name: 8 for name in TARGETS if "train" in name}
 """Inputs for targets of which one takes long; 50 for the others."""
 
 

@@ -194,6 +194,8 @@ class Run:
             return None
         if isinstance(error, StorageError) and "--afresh" in str(error):
             self._afresh.add(name)
+            if not any(happened.startswith(f"{name}: run.json is") for happened in self.happened):
+                self._wrong.append(f"{name} cannot go on by itself: {error}")
         return self._draw.uniform(1, 60)
 
     # ---- what may never be ------------------------------------------------------------------------------

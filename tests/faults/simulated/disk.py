@@ -22,8 +22,8 @@ class Disk:
     """Of all parties, below `root`; what is written elsewhere is no concern of theirs.
 
     faults: by party, what happens at which of its operations, counted from its first: "die", "no space" (at
-    all further ones, until it is `mended`) or "fails" (once). power: does a death take with it what was not
-    synced?
+    all further ones, until it is `started` again) or "fails" (once). power: does a death take with it what
+    was not synced?
     """
 
     CALLS = ("open", "fsync", "replace", "rename", "unlink", "rmdir", "mkdir")
@@ -39,6 +39,7 @@ class Disk:
         self._void = False
         self._written: dict[str, set[str]] = {}  # by party: files whose content is not synced
         self._renamed: dict[str, list[tuple[str, bytes | None]]] = {}  # names not synced, and what was there
+        self._pids: dict[str, int] = {}
         self._opened: dict[int, str] = {}  # by handle
         self._real = {call: getattr(os, call) for call in self.CALLS}
 
@@ -46,9 +47,11 @@ class Disk:
     def replacing_os(self) -> Iterator[None]:
         for call in self.CALLS:
             setattr(os, call, getattr(self, f"_{call}"))
+        getpid, os.getpid = os.getpid, self._getpid
         try:
             yield
         finally:
+            os.getpid = getpid
             for call, real in self._real.items():
                 setattr(os, call, real)
 
@@ -62,8 +65,10 @@ class Disk:
         finally:
             self._party, self._void = before
 
-    def mended(self, party: str) -> None:
+    def started(self, party: str) -> None:
+        """Another process of this party, with space on its disk again."""
         self._full.discard(party)
+        self._pids[party] = self._pids.get(party, 0) + 1
 
     def died(self, party: str) -> None:
         """Its process is gone, and perhaps the power with it."""
@@ -107,6 +112,9 @@ class Disk:
         if party in self._full and call in ("open", "fsync", "mkdir"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return True
+
+    def _getpid(self) -> int:
+        return self._pids.get(self._party or "", 0)
 
     # ---- the functions of os ---------------------------------------------------------------------------
 

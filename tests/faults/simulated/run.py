@@ -129,7 +129,7 @@ class Run:
                     self._damage(name)
                 changed = more and self._draw.random() < self._plan.change
             self.starts[name] += 1
-            self.disk.mended(name)
+            self.disk.started(name)
             return OnDisk(self.disk, name, self._party_run(name, changed))
 
         return start

@@ -12,7 +12,8 @@ from protos.rounds import PeerRestarted
 T = TypeVar("T")
 
 IN_VAIN: Final = 10
-"""Attempts in a row that leave no more than was there before them; then something kills a peer each time."""
+"""Attempts in a row that leave no more than was there before any of them; then something kills a peer each
+time, or a peer makes all others begin anew for ever."""
 
 
 def attempts(attempt: Callable[[], T], kept: Callable[[], str], say: Callable[[str], None]) -> T:
@@ -20,14 +21,14 @@ def attempts(attempt: Callable[[], T], kept: Callable[[], str], say: Callable[[s
 
     Raises what an attempt raises; PeerRestarted only after IN_VAIN of them.
     """
-    before, in_vain = kept(), 0
+    seen, in_vain = {kept()}, 0
     while True:
         try:
             return attempt()
         except PeerRestarted as error:
-            after = kept()
-            in_vain = in_vain + 1 if after == before else 0
+            now = kept()
+            in_vain = in_vain + 1 if now in seen else 0
             if in_vain == IN_VAIN:
                 raise
-            before = after
+            seen.add(now)
             say(f"{error.peer} was started anew during {error.phase}; meeting again")

@@ -7,8 +7,10 @@ restart with something changed is refused before anybody is met, and the error n
 import hashlib
 import json
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+from parties import checkpoints
 from parties.config import Config
 from parties.difference import first_difference
 from parties.errors import ConfigError, DataError
@@ -24,25 +26,27 @@ def described(config: Config) -> dict[str, Any]:
     secret by a hash that does not tell it, and the release of torch, for its bits. Raises DataError."""
     party = json.loads(config.party.model_dump_json(include={*SECTIONS}, warnings=False))
     own = {f"{section}.{key}": value for section in SECTIONS for key, value in party[section].items()}
-    try:
-        with config.party.data.file.open("rb") as file:
-            own["data.file"] = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{config.party.data.file}: cannot be read: {error.strerror}") from error
+    own["data.file"] = _digest(config.party.data.file)
     own["the file `secret` in storage"] = private_seed(own_secret(config.party.storage), b"", "which").hex()
     own["torch"] = version("torch")
     return own
+
+
+def refuse_change_while_read(config: Config, own: dict[str, Any]) -> None:
+    """After the table has been read: is it the one that `own` tells of? Raises DataError."""
+    if _digest(config.party.data.file) != own["data.file"]:
+        raise DataError(f"{config.party.data.file}: has changed while it was read; start again")
 
 
 def refuse_changes(config: Config, own: dict[str, Any]) -> None:
     """Raises ConfigError that names the first thing that differs from the unfinished run of this name.
 
     own: as `described` gives it. Nothing is refused where there is no more than finished buckets: those know
-    by themselves which ids they are of.
+    by themselves which ids they are of, and `Unfinished.previous` brings none of the rest to the others.
     """
     for folder in under_any_contract(config):
         before = read(folder)
-        if not (folder / ALIGNMENT).exists() or not before:
+        if not before or not ((folder / ALIGNMENT).exists() or any(checkpoints.files(folder))):
             continue
         which = f"the unfinished run {run_of(before).hex()[:12]}"
         if folder != unfinished(config) and "contract" in before:
@@ -54,6 +58,14 @@ def refuse_changes(config: Config, own: dict[str, Any]) -> None:
             if own.get(key) != theirs.get(key):
                 what = f"{config.party.data.file}: it" if key == "data.file" else f"{config.path}: {key}"
                 raise _refused(f"{what} is not what it was when {which} began")
+
+
+def _digest(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error.strerror}") from error
 
 
 def _refused(why: str) -> ConfigError:

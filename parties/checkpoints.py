@@ -71,7 +71,7 @@ def keep(folder: Path, stamp: Stamp, epoch: int, state: bytes) -> None:
     with writing(_path(folder, epoch)) as file:
         file.write(_header(stamp, epoch, state))
         file.write(state)
-    for path, _ in sorted(_files(folder), key=lambda found: -found[1])[KEPT:]:
+    for path, _ in sorted(files(folder), key=lambda found: -found[1])[KEPT:]:
         with removing(path):
             path.unlink(missing_ok=True)
 
@@ -89,16 +89,18 @@ def load(folder: Path, stamp: Stamp, epoch: int) -> bytes | None:
 
 def epochs(folder: Path, stamp: Stamp) -> tuple[int, ...]:
     """Of which there are such checkpoints, rising."""
-    return tuple(sorted(epoch for _, epoch in _files(folder) if load(folder, stamp, epoch) is not None))
+    return tuple(sorted(epoch for _, epoch in files(folder) if load(folder, stamp, epoch) is not None))
 
 
-def forget(folder: Path) -> None:
-    """Remove all of them. Raises OSError."""
-    for path, _ in _files(folder):
-        path.unlink(missing_ok=True)
+def forget(folder: Path, after: int = 0) -> None:
+    """Remove all of later epochs. Raises OSError."""
+    for path, epoch in files(folder):
+        if epoch > after:
+            path.unlink(missing_ok=True)
 
 
-def _files(folder: Path) -> Iterator[tuple[Path, int]]:
+def files(folder: Path) -> Iterator[tuple[Path, int]]:
+    """Those that are named so, with their epochs, whole or not."""
     for path in [*folder.glob("checkpoint-*.safetensors")]:
         if named := re.fullmatch(r"checkpoint-([0-9]{6})\.safetensors", path.name):
             yield path, int(named[1])

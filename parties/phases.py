@@ -131,7 +131,7 @@ def _after_meeting(
     if unfinished is not None:
         for line in going_on(unfinished.run(), meeting):
             say(line)
-        unfinished.begin(run)
+        unfinished.begin(run, common)
 
     if unfinished is not None and common.aligned:
         kept = unfinished.alignment(run)

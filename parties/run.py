@@ -10,7 +10,7 @@ import torch
 from parties.alignment import Random
 from parties.attempts import attempts
 from parties.baselines import baselines
-from parties.changes import described, refuse_changes
+from parties.changes import described, refuse_change_while_read, refuse_changes
 from parties.config import Config
 from parties.connection import OnProgress, connected
 from parties.contract import Contract
@@ -56,6 +56,7 @@ def run_party(
         own = described(config)
         refuse_changes(config, own)
         prepared, unfinished = prepare(config), Unfinished.of(config, own, watch.checkpoint)
+        refuse_change_while_read(config, own)
         on_progress = warning_of_expiry(watch.over(on_progress), prepared.identity, say)
         told_first = [*leakage(config, prepared.protocols), *leakage_of_examples(config.contract)]
         for line in [*prepared.identity.warnings(), *told_first]:

@@ -60,16 +60,22 @@ class Unfinished:
         return run_of(read(self.folder))
 
     def previous(self) -> Previous:
-        """What this party could go on with: all of it read and found whole."""
-        run = self.run()
-        if not run:
+        """What this party could go on with: all of it read and found whole. Nothing of a run that began with
+        something else here: its id stands for the ids and the data that it began with."""
+        before = read(self.folder)
+        run = run_of(before)
+        if not run or before.get("own", self.own) != self.own:
             return NOTHING
         steps = checkpoints.epochs(self.folder, self._stamp(run))[-STEPS_AT_MOST:]
         return Previous(run, self.alignment(run) is not None, steps)
 
-    def begin(self, run: bytes) -> None:
+    def begin(self, run: bytes, common: Previous = NOTHING) -> None:
         """From here on, what is kept is of this run; what is there of another one is dropped, but for
-        buckets, which know by themselves what they are of. Raises StorageError."""
+        buckets, which know by themselves what they are of. Raises StorageError.
+
+        common: what all parties have of it. What one of them has to do again, all do, and nobody keeps what
+        he had of it: a party that ends in the midst of that would go on from another past than the others.
+        """
         before = read(self.folder)
         content = {
             "run": run.hex(),
@@ -78,10 +84,10 @@ class Unfinished:
         }
         if before != content:
             write(self.folder / "run.json", json.dumps(content, indent=2).encode())
-        if run_of(before) != run:
-            with removing(self.folder):
+        with removing(self.folder):
+            if run_of(before) != run or not common.aligned:
                 (self.folder / ALIGNMENT).unlink(missing_ok=True)
-                checkpoints.forget(self.folder)
+            checkpoints.forget(self.folder, after=common.newest)
 
     def keep_alignment(self, run: bytes, rows: Rows, described: Mapping[str, Any]) -> None:
         """Raises StorageError."""

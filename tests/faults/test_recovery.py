@@ -145,6 +145,20 @@ def test_what_one_party_has_lost_is_done_again(
         assert parties.results() == expected
 
 
+def test_nobody_keeps_what_all_do_again(
+    world: World, expected: dict[str, dict[str, bytes]], tmp_path: Path
+) -> None:
+    """Or who is killed before he has done it again would go on with rows, or weights, of another attempt."""
+    parties = Parties(world, tmp_path)
+    killed_in(parties, "the end", 0)
+    for path in parties.files("advertiser").folder.glob("[ac]*"):
+        path.unlink()
+    killed_in(parties, "psi", 0)
+    assert {parties.files(name).previous() for name in world.names} == {(RUN, False, ())}
+    parties.start()
+    assert parties.results() == expected
+
+
 def test_a_disk_that_is_full_at_a_checkpoint(
     world: World,
     expected: dict[str, dict[str, bytes]],

@@ -34,6 +34,19 @@ def test_who_is_killed_each_time_at_the_same_place_is_given_up() -> None:
     assert len(made) == IN_VAIN
 
 
+def test_who_is_brought_to_begin_anew_for_ever_gives_up() -> None:
+    """A peer that now has a part of the run, and now has lost it, makes all keep more and less by turns."""
+    made: list[int] = []
+
+    def attempt() -> None:
+        made.append(0)
+        raise RESTARTED
+
+    with pytest.raises(PeerRestarted):
+        attempts(attempt, lambda: ["", "the alignment", "epoch 3"][len(made) % 3], lambda line: None)
+    assert len(made) == IN_VAIN + 2
+
+
 def test_whatever_else_fails_is_not_tried_again() -> None:
     made: list[int] = []
 

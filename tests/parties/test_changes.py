@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parties import certs, row_files
+from parties import certs, checkpoints, row_files
 from parties.certificate import key_fingerprint
-from parties.changes import described, refuse_changes
+from parties.changes import described, refuse_change_while_read, refuse_changes
 from parties.config import Config, load
-from parties.errors import ConfigError
+from parties.errors import ConfigError, DataError
+from parties.previous import NOTHING, Previous
 from parties.run import run_party
 from parties.unfinished import Unfinished, forget, under_any_contract
 
@@ -116,6 +117,37 @@ def test_refused(home: Path, change: Callable[[Path], None], names: str) -> None
 def test_not_refused(home: Path, change: Callable[[Path], None]) -> None:
     change(home)
     again(home)
+
+
+def test_a_checkpoint_without_its_alignment_is_of_other_data_too(home: Path) -> None:
+    [folder] = under_any_contract(again(home))
+    (folder / "alignment.parquet").unlink()
+    checkpoints.keep(folder, checkpoints.Stamp(RUN, again(home).contract.digest, "bob"), 3, b"weights")
+    edit("people.csv", "1", "2")(home)
+    with pytest.raises(ConfigError, match=r"people\.csv: it is not what it was"):
+        again(home)
+
+
+def test_before_its_alignment_a_run_that_began_with_other_data_is_not_brought_to_the_others(
+    home: Path,
+) -> None:
+    next(home.rglob("alignment.parquet")).unlink()
+    assert brought(home) == (RUN, False, ())
+    edit("people.csv", "a@x.org", "b@x.org")(home)
+    assert brought(home) == NOTHING
+
+
+def brought(home: Path) -> Previous:
+    return Unfinished.of(again(home), described(again(home))).previous()
+
+
+def test_a_table_that_changes_while_it_is_read_is_named(home: Path) -> None:
+    config = again(home)
+    own = described(config)
+    refuse_change_while_read(config, own)
+    edit("people.csv", "1", "2")(home)
+    with pytest.raises(DataError, match=r"people\.csv: has changed while it was read; start again"):
+        refuse_change_while_read(config, own)
 
 
 def test_what_is_noted_quotes_no_cell_and_no_secret(home: Path) -> None:

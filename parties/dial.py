@@ -198,6 +198,8 @@ class Spoke(Link):
             raise NetworkError(f"the hub at {self._address} is in another run; let all parties start anew")
         if code is grpc.StatusCode.UNAVAILABLE and text == COME_AGAIN:
             return f"the hub at {self._address} is still ending an earlier run; see its output"
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return f"the hub at {self._address} has too many callers at once; see its output"
         if code in (None, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.OK):
             return self._probe(min(PROBE, max(deadline - time.monotonic(), 0.5)))
         told = ascii((text or "")[:80])  # whoever that is, it does not write on our terminal

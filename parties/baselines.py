@@ -1,6 +1,8 @@
 """What the label holder could have had without its partners: the yardstick of the federation's lift."""
 
+from collections.abc import Generator
 from dataclasses import replace
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -9,12 +11,16 @@ from parties.features import Pipeline
 from parties.own_model import local_of
 from parties.phases import Outcome, Prepared, features_of, plan_of
 from parties.storage import private_seed
-from splitnn import reference
+from protos.rounds import Progress, Round, Rounds, Save, mapped
+from splitnn import exact
 from splitnn.schedule import Split
 
+PHASE: Final = "training alone"
 
-def baselines(prepared: Prepared, outcome: Outcome) -> dict[str, dict[str, float]]:
-    """Test metrics of the label holder's own columns, on the federation's own test rows.
+
+def baselines(prepared: Prepared, outcome: Outcome) -> Rounds[dict[str, dict[str, float]]]:
+    """Test metrics of the label holder's own columns, on the federation's own test rows. As rounds, though it
+    needs nobody: so that it is seen how far it is, and a peer that fails meanwhile is noticed.
 
     alone: trained on the same examples. alone_all_rows: on all its rows but those of the aligned validation
     and test users; more rows than the federation has, so that the lift is not flattered.
@@ -28,31 +34,42 @@ def baselines(prepared: Prepared, outcome: Outcome) -> dict[str, dict[str, float
     everything = np.concatenate((own, held_out))
     positions = torch.arange(len(everything))
     tested = len(everything) - len(aligned.test)
-    return {
-        "alone": _train(prepared, outcome, outcome.pipeline, examples.rows, aligned),
-        "alone_all_rows": _train(
-            prepared,
-            outcome,
-            Pipeline.fit(prepared.data.table, own),
-            everything,
-            Split(positions[: len(own)], positions[len(own) : tested], positions[tested:]),
-        ),
-    }
+    alone = yield from _train(prepared, outcome, outcome.pipeline, examples.rows, aligned)
+    all_rows = yield from _train(
+        prepared,
+        outcome,
+        Pipeline.fit(prepared.data.table, own),
+        everything,
+        Split(positions[: len(own)], positions[len(own) : tested], positions[tested:]),
+    )
+    return {"alone": alone, "alone_all_rows": all_rows}
 
 
 def _train(
     prepared: Prepared, outcome: Outcome, pipeline: Pipeline, rows: np.ndarray, split: Split
-) -> dict[str, float]:
+) -> Rounds[dict[str, float]]:
     """Train on these rows of the table alone, with the federation's plan; the test part's metrics."""
     assert prepared.data.labels is not None
-    plan = replace(plan_of(prepared.config.contract), importance="none")
-    me = prepared.config.name
-    result = reference.train(
-        plan,
-        split,
-        {me: features_of(pipeline, prepared.data.table, rows)},
-        prepared.data.labels.of(rows, split, outcome.examples.entities),
-        {me: private_seed(prepared.secret, outcome.meeting.run, f"model of {me}")},
-        {me: local_of(prepared.config)},
+    result = yield from mapped(
+        exact.label_holder(
+            replace(plan_of(prepared.config.contract), importance="none"),
+            split,
+            features_of(pipeline, prepared.data.table, rows),
+            prepared.data.labels.of(rows, split, outcome.examples.entities),
+            (),
+            private_seed(prepared.secret, outcome.meeting.run, f"model of {prepared.config.name}"),
+            local=local_of(prepared.config),
+        ),
+        _shown,
     )
     return result.objective.metrics(result.labels, result.scores, result.objective.lists.test)
+
+
+def _shown(word: Round) -> Generator[Round, Any, Any]:
+    match word:
+        case Save():
+            return None
+        case Progress(_, done, total):
+            return (yield Progress(PHASE, done, total))
+        case _:
+            return (yield word)

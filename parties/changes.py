@@ -5,7 +5,9 @@ restart with something changed is refused before anybody is met, and the error n
 """
 
 import hashlib
+import importlib.util
 import json
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,12 +25,16 @@ SECTIONS = ("data", "model", "training", "evaluation", "groups")
 
 def described(config: Config) -> dict[str, Any]:
     """Each key of party.toml that the result depends on, the table's content by its SHA-256, the party's own
-    secret by a hash that does not tell it, and the release of torch, for its bits. Raises DataError."""
+    secret by a hash that does not tell it, the release of torch, for its bits, and the file of a class of the
+    party's own. Raises DataError."""
     party = json.loads(config.party.model_dump_json(include={*SECTIONS}, warnings=False))
     own = {f"{section}.{key}": value for section in SECTIONS for key, value in party[section].items()}
     own["data.file"] = _digest(config.party.data.file)
     own["the file `secret` in storage"] = private_seed(own_secret(config.party.storage), b"", "which").hex()
     own["torch"] = version("torch")
+    for name in (config.party.model.bottom, config.contract.model.top):
+        if code := _code_of(name):
+            own[f"the code of {name}"] = _digest(code)
     return own
 
 
@@ -58,6 +64,16 @@ def refuse_changes(config: Config, own: dict[str, Any]) -> None:
             if own.get(key) != theirs.get(key):
                 what = f"{config.party.data.file}: it" if key == "data.file" else f"{config.path}: {key}"
                 raise _refused(f"{what} is not what it was when {which} began")
+
+
+def _code_of(name: str) -> Path | None:
+    """The file of `module:Class`; what that imports in turn is its author's care."""
+    module, colon, _ = name.partition(":")
+    with suppress(ImportError, ValueError):  # whoever needs the class will say that it is not there
+        spec = importlib.util.find_spec(module) if colon else None
+        if spec is not None and spec.origin is not None and Path(spec.origin).is_file():
+            return Path(spec.origin)
+    return None
 
 
 def _digest(file: Path) -> str:

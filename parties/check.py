@@ -7,6 +7,7 @@ from textwrap import fill
 from typing import Any, TypeVar
 
 import psi
+from parties.changes import described, refuse_changes
 from parties.config import Config
 from parties.contract import AUTO
 from parties.errors import ConfigError, DataError, PartyError, exit_code
@@ -14,6 +15,7 @@ from parties.labels import facts_of, told_of
 from parties.leaves import what_leaves
 from parties.own import OwnData, large_batch, leakage_of_examples, own_data, own_identity, own_protocols
 from parties.probe import look_at_hub, look_at_port
+from parties.unfinished import Unfinished
 from psi import IdError, Psi
 
 T = TypeVar("T")
@@ -77,14 +79,22 @@ def check(config: Config) -> Findings:
     protocols = attempt(own_protocols)
     if protocols is not None:
         found.psi = _psi(config, protocols, data)
+    unfinished = attempt(_unfinished) or ""
     found.examples = leakage_of_examples(config.contract)
     # Last: a hub that is not there yet must not hide a fault of our own.
     if config.role == "label holder":
         found.link = {"listen": str(config.party.link.listen), "free": attempt(_port_is_free) is True}
     elif identity is not None:
         found.link = {"hub": str(config.party.link.hub), "reachable": attempt(_hub_answers) is True}
-    found.leaves = what_leaves(config, data, protocols)
+    found.leaves = what_leaves(config, data, protocols, unfinished)
     return found
+
+
+def _unfinished(config: Config) -> str:
+    """What there is to go on with, in words. Raises what `party run` would."""
+    own = described(config)
+    refuse_changes(config, own)
+    return Unfinished.of(config, own).holds()
 
 
 def _protocol_is_installed(config: Config) -> None:

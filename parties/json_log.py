@@ -57,10 +57,11 @@ class JsonLog:
                 self._tell_last()
                 self._began = self._told = now
                 event("info", "phase", phase=progress.phase)
-            self._last = {
+                self._last = {"step": progress.done, "of": None}
+            if progress.total:
+                self._last |= {"step": progress.done, "of": progress.total}
+            self._last |= {
                 "phase": progress.phase,
-                "step": progress.done,
-                "of": progress.total or None,
                 "seconds": round(now - self._began, 3),
                 "bytes_sent": traffic.sent,
                 "bytes_received": traffic.received,

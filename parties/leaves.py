@@ -6,8 +6,10 @@ from parties.own import OwnData
 from psi import Psi
 
 
-def what_leaves(config: Config, data: OwnData | None, protocols: dict[str, Psi] | None) -> list[str]:
-    """In words, everything that a run sends from this machine."""
+def what_leaves(
+    config: Config, data: OwnData | None, protocols: dict[str, Psi] | None, unfinished: str = ""
+) -> list[str]:
+    """In words, everything that a run sends from this machine. unfinished: what it would go on with."""
     contract, hub = config.contract, config.contract.label_holder
     own = " or ".join(f"{len(ids.rows):,} {kind} ids" for kind, ids in data.ids.items()) if data else "ids"
     size = (
@@ -22,6 +24,8 @@ def what_leaves(config: Config, data: OwnData | None, protocols: dict[str, Psi] 
         "installed, a signature and fresh keys (handshake)",
         f"to {to}: {size}",
     ]
+    if unfinished:
+        sent.append(f"to {all_others}: the id of the unfinished run here, and how far it got ({unfinished})")
     if contract.several and config.role == "label holder":
         sent.append(f"to {all_others}: how many rows you have of each user in common, nothing of their order")
     for name, protocol in (protocols or {}).items():
@@ -30,6 +34,7 @@ def what_leaves(config: Config, data: OwnData | None, protocols: dict[str, Psi] 
             f"to {all_others}: the messages of {name}, made from your {own}, {hides} (its leakage, said "
             "under psi, is what they tell)"
         )
+    sent.append(f"to {all_others}: a hash of the ids in common, which only who has the same ones can compare")
     up, down = _numbers_a_row(contract)
     by_columns = contract.evaluation.importance == "columns"
     if config.role == "label holder":

@@ -68,7 +68,7 @@ def run_party(
             with connected(config, prepared.identity, room, on_progress, say, watch.linked) as link:
                 return link.drive(complete_run(prepared, unfinished, say=say), on_progress=on_progress)
 
-        with told(unfinished.holds, say):
+        with told(unfinished.holds, say, unfinished.results):
             summary = attempts(attempt, unfinished.holds, say)
     if isinstance(summary, PartyError):
         raise summary
@@ -96,11 +96,14 @@ def complete_run(
     folder = keep(prepared, outcome)
     metrics: dict[str, Any] = {}
     if isinstance(outcome.trained, LabelHolderResult):
-        yield Progress("what this party reaches alone", 0, 0)
-        metrics = test_metrics(outcome.trained, outcome.calibration) | baselines(prepared, outcome)
+        alone = yield from baselines(prepared, outcome)
+        metrics = test_metrics(outcome.trained, outcome.calibration) | alone
     summary = summarise(prepared, outcome, metrics)
     write(folder / "report.txt", report(summary).encode())
     write(folder / "summary.json", as_json(summary))
+    hub = prepared.config.contract.label_holder
+    if prepared.config.name != hub:
+        say(f"results are written; waiting until {hub} has its own: it trains alone, too, to compare")
     yield from all_keep(prepared.config.name, prepared.config.contract)
     forget(unfinished.folder)
     say(f"results in {folder}")

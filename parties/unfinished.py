@@ -59,6 +59,14 @@ class Unfinished:
         """The run's id; nothing where there is none. Raises StorageError where run.json is damaged."""
         return run_of(read(self.folder))
 
+    def results(self) -> Path | None:
+        """The run's own folder if this party's results are whole: only the others may still need it."""
+        with suppress(StorageError):
+            run = self.run()
+            folder = self.folder.parents[1] / f"{self.contract.name}-{run.hex()[:12]}" / self.party
+            return folder if run and (folder / "summary.json").exists() else None
+        return None
+
     def previous(self) -> Previous:
         """What this party could go on with: all of it read and found whole. Nothing of a run that began with
         something else here: its id stands for the ids and the data that it began with."""
@@ -173,14 +181,18 @@ def held_buckets(folder: Path) -> str:
 
 
 @contextmanager
-def told(holds: Callable[[], str], say: Callable[[str], None]) -> Iterator[None]:
+def told(
+    holds: Callable[[], str], say: Callable[[str], None], results: Callable[[], Path | None] = lambda: None
+) -> Iterator[None]:
     """Say at the start what is there to go on from, and where an attempt fails, what it leaves."""
     if earlier := holds():
         say(f"{earlier} of an earlier attempt, used if all parties still have it")
     try:
         yield
     except BaseException:
-        if kept := holds():
+        if whole := results():
+            say(f"results are whole in {whole}; if so at all parties: `party run --afresh` for the next")
+        elif kept := holds():
             say(f"{kept} kept: start the same command again at all parties to go on")
         raise
 

@@ -1,4 +1,4 @@
-"""Ids, and their private set intersection by `ecdh` between two parties (docs/psi.md). Here: the client."""
+"""Ids, and their intersection by `ecdh` between two parties (docs/wire-psi.md). Here: the client."""
 
 import hashlib
 import re

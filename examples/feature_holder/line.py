@@ -1,4 +1,4 @@
-"""The line to the hub: frames on one stream, messages on frames (docs/wire.md, "Lines, frames, messages")."""
+"""The line to the hub: frames on one stream, messages on frames (docs/wire.md, "Frames and messages")."""
 
 import queue
 import secrets

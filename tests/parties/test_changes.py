@@ -12,10 +12,11 @@ from parties import certs, checkpoints, row_files
 from parties.certificate import key_fingerprint
 from parties.changes import described, refuse_change_while_read, refuse_changes
 from parties.config import Config, load
-from parties.errors import ConfigError, DataError
+from parties.errors import ConfigError, DataError, NetworkError
 from parties.previous import NOTHING, Previous
 from parties.run import run_party
-from parties.unfinished import Unfinished, forget, under_any_contract
+from parties.storage import run_folder
+from parties.unfinished import Unfinished, forget, told, under_any_contract
 
 CONTRACT = """version = 1
 name = "run"
@@ -183,3 +184,27 @@ def test_party_run_refuses_it_before_anybody_is_met(
     monkeypatch.setattr("parties.run.connected", lambda *_: pytest.fail("somebody was met"))
     with pytest.raises(ConfigError, match=re.escape(names)):
         run_party(load(home / "party.toml"), lambda *_: None, lambda line: None)
+
+
+def test_the_code_of_ones_own_class(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(home)
+    (home / "ours_for_this_test.py").write_text("class Half: ...\n")
+    edit("party.toml", "training =", 'model.bottom = "ours_for_this_test:Half"\ntraining =')(home)
+    config = load(home / "party.toml")
+    Unfinished.of(config, described(config)).begin(RUN, Previous(RUN, True))
+    again(home)
+    (home / "ours_for_this_test.py").write_text("class Half: half = 1\n")
+    with pytest.raises(ConfigError, match="the code of ours_for_this_test:Half is not what it was"):
+        again(home)
+
+
+def test_results_that_are_whole_are_told(home: Path) -> None:
+    """Where the others have gone, and only the end of it was missed."""
+    config, said = load(home / "party.toml"), list[str]()
+    unfinished = Unfinished.of(config, described(config))
+    whole = run_folder(config.party.storage, "run", RUN, "bob")
+    for expected in ("kept: start the same command again", f"results are whole in {whole};"):
+        with pytest.raises(NetworkError), told(unfinished.holds, said.append, unfinished.results):
+            raise NetworkError("nobody there")
+        assert expected in said[-1]
+        (whole / "summary.json").write_text("{}")

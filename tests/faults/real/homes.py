@@ -126,8 +126,9 @@ class Homes:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for process in self.processes.values():
-            process.kill()
-            process.join(10)
+            if process.pid is not None:  # Control-C may come before it has started
+                process.kill()
+                process.join(10)
         self._open.close()
 
     def start(self, *names: str) -> None:

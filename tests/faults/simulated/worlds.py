@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from parties import certs
 from parties.changes import described
 from parties.config import Config, load
-from parties.phases import Prepared, prepare
+from parties.phases import Outcome, Prepared, prepare
+from protos.rounds import Rounds
 
 PARTIES = ("platform", "logistics", "advertiser", "insurer")
 RUN_ID = bytes(range(32))
@@ -97,6 +98,11 @@ class World:
         return replace(prepared, config=replace(prepared.config, party=party))
 
 
+def no_baselines(prepared: Prepared, outcome: Outcome) -> Rounds[dict[str, Any]]:
+    return {}
+    yield
+
+
 @contextmanager
 def small(shape: Shape) -> Iterator[None]:
     """What is too large for a simulation, or would only cost time there: a checkpoint every epoch, small
@@ -105,7 +111,7 @@ def small(shape: Shape) -> Iterator[None]:
         sklearn.config_context(assume_finite=True, skip_parameter_validation=True),
         patch.object(certs.Identity, "sign", sign),
         patch("parties.checkpoints.STEPS", 1),
-        patch("parties.run.baselines", lambda prepared, outcome: {}),
+        patch("parties.run.baselines", no_baselines),
         patch("psi.cores.available", lambda: 1),
         patch("psi.buckets.LARGEST", shape.buckets or 1 << 20),
     ):

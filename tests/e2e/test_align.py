@@ -133,9 +133,12 @@ def test_a_killed_alignment_leaves_rows_only_and_goes_on(
 
 
 def check_holds_rows_only(file: Path) -> None:
-    """One column of row numbers; in the metadata a run id, which all parties know, and what names the set."""
+    """One column of row numbers; in the metadata a run id, which all parties know, what names the set, and
+    which bucket it is."""
     table = pq.read_table(file)
     assert table.column_names == ["row"]
     assert str(table.schema.field("row").type) == "int64"
-    assert set(table.schema.metadata) == {b"of", b"run", b"sha256"}
-    assert all(len(value) == 64 for value in table.schema.metadata.values())
+    told = dict(table.schema.metadata)
+    assert told.pop(b"bucket").isdigit()
+    assert set(told) == {b"of", b"run", b"sha256"}
+    assert all(len(value) == 64 for value in told.values())

@@ -163,15 +163,15 @@ class Run:
                 self._begin_with_another_table(name, prepared.config, own)
             refuse_changes(prepared.config, own)
             with told(kept.holds, lambda line: None):
-                before, in_vain = kept.holds(), 0
+                seen, in_vain = {kept.holds()}, 0
                 while in_vain < IN_VAIN:  # as `parties.attempts`
                     try:
                         summary = yield attempt
                         break
                     except PeerRestarted as error:
-                        last, after = error, kept.holds()
-                        in_vain = in_vain + 1 if after == before else 0
-                        before = after
+                        last, now = error, kept.holds()
+                        in_vain = in_vain + 1 if now in seen else 0
+                        seen.add(now)
                 else:
                     raise last
             if isinstance(summary, PartyError):

@@ -45,6 +45,7 @@ SUMMARY: dict[str, Any] = {
         "epochs": int,
         "best_epoch": int,
         "steps": int,
+        "resumed": int,
         "rows_per_second": float,
         **TRAFFIC,
     },

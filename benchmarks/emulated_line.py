@@ -5,6 +5,7 @@ emulated is the line, not TCP over it: no loss, no slow start, no congestion; an
 connection at once, so that TCP's own handshake (one round trip) is not counted. TLS and all above pay.
 """
 
+import math
 import queue
 import random
 import socket
@@ -35,13 +36,17 @@ class Line(NamedTuple):
     seed: int = 0
 
 
+AT_ONCE = Line(0.0, math.inf)
+
+
 class EmulatedLine:
     """Listens on 127.0.0.1:`port`; forwards each connection to port `target` over a `line` of its own."""
 
-    def __init__(self, target: int, line: Line) -> None:
+    def __init__(self, target: int, line: Line = AT_ONCE) -> None:
         self.line = line
-        self._target = target
-        self._open: list[socket.socket] = []
+        self.target = target
+        self._open: list[tuple[socket.socket, socket.socket, threading.Event]] = []
+        self._opening = threading.Lock()  # a cut meets no connection half open
         self._draws = random.Random(line.seed)
         self._passing = threading.Event()
         self._passing.set()
@@ -75,12 +80,15 @@ class EmulatedLine:
 
     def cut(self) -> None:
         """Reset every open connection at both ends; what was under way is lost. New ones are accepted."""
-        while self._open:
-            end = self._open.pop()
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            with suppress(OSError):  # it may be gone already
-                end.shutdown(socket.SHUT_RD)
-            end.close()
+        with self._opening:
+            while self._open:
+                *ends, is_cut = self._open.pop()
+                is_cut.set()
+                for end in ends:
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                    with suppress(OSError):  # it may be gone already
+                        end.shutdown(socket.SHUT_RD)
+                    end.close()
 
     def _accept(self) -> None:
         while True:
@@ -88,27 +96,47 @@ class EmulatedLine:
                 near, _ = self._server.accept()
             except OSError:  # closed
                 return
-            try:
-                if self._refusing:
-                    raise ConnectionRefusedError
-                far = socket.create_connection(("127.0.0.1", self._target))
-            except OSError:
-                near.close()
-                continue
-            self._open += [near, far]
-            for end in (near, far):
-                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            _Direction(near, far, self.line, self._draws.random(), self._passing)
-            _Direction(far, near, self.line, self._draws.random(), self._passing)
+            with self._opening:
+                self._open_one(near)
+
+    def _open_one(self, near: socket.socket) -> None:
+        try:
+            if self._refusing:
+                raise ConnectionRefusedError
+            far = socket.create_connection(("127.0.0.1", self.target))
+        except OSError:
+            near.close()
+            return
+        is_cut = threading.Event()
+        self._open.append((near, far, is_cut))
+        for end in (near, far):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._carry(near, far, is_cut)
+        self._carry(far, near, is_cut)
+
+    def _carry(self, source: socket.socket, sink: socket.socket, is_cut: threading.Event) -> None:
+        _Direction(source, sink, is_cut, self.line, self._draws.random(), self._passing)
 
 
 class _Direction:
     """One thread reads and says when each chunk arrives, one writes it then."""
 
     def __init__(
-        self, source: socket.socket, sink: socket.socket, line: Line, seed: float, passing: threading.Event
+        self,
+        source: socket.socket,
+        sink: socket.socket,
+        is_cut: threading.Event,
+        line: Line,
+        seed: float,
+        passing: threading.Event,
     ) -> None:
-        self._source, self._sink, self._line, self._passing = source, sink, line, passing
+        self._source, self._sink, self._is_cut, self._line, self._passing = (
+            source,
+            sink,
+            is_cut,
+            line,
+            passing,
+        )
         self._draws = random.Random(seed)
         self._under_way: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
@@ -138,7 +166,8 @@ class _Direction:
             self._passing.wait()
             try:
                 if not data:
-                    self._sink.shutdown(socket.SHUT_WR)
+                    if not self._is_cut.is_set():  # a cut stream has no end
+                        self._sink.shutdown(socket.SHUT_WR)
                     return
                 self._sink.sendall(data)
             except OSError:  # cut

@@ -1,10 +1,11 @@
 """The emulated line against arithmetic: what n bytes take at a rate, what a ping-pong takes, order, cuts."""
 
+import math
 import random
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -46,25 +47,29 @@ def connection(
             yield dialled, answered
 
 
-def least(seconds: list[float]) -> float:
-    """Other work on the machine only adds."""
-    return min(seconds)
+def assert_takes(seconds: float, attempt: Callable[[], object]) -> None:
+    """Never less; and in one of ten tries hardly more: other work on the machine only adds."""
+    took = []
+    while len(took) < 10 and min(took, default=math.inf) > 1.1 * seconds:
+        start = time.monotonic()
+        attempt()
+        took.append(time.monotonic() - start)
+        assert took[-1] >= seconds - 1e-6
+    assert min(took) <= 1.1 * seconds, took
 
 
 @pytest.mark.parametrize("size", [1, 4096, 131_072])
 def test_a_ping_pong_takes_twice_delay_and_transmission(size: int) -> None:
     line = Line(delay=0.025, rate=100 * MBIT)
     with connected(line) as (_, dialled, answered):
-        took = []
-        for _ in range(5):
-            start = time.monotonic()
+
+        def ping_pong() -> None:
             dialled.sendall(bytes(size))
             read(answered, size)
             answered.sendall(bytes(size))
             read(dialled, size)
-            took.append(time.monotonic() - start)
-    assert least(took) == pytest.approx(2 * (line.delay + size / line.rate), rel=0.05)
-    assert least(took) >= 2 * (line.delay + size / line.rate)
+
+        assert_takes(2 * (line.delay + size / line.rate), ping_pong)
 
 
 @pytest.mark.parametrize("mbit", [10, 100])
@@ -72,11 +77,12 @@ def test_a_transfer_takes_its_bytes_over_the_rate(mbit: int) -> None:
     line = Line(delay=0.02, rate=mbit * MBIT)
     size = int(0.4 * line.rate)
     with connected(line) as (_, dialled, answered):
-        start = time.monotonic()
-        threading.Thread(target=dialled.sendall, args=(bytes(size),)).start()
-        read(answered, size)
-        took = time.monotonic() - start
-    assert took == pytest.approx(line.delay + size / line.rate, rel=0.05)
+
+        def transfer() -> None:
+            threading.Thread(target=dialled.sendall, args=(bytes(size),)).start()
+            read(answered, size)
+
+        assert_takes(line.delay + size / line.rate, transfer)
 
 
 def test_directions_and_streams_do_not_share_a_rate() -> None:
@@ -89,16 +95,16 @@ def test_directions_and_streams_do_not_share_a_rate() -> None:
         connection(emulated, server) as (other, far),
     ):
         pairs = [(dialled, answered), (answered, dialled), (other, far)]
-        start = time.monotonic()
-        for source, _ in pairs:
-            threading.Thread(target=source.sendall, args=(bytes(size),)).start()
-        threads = [threading.Thread(target=read, args=(sink, size)) for _, sink in pairs]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        took = time.monotonic() - start
-    assert took == pytest.approx(line.delay + size / line.rate, rel=0.1)
+
+        def all_at_once() -> None:
+            threads = [threading.Thread(target=source.sendall, args=(bytes(size),)) for source, _ in pairs]
+            threads += [threading.Thread(target=read, args=(sink, size)) for _, sink in pairs]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+        assert_takes(line.delay + size / line.rate, all_at_once)
 
 
 def test_jitter_delays_keeps_the_order_and_is_bounded() -> None:
@@ -115,7 +121,7 @@ def test_jitter_delays_keeps_the_order_and_is_bounded() -> None:
             took.append(time.monotonic() - start)
     assert min(took) >= line.delay
     assert max(took) - min(took) > 0.005, "ten draws from 20 ms are not that close"
-    assert least(took) < line.delay + line.jitter
+    assert min(took) < line.delay + line.jitter, "other work on the machine only adds"
 
 
 def test_the_end_of_a_stream_arrives_after_its_bytes() -> None:
@@ -165,6 +171,19 @@ def test_a_line_that_fails_noticed_resets_and_refuses_until_it_is_mended() -> No
         emulated.mend()
         with socket.create_connection(("127.0.0.1", emulated.port), 20) as again:
             again.sendall(b"after")
+
+
+def test_a_cut_meets_no_connection_half_open() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        EmulatedLine(server.getsockname()[1]) as emulated,
+    ):
+        for _ in range(100):
+            with connection(emulated, server) as (dialled, answered):
+                emulated.cut()
+                for end in (dialled, answered):
+                    with pytest.raises(ConnectionResetError):
+                        read(end, 1)
 
 
 def test_an_absent_target_closes_the_connection() -> None:

@@ -9,6 +9,7 @@ import hashlib
 import socket
 import subprocess
 import sys
+import threading
 import time
 import unicodedata
 import urllib.request
@@ -28,9 +29,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from benchmarks.emulated_line import EmulatedLine
 from protos.party_pb2 import Frame
 from psi.canonical import canonical
-from tests.parties.link.proxy import Proxy
 
 Federate = Callable[..., Any]
 
@@ -45,16 +46,18 @@ WEIGHTS = {"model.safetensors", "target.json", "pipeline.json"}
 """Files that hold what a party has learned from its own columns, for itself."""
 
 
-class Tap(Proxy):
+class Tap(EmulatedLine):
     """Keeps what passes, one direction of a connection after the other."""
 
     def __init__(self, target: int) -> None:
         self.passed: list[bytearray] = []
         super().__init__(target)
 
-    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
-        passed = bytearray()
-        self.passed.append(passed)
+    def _carry(self, source: socket.socket, sink: socket.socket, is_cut: threading.Event) -> None:
+        self.passed.append(bytearray())
+        threading.Thread(target=self._forward, args=(source, sink, self.passed[-1]), daemon=True).start()
+
+    def _forward(self, source: socket.socket, sink: socket.socket, passed: bytearray) -> None:
         with suppress(OSError):
             while data := source.recv(1 << 16):
                 passed += data

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from benchmarks.emulated_line import EmulatedLine, Line
+from benchmarks.emulated_line import EmulatedLine
 from parties.storage import own_secret, write
 from parties.unfinished import unfinished
 from tests.e2e.conftest import Federation
@@ -117,7 +117,7 @@ class Homes:
             file = self.folder / name / "party.toml"
             port = hub
             if name != self.names[0]:
-                self.lines[name] = self._open.enter_context(EmulatedLine(hub, Line(0.0, 1e9)))
+                self.lines[name] = self._open.enter_context(EmulatedLine(hub))
                 port = self.lines[name].port
             file.write_text(file.read_text().replace(f"{HOST}:{PORT}", f"{HOST}:{port}"))
         return self

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
+from benchmarks.emulated_line import EmulatedLine
 from parties.certs import Identity
 from parties.dial import Spoke
 from parties.errors import NetworkError
@@ -25,7 +26,6 @@ from protos.rounds import (
     RoundsError,
     Send,
 )
-from tests.parties.link.proxy import Proxy
 from tests.parties.link.raw import RawClient, frame, greeting, left
 
 RUN = bytes(range(32))
@@ -34,20 +34,20 @@ BRIEF = Limits(silence=3.0, away=1.5, progress=60.0)
 
 
 class Meeting:
-    """Hub and feature holders, each of these behind a proxy of its own."""
+    """Hub and feature holders, each of these on an emulated line of its own."""
 
     def __init__(
         self, stack: ExitStack, hub: Hub, identities: dict[str, Identity], names: list[str], limits: Limits
     ) -> None:
         self.hub, self.names = hub, names
-        self.proxies = {name: stack.enter_context(Proxy(hub.port)) for name in names}
+        self.lines = {name: stack.enter_context(EmulatedLine(hub.port)) for name in names}
         self.said: list[str] = []
         self.links: dict[str, Hub | Spoke] = {"platform": hub}
         self.ends: dict[str, Any] = {}
         self.threads: list[threading.Thread] = []
         for name in names:
             others = [other for other in names if other != name]
-            address = f"127.0.0.1:{self.proxies[name].port}"
+            address = f"127.0.0.1:{self.lines[name].port}"
             spoke = Spoke(identities[name], "platform", address, others, limits, say=self.said.append)
             spoke.open(10)
             self.links[name] = spoke
@@ -109,7 +109,7 @@ def test_cut_after_cut_each_message_comes_once_and_in_order(between: Callable[..
     cuts = 0
     while any(thread.is_alive() for thread in made.threads) and cuts < 8:
         time.sleep(draw.uniform(0.1, 0.4))
-        made.proxies[draw.choice(names)].cut()
+        made.lines[draw.choice(names)].cut()
         cuts += 1
     assert made.wait() == {me: expected([one for one in everyone if one != me], 30) for me in everyone}
     assert cuts > 3
@@ -121,8 +121,7 @@ def test_who_is_cut_off_too_long_is_named_by_all(between: Callable[..., Meeting]
     for me in everyone:
         made.drive(me, gossip(me, [one for one in everyone if one != me], 10_000, 10, pause=0.01))
     time.sleep(0.3)
-    made.proxies["logistics"].down = True
-    made.proxies["logistics"].cut()
+    made.lines["logistics"].fail(noticed=True)
     began = time.monotonic()
     ends = made.wait(15)
     assert time.monotonic() - began < 8
@@ -139,10 +138,10 @@ def test_a_line_that_stands_still_is_noticed_and_resumed(between: Callable[..., 
     made = between("logistics", limits=Limits(silence=3.0, away=20.0))
     for me, other in (("platform", "logistics"), ("logistics", "platform")):
         made.drive(me, gossip(me, [other], 50, 10, pause=0.01))
-    made.proxies["logistics"].stall()
+    made.lines["logistics"].fail(noticed=False)
     time.sleep(5)
-    made.proxies["logistics"].cut()
-    made.proxies["logistics"].go_on()
+    made.lines["logistics"].cut()
+    made.lines["logistics"].mend()
     ends = made.wait(25)
     assert ends == {"platform": expected(["logistics"], 50), "logistics": expected(["platform"], 50)}
     assert made.said == ["platform is away; waiting up to 20 s", "platform is back"]
@@ -156,8 +155,7 @@ def test_a_cut_at_the_very_end_leaves_nobody_in_doubt(between: Callable[..., Mee
     def end(me: str, other: str) -> Rounds[str]:
         if me == last:
             yield Receive(other, "word", 10)
-            made.proxies["logistics"].down = True
-            made.proxies["logistics"].cut()
+            made.lines["logistics"].fail(noticed=True)
             time.sleep(0.3)
         else:
             yield Send(other, "word", b"")
@@ -166,18 +164,17 @@ def test_a_cut_at_the_very_end_leaves_nobody_in_doubt(between: Callable[..., Mee
     made.drive("platform", end("platform", "logistics"))
     made.drive("logistics", end("logistics", "platform"))
     time.sleep(1.0)
-    made.proxies["logistics"].down = False
+    made.lines["logistics"].mend()
     assert made.wait(20) == {"platform": "done", "logistics": "done"}
 
 
 def test_what_waits_for_a_party_that_is_away_is_bounded(between: Callable[..., Meeting]) -> None:
     made = between("logistics", "advertiser", limits=Limits(window=MIB, away=30.0))
-    proxy, hub = made.proxies["advertiser"], made.hub
+    line, hub = made.lines["advertiser"], made.hub
 
     def sender() -> Rounds[str]:
         yield Progress("training", 0, 1)
-        proxy.down = True
-        proxy.cut()
+        line.fail(noticed=True)
         for _ in range(8):
             yield Send("advertiser", "word", bytes(MIB))
         return "sent"
@@ -202,7 +199,7 @@ def test_what_waits_for_a_party_that_is_away_is_bounded(between: Callable[..., M
     assert waiting <= 2 * MIB
     assert held <= 2 * MIB
     assert "logistics" not in made.ends, "its window is full"
-    proxy.down = False
+    line.mend()
     assert made.wait(20) == {"platform": "ready", "logistics": "sent", "advertiser": 8 * MIB}
 
 
@@ -212,8 +209,7 @@ def test_who_was_started_anew_is_named_by_all(
     made = between("logistics", "advertiser", limits=Limits(silence=3.0, away=30.0))
     for me, other in (("platform", "logistics"), ("advertiser", "platform")):
         made.drive(me, gossip(me, [other], 1, 10))
-    made.proxies["logistics"].down = True
-    made.proxies["logistics"].cut()  # the process is gone, and another one comes
+    made.lines["logistics"].fail(noticed=True)  # the process is gone, and another one comes
     while made.hub._wires["logistics"].open:
         time.sleep(0.01)
     with Spoke(identities["logistics"], "platform", f"127.0.0.1:{made.hub.port}", ["advertiser"]) as another:
@@ -236,8 +232,8 @@ def test_a_hub_that_was_started_anew_is_named(
 ) -> None:
     made = between("logistics", limits=Limits(silence=3.0, away=30.0))
     made.drive("logistics", gossip("logistics", ["platform"], 1, 10))
-    made.proxies["logistics"].target = open_hub("logistics").port
-    made.proxies["logistics"].cut()
+    made.lines["logistics"].target = open_hub("logistics").port
+    made.lines["logistics"].cut()
     ends = made.wait(10)
     assert isinstance(ends["logistics"], PeerRestarted)
     assert (ends["logistics"].peer, ends["logistics"].phase) == ("platform", "training")
@@ -253,7 +249,7 @@ def test_a_heartbeat_outlives_the_terminal(between: Callable[..., Meeting]) -> N
     for me, other in (("platform", "logistics"), ("logistics", "platform")):
         made.drive(me, gossip(me, [other], 100, 10, pause=0.02))
     time.sleep(0.5)
-    made.proxies["logistics"].cut()
+    made.lines["logistics"].cut()
     assert made.wait(20)["platform"] == expected(["logistics"], 100)
 
 

@@ -66,8 +66,8 @@ def align_party(
                 rounds = alignment_only(config, identity, ids, protocols)
                 return link.drive(rounds, on_progress=on_progress), link.traffic
 
-        with told(kept, say):
-            outcome, traffic = attempts(attempt, kept, say)
+        with told(kept, say) as earlier:
+            outcome, traffic = attempts(attempt, earlier, kept, say)
         ids.clear()
         if isinstance(outcome, PartyError):
             raise outcome

@@ -16,19 +16,30 @@ IN_VAIN: Final = 10
 time, or a peer makes all others begin anew for ever."""
 
 
-def attempts(attempt: Callable[[], T], kept: Callable[[], str], say: Callable[[str], None]) -> T:
-    """The first result. kept: what an attempt would go on with, in words. say: told of each further attempt.
+class Tried:
+    """before: what the first attempt goes on with, in words."""
+
+    def __init__(self, before: str) -> None:
+        self._seen, self._in_vain = {before}, 0
+
+    def again(self, now: str) -> bool:
+        """A peer was started anew, and this is kept now: is another attempt worth it?"""
+        self._in_vain = self._in_vain + 1 if now in self._seen else 0
+        self._seen.add(now)
+        return self._in_vain < IN_VAIN
+
+
+def attempts(attempt: Callable[[], T], before: str, kept: Callable[[], str], say: Callable[[str], None]) -> T:
+    """The first result. before, kept: what an attempt would go on with, in words; at first, and after each.
+    say: told of each further attempt.
 
     Raises what an attempt raises; PeerRestarted only after IN_VAIN of them.
     """
-    seen, in_vain = {kept()}, 0
+    tried = Tried(before)
     while True:
         try:
             return attempt()
         except PeerRestarted as error:
-            now = kept()
-            in_vain = in_vain + 1 if now in seen else 0
-            if in_vain == IN_VAIN:
+            if not tried.again(kept()):
                 raise
-            seen.add(now)
             say(f"{error.peer} was started anew during {error.phase}; meeting again")

@@ -68,8 +68,8 @@ def run_party(
             with connected(config, prepared.identity, room, on_progress, say, watch.linked) as link:
                 return link.drive(complete_run(prepared, unfinished, say=say), on_progress=on_progress)
 
-        with told(unfinished.holds, say, unfinished.results):
-            summary = attempts(attempt, unfinished.holds, say)
+        with told(unfinished.holds, say, unfinished.results) as earlier:
+            summary = attempts(attempt, earlier, unfinished.holds, say)
     if isinstance(summary, PartyError):
         raise summary
     return summary

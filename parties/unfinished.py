@@ -183,12 +183,15 @@ def held_buckets(folder: Path) -> str:
 @contextmanager
 def told(
     holds: Callable[[], str], say: Callable[[str], None], results: Callable[[], Path | None] = lambda: None
-) -> Iterator[None]:
-    """Say at the start what is there to go on from, and where an attempt fails, what it leaves."""
+) -> Iterator[str]:
+    """Say at the start what is there to go on from, and where an attempt fails, what it leaves.
+
+    Gives what `holds` says at the start.
+    """
     if earlier := holds():
         say(f"{earlier} of an earlier attempt, used if all parties still have it")
     try:
-        yield
+        yield earlier
     except BaseException:
         if whole := results():
             say(f"results are whole in {whole}; if so at all parties: `party run --afresh` for the next")

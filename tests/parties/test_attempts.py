@@ -18,7 +18,7 @@ def test_as_long_as_something_more_is_kept_each_time() -> None:
             raise RESTARTED
         return "whole"
 
-    assert attempts(attempt, lambda: f"epoch {len(made) // 2}", said.append) == "whole"
+    assert attempts(attempt, "epoch 0", lambda: f"epoch {len(made) // 2}", said.append) == "whole"
     assert said == ["advertiser was started anew during training; meeting again"] * (5 * IN_VAIN - 1)
 
 
@@ -30,7 +30,7 @@ def test_who_is_killed_each_time_at_the_same_place_is_given_up() -> None:
         raise RESTARTED
 
     with pytest.raises(PeerRestarted):
-        attempts(attempt, lambda: "epoch 3", lambda line: None)
+        attempts(attempt, "epoch 3", lambda: "epoch 3", lambda line: None)
     assert len(made) == IN_VAIN
 
 
@@ -43,7 +43,7 @@ def test_who_is_brought_to_begin_anew_for_ever_gives_up() -> None:
         raise RESTARTED
 
     with pytest.raises(PeerRestarted):
-        attempts(attempt, lambda: ["", "the alignment", "epoch 3"][len(made) % 3], lambda line: None)
+        attempts(attempt, "", lambda: ["", "the alignment", "epoch 3"][len(made) % 3], lambda line: None)
     assert len(made) == IN_VAIN + 2
 
 
@@ -55,5 +55,5 @@ def test_whatever_else_fails_is_not_tried_again() -> None:
         raise PeerFailed("advertiser", "training", "it stopped with an error")
 
     with pytest.raises(PeerFailed):
-        attempts(attempt, lambda: "", lambda line: None)
+        attempts(attempt, "", lambda: "", lambda line: None)
     assert len(made) == 1

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from parties.attempts import IN_VAIN
+from parties.attempts import Tried
 from parties.changes import refuse_changes
 from parties.errors import PartyError, StorageError, exit_code
 from parties.run import complete_run
@@ -162,18 +162,15 @@ class Run:
                 self.happened.append(f"{name}: another table")
                 self._begin_with_another_table(name, prepared.config, own)
             refuse_changes(prepared.config, own)
-            with told(kept.holds, lambda line: None):
-                seen, in_vain = {kept.holds()}, 0
-                while in_vain < IN_VAIN:  # as `parties.attempts`
+            with told(kept.holds, lambda line: None) as earlier:
+                tried = Tried(earlier)
+                while True:
                     try:
                         summary = yield attempt
                         break
-                    except PeerRestarted as error:
-                        last, now = error, kept.holds()
-                        in_vain = in_vain + 1 if now in seen else 0
-                        seen.add(now)
-                else:
-                    raise last
+                    except PeerRestarted:
+                        if not tried.again(kept.holds()):
+                            raise
             if isinstance(summary, PartyError):
                 raise summary
             return summary

@@ -79,13 +79,12 @@ def align(
     meeting: Meeting,
     clock: Clock,
     random: Random,
-    unfinished: Path | None,
+    unfinished: Path,
 ) -> Rounds[Alignment]:
     """Settle the terms and align under them. ids, protocols: what this party has, by kind and by name.
 
     unfinished: the folder of finished buckets (`parties.bucket_files`): those of an earlier attempt are used
-    where all parties still have them; None keeps nothing. Raises StorageError, and what `settle` and
-    `psi.buckets.align` raise.
+    where all parties still have them. Raises StorageError, and what `settle` and `psi.buckets.align` raise.
     """
     contract, chosen = config.contract, ids[meeting.kind]
     parties = (contract.label_holder, *contract.feature_holders)
@@ -93,9 +92,8 @@ def align(
     yield Progress(f"agreed on {terms.protocol}, {terms.kind} ids", 0, 0)
     setting = psi.Setting(config.name, parties, meeting.attempt, contract.psi.at_most, random, terms.sizes)
     padded_to = contract.psi.at_most if contract.psi.hide_sizes else None
-    earlier = None if unfinished is None else resume(unfinished)
     aligning = buckets.align(
-        protocols[terms.protocol], setting, chosen.digests, terms.buckets, padded_to, earlier
+        protocols[terms.protocol], setting, chosen.digests, terms.buckets, padded_to, resume(unfinished)
     )
     (common, saved), cost = yield from measured("psi", keeping(aligning, unfinished), clock)
     common = common[order(chosen.digests[common], meeting.run)]

@@ -17,19 +17,15 @@ from psi.buckets import Finished
 T = TypeVar("T")
 
 
-def keeping(rounds: Rounds[T], folder: Path | None) -> Rounds[tuple[T, int]]:
-    """The same rounds of `psi.buckets.align`, each `Save` written to the folder: (result, how many).
-
-    folder: None keeps nothing.
-    """
+def keeping(rounds: Rounds[T], folder: Path) -> Rounds[tuple[T, int]]:
+    """The same rounds of `psi.buckets.align`, each `Save` written to the folder: (result, how many)."""
     saved = 0
 
     def each(word: Round) -> Generator[Round, Any, Any]:
         nonlocal saved
         if not isinstance(word, Save):
             return (yield word)
-        if folder is not None:
-            keep(folder, word.step, word.state())
+        keep(folder, word.step, word.state())
         saved += 1
 
     result = yield from mapped(rounds, each)

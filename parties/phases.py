@@ -95,31 +95,29 @@ def prepare(config: Config) -> Prepared:
 
 def whole_run(
     prepared: Prepared,
-    unfinished: Unfinished | None = None,
+    unfinished: Unfinished,
     clock: Clock = time.monotonic,
     random: Random = os.urandom,
     say: Callable[[str], None] = lambda line: None,
 ) -> Rounds[Outcome | ContractError | AlignmentError]:
     """The run as rounds, as `parties.alignment.meet` says. Raises what its phases raise.
 
-    unfinished: where it keeps what it could go on with, and goes on with what all parties have kept; None
-    keeps nothing. clock: seconds, for the summary. random: n -> n bytes, for what is fresh in each attempt
-    and never stored. say: told what it goes on with, and where training fails, what is kept of it.
+    unfinished: where it keeps what it could go on with, and goes on with what all parties have kept. clock:
+    seconds, for the summary. random: n -> n bytes, for what is fresh in each attempt and never stored. say:
+    told what it goes on with, and where training fails, what is kept of it.
     """
 
     def then(meeting: Meeting) -> Rounds[Outcome]:
         return _after_meeting(prepared, meeting, unfinished, clock, random, say)
 
-    brings = prepared.told
-    if unfinished is not None:
-        brings = brings._replace(previous=unfinished.previous())
+    brings = prepared.told._replace(previous=unfinished.previous())
     return (yield from meet(prepared.config, prepared.identity, brings, random, then))
 
 
 def _after_meeting(
     prepared: Prepared,
     meeting: Meeting,
-    unfinished: Unfinished | None,
+    unfinished: Unfinished,
     clock: Clock,
     random: Random,
     say: Callable[[str], None],
@@ -128,23 +126,20 @@ def _after_meeting(
     hub, feature_holders = contract.label_holder, contract.feature_holders
     run, common = meeting.run, meeting.common
     epoch = common.newest
-    if unfinished is not None:
-        for line in going_on(unfinished.run(), meeting):
-            say(line)
-        unfinished.begin(run, common)
+    for line in going_on(unfinished.run(), meeting):
+        say(line)
+    unfinished.begin(run, common)
 
-    if unfinished is not None and common.aligned:
+    if common.aligned:
         kept = unfinished.alignment(run)
         if kept is None:
             raise StorageError(f"{unfinished.folder}: the alignment is gone or was changed; start again")
         aligned = Alignment.kept(*kept)
     else:
-        folder = None if unfinished is None else unfinished.folder
         aligned = yield from align(
-            config, prepared.data.ids, prepared.protocols, meeting, clock, random, folder
+            config, prepared.data.ids, prepared.protocols, meeting, clock, random, unfinished.folder
         )
-        if unfinished is not None:
-            unfinished.keep_alignment(run, aligned.rows, aligned.described())
+        unfinished.keep_alignment(run, aligned.rows, aligned.described())
     alignment = aligned.rows
     if len(alignment) < contract.psi.minimum:
         raise AlignmentError(
@@ -166,15 +161,13 @@ def _after_meeting(
     trained: LabelHolderResult | FeatureHolderResult
     calibration: Calibration | None = None
     schedule = SCHEDULES[plan.schedule]
-    resume = unfinished.checkpoint(run, epoch) if unfinished is not None and epoch else None
+    resume = unfinished.checkpoint(run, epoch) if epoch else None
     epoch_steps = steps_an_epoch(len(examples.split.train), plan.batch)
 
     def trains(training: Rounds[T]) -> Rounds[tuple[T, Cost]]:
         folder = partial(run_folder, config.party.storage, contract.name, run, me)
         training = keeping_last_good(training, folder, pipeline, say, resume)
-        if unfinished is not None:
-            training = unfinished.keeping(training, run, epoch_steps)
-        return measured("training", training, clock)
+        return measured("training", unfinished.keeping(training, run, epoch_steps), clock)
 
     if prepared.data.labels is None:
         training = schedule.feature_holder(plan, examples.split, features, hub, seed, resume, local)

@@ -61,7 +61,9 @@ def aligned(
         protocols = {one: psi.load(one) for one in ("ecdh", "rr22")}
 
         def then(meeting: Meeting) -> Rounds[tuple[Alignment, list[int]]]:
-            done = yield from align(config, ids, protocols, meeting, lambda: 0.0, draw.randbytes, None)
+            done = yield from align(
+                config, ids, protocols, meeting, lambda: 0.0, draw.randbytes, Path("nowhere")
+            )
             return done, [people[row] for row in done.rows]
 
         brings = Brings("run", [*protocols], held[name])

@@ -20,6 +20,7 @@ from parties.handshake import WIRE_VERSIONS, Brings
 from parties.own import own_data, own_protocols
 from parties.phases import Outcome, Prepared, whole_run
 from parties.run import all_keep
+from parties.unfinished import Unfinished
 from protos.line import CONTROL, HEARTBEAT, Inbox, Line, chunks
 from protos.party_pb2 import Frame
 from protos.rounds import Bind, Progress, Receive, Rounds, Send, Traffic
@@ -99,7 +100,8 @@ class End:
 
 
 def to_its_end(prepared: Prepared, draws: str) -> Rounds[Outcome]:
-    outcome = yield from whole_run(prepared, clock=lambda: 0.0, random=source(draws))
+    unfinished = Unfinished.of(prepared.config, {})
+    outcome = yield from whole_run(prepared, unfinished, clock=lambda: 0.0, random=source(draws))
     assert isinstance(outcome, Outcome), outcome
     yield from all_keep(prepared.config.name, prepared.config.contract)
     return outcome

@@ -1,6 +1,9 @@
 """A caller without manners: frames by hand, over real gRPC with mutual TLS."""
 
 import queue
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -26,6 +29,21 @@ def channel_of(port: int, own: Identity) -> grpc.Channel:
     credentials = grpc.ssl_channel_credentials(own.ca, own.key, own.certificate)
     options = [("grpc.ssl_target_name_override", "platform"), ("grpc.use_local_subchannel_pool", 1)]
     return grpc.secure_channel(f"127.0.0.1:{port}", credentials, options)
+
+
+@contextmanager
+def in_place_of_the_hub(own: Identity, answer: Callable[..., Any]) -> Iterator[int]:
+    """A server with the hub's certificate that answers every stream so; its port."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    exchange = grpc.stream_stream_rpc_method_handler(answer)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Exchange": exchange}),))
+    credentials = grpc.ssl_server_credentials([(own.key, own.certificate)], own.ca, require_client_auth=True)
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+    server.start()
+    try:
+        yield port
+    finally:
+        server.stop(0)
 
 
 class RawClient:

@@ -5,7 +5,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,7 +33,7 @@ from protos.rounds import (
     Rounds,
     Send,
 )
-from tests.parties.link.raw import RawClient, frame, greeting, left
+from tests.parties.link.raw import RawClient, frame, greeting, in_place_of_the_hub, left
 
 RUN = bytes(32)
 
@@ -335,19 +334,12 @@ def test_what_a_hub_says_as_it_refuses_is_quoted_and_short(identities: dict[str,
     def refuse(_: Any, context: grpc.ServicerContext) -> None:
         context.abort(grpc.StatusCode.UNKNOWN, "\x1b[2J\nparty: all is well " + "x" * 1000)
 
-    own = identities["platform"]
-    server = grpc.server(ThreadPoolExecutor(1))
-    exchange = grpc.stream_stream_rpc_method_handler(refuse)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Exchange": exchange}),))
-    credentials = grpc.ssl_server_credentials([(own.key, own.certificate)], own.ca, require_client_auth=True)
-    port = server.add_secure_port("127.0.0.1:0", credentials)
-    server.start()
     with (
+        in_place_of_the_hub(identities["platform"], refuse) as port,
         Spoke(identities["logistics"], "platform", f"127.0.0.1:{port}") as spoke,
         pytest.raises(NetworkError) as fault,
     ):
         spoke.open(5)
-    server.stop(0)
     assert str(fault.value).isprintable()
     assert len(str(fault.value)) < 250
 

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -12,10 +11,10 @@ import pytest
 from parties.certs import Identity
 from parties.dial import Spoke
 from parties.errors import NetworkError
-from parties.hub import SERVICE, Hub
+from parties.hub import Hub
 from parties.limits import Limits
 from protos.rounds import PeerFailed, Progress, Receive, Rounds, RoundsError, Send
-from tests.parties.link.raw import RawClient, frame, greeting, left
+from tests.parties.link.raw import RawClient, frame, greeting, in_place_of_the_hub, left
 
 MIB = 1 << 20
 
@@ -122,17 +121,10 @@ def test_a_hub_that_others_keep_busy_is_called_again(identities: dict[str, Ident
         calls.append(context)
         context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "")
 
-    own = identities["platform"]
-    server = grpc.server(ThreadPoolExecutor(1))
-    exchange = grpc.stream_stream_rpc_method_handler(busy)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Exchange": exchange}),))
-    credentials = grpc.ssl_server_credentials([(own.key, own.certificate)], own.ca, require_client_auth=True)
-    port = server.add_secure_port("127.0.0.1:0", credentials)
-    server.start()
     with (
+        in_place_of_the_hub(identities["platform"], busy) as port,
         Spoke(identities["logistics"], "platform", f"127.0.0.1:{port}") as spoke,
         pytest.raises(NetworkError, match="has too many callers at once"),
     ):
         spoke.open(2)
-    server.stop(0)
     assert len(calls) > 1

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -40,6 +42,23 @@ def uniform(seed: bytes, purpose: str, shape: Sequence[int], bound: float) -> Te
     words = np.frombuffer(stream(seed, purpose, 4 * math.prod(shape)), "<u4")
     unit = (words >> 8).astype(np.float32) * np.float32(2.0**-23) - np.float32(1)
     return torch.from_numpy(unit * np.float32(bound)).reshape(tuple(shape))
+
+
+def normal(seed: bytes, purpose: str, shape: Sequence[int]) -> Tensor:
+    """Independent standard normals, float32 of this shape, for noise that hides something.
+
+    Box and Muller's transform of a ChaCha20 key stream (RFC 8439) whose key is of the stream: whoever learns
+    some of them cannot tell the others. 24 bits of each angle and 32 of each radius: none is beyond 6.7.
+    Sums and roots are torch's, so another machine's may differ in the last bit.
+    """
+    pairs = -(-math.prod(shape) // 2)
+    cipher = Cipher(ChaCha20(stream(seed, f"normal {purpose}", 32), bytes(16)), mode=None)
+    words = np.frombuffer(cipher.encryptor().update(bytes(8 * pairs)), "<u4").reshape(2, pairs)
+    unit = torch.from_numpy(words.astype(np.float32)).add_(0.5).mul_(2.0**-32)
+    radius = unit[0].clamp_max_(1).log_().mul_(-2).sqrt_()
+    angle = unit[1].mul_(2 * math.pi)
+    values = torch.cat((radius * angle.cos(), radius * angle.sin()))
+    return values[: math.prod(shape)].reshape(tuple(shape))
 
 
 def generator(seed: bytes, purpose: str) -> torch.Generator:

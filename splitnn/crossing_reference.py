@@ -1,4 +1,4 @@
-"""The cut of the joined model: what the codecs do to the split one's tensors is done to its tensors too."""
+"""The cut of the joined model: what defences and codecs do to the split one's tensors is done to its too."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -7,34 +7,54 @@ import torch
 from torch import Tensor
 
 from splitnn.crossing import Crossing
+from splitnn.outgoing import Outgoing
 from splitnn.plan import Plan
 
 
 class Lines:
-    """The codecs between each feature holder and the label holder, which is the first of `seeds`."""
+    """What lies between each feature holder and the label holder, which is the first of `seeds`.
 
-    def __init__(self, plan: Plan, seeds: Mapping[str, bytes]) -> None:
-        hub, *others = seeds
+    outgoing: the label holder's, of gradients; None: they leave as they are.
+    """
+
+    def __init__(self, plan: Plan, seeds: Mapping[str, bytes], outgoing: Outgoing | None = None) -> None:
+        hub, *self.others = seeds
         codec, cut = plan.codec, plan.cut
-        self.exact = codec.exact
+        self.exact, self.outgoing = codec.exact, outgoing
         self.ends = [
             (Crossing(codec, cut, seeds[name], hub), Crossing(codec, cut, seeds[hub], name))
-            for name in others
+            for name in self.others
         ]
 
-    def at(self, step: int | None) -> Callable[[Sequence[Tensor]], list[Tensor]]:
-        """What becomes of all parties' activations at this step of the optimiser; None: in evaluation."""
+    def at(self, step: int | None, batch: Tensor | None = None) -> Callable[[Sequence[Tensor]], list[Tensor]]:
+        """What becomes of all parties' activations at this step of the optimiser, of these training rows
+        (int64 [b]); None: in evaluation."""
+
+        def leaving(name: str) -> Callable[[Tensor], Tensor]:
+            def defended(gradient: Tensor) -> Tensor:
+                assert self.outgoing is not None
+                assert step is not None
+                assert batch is not None
+                return self.outgoing.defended(name, gradient, batch, step)
+
+            return defended if self.outgoing is not None else _as_it_is
 
         def cross(cut: Sequence[Tensor]) -> list[Tensor]:
-            if self.exact:
-                return list(cut)
             own, *others = cut
-            return [own, *(_cross(*ends, part, step) for ends, part in zip(self.ends, others, strict=True))]
+            if self.exact:
+                for name, part in zip(self.others, others, strict=True):
+                    if part.requires_grad:
+                        part.register_hook(leaving(name))  # type: ignore[no-untyped-call]
+                return list(cut)
+            lines = zip(self.others, self.ends, others, strict=True)
+            return [own, *(_cross(*ends, part, step, leaving(name)) for name, ends, part in lines)]
 
         return cross
 
 
-def _cross(here: Crossing, hub: Crossing, activation: Tensor, step: int | None) -> Tensor:
+def _cross(
+    here: Crossing, hub: Crossing, activation: Tensor, step: int | None, leaving: Callable[[Tensor], Tensor]
+) -> Tensor:
     """The activation as the label holder gets it, in the graph of the feature holder's."""
     rows = len(activation)
     sent, payload = here.send_activation(activation, 0, step)
@@ -45,10 +65,14 @@ def _cross(here: Crossing, hub: Crossing, activation: Tensor, step: int | None) 
 
     def back(gradient: Tensor) -> Tensor:
         (of_leaf,) = torch.autograd.grad(arrived, leaf, gradient)
-        return here.receive_gradient(hub.send_gradient(of_leaf, 0, at), "gradient", rows, 0)
+        return here.receive_gradient(hub.send_gradient(leaving(of_leaf), 0, at), "gradient", rows, 0)
 
     joined: Tensor = _Line.apply(sent, arrived.detach(), back)  # type: ignore[no-untyped-call]
     return joined
+
+
+def _as_it_is(gradient: Tensor) -> Tensor:
+    return gradient
 
 
 class _Line(torch.autograd.Function):

@@ -20,6 +20,7 @@ from splitnn.importance import Drop, Importance, be_examined, examine
 from splitnn.learner import Learner
 from splitnn.local import DEFAULTS, Local
 from splitnn.models import bottom_model, top_model
+from splitnn.outgoing import Outgoing
 from splitnn.plan import Plan
 from splitnn.schedule import EVALUATION_ROWS, Split, batches, steps_an_epoch
 from splitnn.stopping import hear_verdict, is_judged, judge, tell_verdict
@@ -125,11 +126,12 @@ def label_holder(
     Raises RemoteProtocolError for a malformed message and TrainingError where the loss is not finite, or
     labels leave nothing to train or evaluate by.
     """
-    objective = Objective(plan.task, plan.loss, labels)
+    objective = Objective(plan.task, plan.loss, labels, plan.label_defence.epsilon)
     bottom = bottom_model(plan, features.numeric.shape[1], features.levels, seed, local, features.bag_levels)
     top = top_model(plan, 1 + len(feature_holders), seed, objective.outputs, local)
     epoch_steps = steps_an_epoch(len(rows.train), plan.batch)
-    learner = Learner(plan, nn.ModuleList([bottom, top]), epoch_steps, local)
+    outgoing = Outgoing(plan, objective, feature_holders, seed)
+    learner = Learner(plan, nn.ModuleList([bottom, top]), epoch_steps, local, outgoing)
     if resume is not None:
         learner.load(resume.state)
     position = learner.position
@@ -151,9 +153,12 @@ def label_holder(
                 raise TrainingError(f"the loss is not finite at step {step}: lower learning_rate in run.toml")
             # What the others wait for comes first; the top's own gradients go back the same graph below.
             torch.autograd.backward(loss, inputs=leaves, retain_graph=True)
-            for (name, crossing), leaf in zip(crossings.items(), leaves[1:], strict=True):
-                payload = crossing.send_gradient(_gradient(leaf), exchange, step)
-                yield Send(name, "gradient", payload)
+            gradients = [
+                outgoing.defended(name, _gradient(leaf), batch, step)
+                for name, leaf in zip(crossings, leaves[1:], strict=True)
+            ]
+            for (name, crossing), gradient in zip(crossings.items(), gradients, strict=True):
+                yield Send(name, "gradient", crossing.send_gradient(gradient, exchange, step))
             if weights:
                 torch.autograd.backward(loss, inputs=weights)
             own.backward(_gradient(leaves[0]))
@@ -166,7 +171,7 @@ def label_holder(
             logits = yield from score(
                 crossings, "validation", bottom, top, features, rows.validation, exchange + 1
             )
-            position.history[-1] |= objective.judged_by(labels.validation, logits)
+            position.history[-1] |= objective.verdict(logits)
             improved, stop = judge(plan, position.history)
             if improved:
                 learner.best_logits = logits

@@ -13,6 +13,7 @@ from splitnn.descent import Descent
 from splitnn.errors import TrainingError
 from splitnn.local import DEFAULTS, Local
 from splitnn.models import generators
+from splitnn.outgoing import Outgoing
 from splitnn.plan import Plan
 
 
@@ -45,10 +46,20 @@ class Position:
 
 
 class Learner:
-    """Trains `module` by the plan; remembers its best weights; can be saved at an epoch's end and loaded."""
+    """Trains `module` by the plan; remembers its best weights; can be saved at an epoch's end and loaded.
 
-    def __init__(self, plan: Plan, module: nn.Module, epoch_steps: int, local: Local = DEFAULTS) -> None:
-        self.plan, self.module = plan, module
+    outgoing: the label holder's, saved and loaded with it.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        module: nn.Module,
+        epoch_steps: int,
+        local: Local = DEFAULTS,
+        outgoing: Outgoing | None = None,
+    ) -> None:
+        self.plan, self.module, self.outgoing = plan, module, outgoing
         self.descent = Descent(plan, [(module, local)], epoch_steps)
         self.optimizer = local.descent(plan)[0]
         self.position = Position()
@@ -79,6 +90,8 @@ class Learner:
             tensors |= {f"{self.optimizer}.{index}.{name}": tensor for name, tensor in moments.items()}
         for index, generator in enumerate(generators(self.module)):
             tensors[f"generator.{index}"] = generator.get_state()
+        if self.outgoing is not None:
+            tensors |= {f"outgoing.{name}": tensor for name, tensor in self.outgoing.state().items()}
         position = json.dumps(asdict(self.position)).encode()
         tensors["best_logits"] = self.best_logits
         tensors["position"] = torch.frombuffer(bytearray(position), dtype=torch.uint8)
@@ -106,9 +119,11 @@ class Learner:
             ):  # another optimiser's: a module of one's own may leave some weights unused, not all
                 raise KeyError(self.optimizer)
             self.descent.load(moments, self.position.steps, self.optimizer)
+            if self.outgoing is not None:
+                self.outgoing.load(_under("outgoing.", tensors))
             for place, generator in enumerate(generators(self.module)):
                 generator.set_state(tensors[f"generator.{place}"])
-        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
             raise TrainingError(
                 "the saved training state is damaged, or of another plan or other columns: start afresh"
             ) from error

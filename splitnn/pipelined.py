@@ -18,7 +18,7 @@ by, and the verdict is there k - 1 steps into the next epoch; then comes `Save`.
 import math
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import islice
 
@@ -39,6 +39,7 @@ from splitnn.learner import Learner, copied
 from splitnn.local import DEFAULTS, Local
 from splitnn.local_steps import Cache, Exchanged, learn_again, pull_back_again, streams
 from splitnn.models import bottom_model, generators, top_model
+from splitnn.outgoing import Outgoing
 from splitnn.plan import Plan
 from splitnn.schedule import EVALUATION_ROWS, Split, steps_an_epoch
 from splitnn.stopping import hear_verdict, is_judged, judge, tell_verdict
@@ -59,6 +60,15 @@ def stale_activation(ahead: nn.Module, bottom: nn.Module, features: Features, en
     return activation
 
 
+def gradients(peers: Iterable[str], leaves: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Of the loss by what each of these feature holders sent."""
+    found = {}
+    for name, leaf in zip(peers, leaves, strict=True):
+        assert leaf.grad is not None
+        found[name] = leaf.grad
+    return found
+
+
 def label_holder(
     plan: Plan,
     rows: Split,
@@ -70,7 +80,10 @@ def label_holder(
     local: Local = DEFAULTS,
 ) -> Rounds[LabelHolderResult]:
     """As `splitnn.exact.label_holder`. `steps` counts the in_flight - 1 that stopping early throws away."""
-    objective, window = Objective(plan.task, plan.loss, labels), Window.of(plan, rows)
+    objective, window = (
+        Objective(plan.task, plan.loss, labels, plan.label_defence.epsilon),
+        Window.of(plan, rows),
+    )
 
     def models() -> tuple[nn.Module, nn.Module]:
         return (
@@ -79,7 +92,8 @@ def label_holder(
         )
 
     bottom, top = models()
-    learner = Learner(plan, nn.ModuleList([bottom, top]), window.epoch_steps, local)
+    outgoing = Outgoing(plan, objective, feature_holders, seed)
+    learner = Learner(plan, nn.ModuleList([bottom, top]), window.epoch_steps, local, outgoing)
     judged = nn.ModuleList(models())  # with the weights at the end of the last epoch to judge
     crossings = {name: Crossing(plan.codec, plan.cut, seed, name) for name in feature_holders}
     cache = Cache(plan)
@@ -106,13 +120,16 @@ def label_holder(
             if not math.isfinite(value):
                 raise TrainingError(f"the loss is not finite at step {step}: lower learning_rate in run.toml")
             loss.backward()  # type: ignore[no-untyped-call]
+            clean = gradients(crossings, leaves[1:])
+            left = {name: outgoing.defended(name, clean[name], batch, step) for name in clean}
             down: dict[str, bytes] = {}
-            for (name, crossing), leaf in zip(crossings.items(), leaves[1:], strict=True):
-                assert leaf.grad is not None
-                down[name] = crossing.send_gradient(leaf.grad, step, step)
+            for name, crossing in crossings.items():
+                down[name] = crossing.send_gradient(left[name], step, step)
                 yield Send(name, "gradient", down[name])
             own.backward(leaves[0].grad)
             learner.step()
+            if outgoing.defence.noisy:  # rows are weighed by how like the loss's own gradient still is
+                down = {name: crossings[name].send_gradient(clean[name], step, step) for name in clean}
             for again in cache.turns(Exchanged(step, batch, up, down, masks)):
                 columns = features.batch(rows.train[again.batch])
                 learn_again(bottom, top, objective, columns, crossings, again, cache.similarity)
@@ -137,7 +154,7 @@ def label_holder(
                 number,
                 acknowledged=False,
             )
-            position.history[-1] |= objective.judged_by(labels.validation, logits)
+            position.history[-1] |= objective.verdict(logits)
             improved, stop = judge(plan, position.history)
             if improved:
                 learner.best_logits = logits

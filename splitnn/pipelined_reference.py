@@ -17,7 +17,8 @@ from splitnn.importance_reference import examine
 from splitnn.local import DEFAULTS, Local
 from splitnn.local_steps import Cache, Exchanged, learn_again, pull_back_again, streams
 from splitnn.models import bottom_model, top_model
-from splitnn.pipelined import stale_activation
+from splitnn.outgoing import Outgoing
+from splitnn.pipelined import gradients, stale_activation
 from splitnn.plan import Plan
 from splitnn.reference import JoinedModel, ReferenceResult
 from splitnn.schedule import Split
@@ -35,7 +36,10 @@ def train(
     choices: Mapping[str, Local] = MappingProxyType({}),
 ) -> ReferenceResult:
     """As `splitnn.reference.train`, with the weights that `splitnn.pipelined` states for each number."""
-    objective, window = Objective(plan.task, plan.loss, labels), Window.of(plan, rows)
+    objective, window = (
+        Objective(plan.task, plan.loss, labels, plan.label_defence.epsilon),
+        Window.of(plan, rows),
+    )
     columns, local = list(features.values()), {name: choices.get(name, DEFAULTS) for name in features}
     hub, *others = features
 
@@ -59,6 +63,7 @@ def train(
     sent: deque[dict[str, bytes]] = deque()  # the feature holders' messages of each batch under way
     caches = {name: Cache(plan) for name in features}
     similarity = caches[hub].similarity
+    outgoing = Outgoing(plan, objective, others, seeds[hub])
     lines = Lines(plan, {name: seeds[name] for name in features})
     history: list[dict[str, float]] = []
     best, best_epoch, stop = copy.deepcopy(model.state_dict()), 0, False
@@ -91,14 +96,18 @@ def train(
         loss.backward()  # type: ignore[no-untyped-call]
         fresh[hub].backward(own.grad)
         answers: dict[str, bytes] = {}
-        for name, (leaf, _) in arrived.items():
-            assert leaf.grad is not None
-            answers[name] = down[name].send_gradient(leaf.grad, step, step)
+        clean = gradients(arrived, [leaf for leaf, _ in arrived.values()])
+        left = {name: outgoing.defended(name, clean[name], batch, step) for name in clean}
+        for name in arrived:
+            answers[name] = down[name].send_gradient(left[name], step, step)
             gradient = up[name].receive_gradient(answers[name], name, len(batch), step)
             crossed = up[name].crossed_before(fresh[name], messages[name], step)
             crossed.backward(gradient)  # type: ignore[no-untyped-call]
         descent.step()
-        exchanged = {hub: Exchanged(step, batch, messages, answers, masks[hub])}
+        computed = answers
+        if outgoing.defence.noisy:
+            computed = {name: down[name].send_gradient(clean[name], step, step) for name in clean}
+        exchanged = {hub: Exchanged(step, batch, messages, computed, masks[hub])}
         for name in others:
             to_and_fro = {hub: messages[name]}, {hub: answers[name]}
             exchanged[name] = Exchanged(step, batch, *to_and_fro, masks[name])
@@ -116,7 +125,7 @@ def train(
             if not is_judged(plan, rows, len(history)):
                 continue
             logits = model.logits(columns, lines, rows.validation)
-            history[-1] |= objective.judged_by(labels.validation, logits)
+            history[-1] |= objective.verdict(logits)
             improved, stop = judge(plan, history)
             if improved:
                 best, best_epoch = copy.deepcopy(model.state_dict()), len(history)

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from splitnn.crossing import Codecs
 from splitnn.fusion import FUSIONS
+from splitnn.label_defence import LabelDefence
 from splitnn.optimizers import OPTIMIZERS
 from splitnn.rates import RATES
 from splitnn.tasks import TASKS
@@ -34,6 +35,7 @@ class Plan:
     local_steps: of `fedbcd`, steps on a batch, the exchange's included. cache, reuse, similarity: of `celu`,
     batches kept for local steps, how often each is used again, and how like it a row must still be.
     codec: how activations and gradients are written where they cross.
+    label_defence: what keeps the labels from the gradients that cross.
     seed: public; orders the rows. Nothing private may be drawn from it.
     """
 
@@ -69,6 +71,7 @@ class Plan:
     reuse: int = 5
     similarity: float = 0.5
     codec: Codecs = field(default_factory=Codecs)
+    label_defence: LabelDefence = field(default_factory=LabelDefence)
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -109,6 +112,7 @@ class Plan:
             raise ValueError("learning_rate must be positive and weight_decay not negative")
         if self.codec.keep is not None and self.codec.keep > self.cut:
             raise ValueError(f"codec.keep must be at most cut, {self.cut}, not {self.codec.keep}")
+        self.label_defence.check(self.task)
 
 
 def _steady(hidden: tuple[int, ...]) -> bool:

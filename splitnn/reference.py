@@ -22,6 +22,7 @@ from splitnn.importance import Importance
 from splitnn.importance_reference import examine
 from splitnn.local import DEFAULTS, Local
 from splitnn.models import bottom_model, top_model
+from splitnn.outgoing import Outgoing
 from splitnn.plan import Plan
 from splitnn.schedule import Split, batches, chunks, steps_an_epoch
 from splitnn.stopping import is_judged, judge
@@ -102,7 +103,10 @@ def train(
     choices: of the parties that do not take the defaults.
     Raises TrainingError where the loss is not finite, or labels leave nothing to train or evaluate by.
     """
-    objective, columns = Objective(plan.task, plan.loss, labels), list(features.values())
+    objective, columns = (
+        Objective(plan.task, plan.loss, labels, plan.label_defence.epsilon),
+        list(features.values()),
+    )
     local = {name: choices.get(name, DEFAULTS) for name in features}
     bottoms = {
         name: bottom_model(
@@ -117,7 +121,8 @@ def train(
     parties += [(nn.ModuleList([bottoms[name]]), local[name]) for name in others]
     epoch_steps = steps_an_epoch(len(rows.train), plan.batch)
     descent = Descent(plan, parties, epoch_steps)
-    lines = Lines(plan, {name: seeds[name] for name in features})
+    outgoing = Outgoing(plan, objective, others, seeds[hub])
+    lines = Lines(plan, {name: seeds[name] for name in features}, outgoing)
     history: list[dict[str, float]] = []
     best, best_epoch = copy.deepcopy(model.state_dict()), 0
 
@@ -129,7 +134,8 @@ def train(
         order = batches(len(rows.train), plan.batch, plan.seed, epoch)
         for step, batch in enumerate(order, epoch * epoch_steps + 1):
             entities = rows.train[batch]
-            loss = objective.loss(model([party.batch(entities) for party in columns], lines.at(step)), batch)
+            cross = lines.at(step, batch)
+            loss = objective.loss(model([party.batch(entities) for party in columns], cross), batch)
             if not math.isfinite(loss.item()):
                 raise TrainingError(f"the loss is not finite at step {step}: lower learning_rate in run.toml")
             loss.backward()  # type: ignore[no-untyped-call]
@@ -139,7 +145,7 @@ def train(
         if not is_judged(plan, rows, epoch + 1):
             continue
         logits = model.logits(columns, lines, rows.validation)
-        history[-1] |= objective.judged_by(labels.validation, logits)
+        history[-1] |= objective.verdict(logits)
         improved, stop = judge(plan, history)
         if improved:
             best, best_epoch = copy.deepcopy(model.state_dict()), epoch + 1

@@ -4,6 +4,7 @@ Only the label holder knows more of a task than its name: how many classes there
 how labels are scaled and weighed. So none of that is in the plan.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ from torch.nn.functional import (
 
 from splitnn import metrics, ranking
 from splitnn.errors import TrainingError
+from splitnn.randomised_response import answers, debiased
 from splitnn.ranking import Lists
 
 ROBUST = 1.345
@@ -37,6 +39,8 @@ class Labels:
 
     weights: of the training examples, [n] or, for each target, [n, k]; not negative, in any unit; None: all
     alike. They act on the training loss only. lists: in which list each other example is ranked.
+    draws: of the training and of the validation examples, float64 [n, 2] of `splitnn.randomised_response`,
+    where the plan wants labels that lie.
     Raises ValueError for labels or weights that are not finite, and for weights of another length or so large
     that their sum is infinite: divided by it, all would be 0. `Objective` holds the labels against the task.
     """
@@ -47,6 +51,7 @@ class Labels:
     names: Sequence[str] = ()
     weights: Tensor | None = None
     lists: Lists = field(default_factory=Lists)
+    draws: tuple[Tensor, Tensor] | None = None
 
     def __post_init__(self) -> None:
         if not all(torch.isfinite(part).all() for part in (self.train, self.validation, self.test)):
@@ -61,6 +66,10 @@ class Labels:
         for part, lists in ((self.validation, self.lists.validation), (self.test, self.lists.test)):
             if lists is not None and len(lists) != len(part):
                 raise ValueError(f"the lists of {len(lists)} examples for {len(part)} labels")
+        if self.draws is not None:
+            lengths = [(len(part), 2) for part in (self.train, self.validation)]
+            if [tuple(drawn.shape) for drawn in self.draws] != lengths:
+                raise ValueError("the draws are not two for each training and validation example")
 
 
 @dataclass(frozen=True)
@@ -89,12 +98,13 @@ class Objective:
     """A task fitted to the label holder's labels: what the top model is trained towards and judged by.
 
     outputs: width of the top model. lists: as in the labels. location, scale: of the training labels; but in
-    regression 0 and 1.
+    regression 0 and 1. epsilon: of randomised response. train, validation: the labels that are learned from
+    and judged by; with a finite epsilon they lie, and neither loss nor verdict depends on the true ones.
     Raises TrainingError for labels by which nothing can be trained or evaluated, ValueError for those that
     are not of the task: a class without a name would be looked up beyond the logits.
     """
 
-    def __init__(self, task: str, loss: str, labels: Labels) -> None:
+    def __init__(self, task: str, loss: str, labels: Labels, epsilon: float = math.inf) -> None:
         self.task, self.names, self.lists = TASKS[task][loss], tuple(labels.names), labels.lists
         for part in (labels.train, labels.validation, labels.test):
             if not len(part) or not _is_of(task, part, len(self.names)):
@@ -105,6 +115,30 @@ class Objective:
         scaled = labels.train if task == "multiclass" else (labels.train - self.location) / self.scale
         self._targets = scaled if task == "multiclass" else scaled.to(torch.float32)
         self._weights = None if labels.weights is None else _mean_one(labels.weights, self._targets)
+        self.train, self.validation = labels.train, labels.validation
+        self._judged: Tensor | None = None
+        if epsilon < math.inf:
+            self._lie(labels, epsilon)
+
+    def _lie(self, labels: Labels, epsilon: float) -> None:
+        """Learn from, and be judged by, answers of randomised response in place of the labels."""
+        if labels.draws is None:
+            raise ValueError("randomised response needs draws for each training and validation example")
+        if labels.weights is not None:
+            raise TrainingError(
+                "weights of examples may tell their labels, which epsilon is to hide: leave out data.weight "
+                "and data.class_weights in party.toml, or epsilon in run.toml"
+            )
+        classes = max(2, len(self.names))
+        self.train, self.validation = (
+            answers(part, drawn, classes, epsilon)
+            for part, drawn in zip((labels.train, labels.validation), labels.draws, strict=True)
+        )
+        self.task.check(self.validation, self.names)
+        targets, judged = (debiased(part, classes, epsilon) for part in (self.train, self.validation))
+        # Both losses are linear in the targets, so these may be shares, even negative ones.
+        self._targets = targets if self.names else targets[:, 1]
+        self._judged = judged if self.names else None
 
     def loss(self, logits: Tensor, examples: Tensor) -> Tensor:
         """The mean weighted loss, a scalar. logits: [b, outputs], of these training examples (int64 [b])."""
@@ -135,6 +169,17 @@ class Objective:
         """Of the metrics only the one that decides, `stop_on`: together they take longer than the scoring."""
         value = self.task.metrics(labels, self.scores(logits), self.names, self.task.stop_on)
         return {self.task.stop_on: value[self.task.stop_on]}
+
+    def verdict(self, logits: Tensor) -> dict[str, float]:
+        """`judged_by` of the validation examples, [n, outputs].
+
+        Where labels lie, the AUC is that of the answers: nearer to .5, and on average in the same order. A
+        log loss is debiased like the training loss: the answers' own would prefer scores that are less sure.
+        """
+        if self._judged is None:
+            return self.judged_by(self.validation, logits)
+        self.scores(logits)  # finite, or a TrainingError
+        return {self.task.stop_on: self.task.losses(logits, self._judged, "mean").item()}
 
     def lost(self, before: float, after: float) -> float:
         """How much worse the metric that decides is: so much lower (AUC), or higher by this part of it (a

@@ -105,7 +105,17 @@ class Make:
             ).float()
             truth[:2] = torch.tensor([0.0, 1.0])  # both classes in every part
             labels.append(truth)
-        return Federation(features, rows, Labels(*labels), {name: name.encode() for name in features})
+        told = Labels(*labels, draws=Make.draws(*labels[:2]))
+        return Federation(features, rows, told, {name: name.encode() for name in features})
+
+    @staticmethod
+    def draws(train: Tensor, validation: Tensor) -> tuple[Tensor, Tensor]:
+        """Of randomised response, for labels that some plans want to lie."""
+        random = torch.Generator().manual_seed(2)
+        one, other = (
+            torch.rand(len(part), 2, dtype=torch.float64, generator=random) for part in (train, validation)
+        )
+        return one, other
 
     @staticmethod
     def weights(results: dict[str, Result]) -> dict[str, Tensor]:
@@ -166,7 +176,8 @@ class Make:
             every = (signal > 0).float()
         train, validation, test = (every[part] for part in federation.rows)
         weights = torch.rand(train.shape, generator=random).double() if weighted else None
-        return replace(federation, labels=Labels(train, validation, test, names, weights))
+        draws = Make.draws(train, validation)
+        return replace(federation, labels=Labels(train, validation, test, names, weights, draws=draws))
 
     @staticmethod
     def repeated(federation: Federation, times: int) -> Federation:
@@ -176,6 +187,8 @@ class Make:
         again = {
             part: of.repeat_interleave(times, 0) if of is not None else None for part, of in labels.items()
         }
+        if federation.labels.draws is not None:
+            again["draws"] = tuple(part.repeat_interleave(times, 0) for part in federation.labels.draws)
         return replace(federation, rows=rows, labels=replace(federation.labels, **again))
 
     @staticmethod

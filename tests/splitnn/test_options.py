@@ -1,5 +1,6 @@
 """Every option, alone and with others: split training ends with the reference's weights, bit for bit."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from itertools import pairwise
@@ -17,6 +18,7 @@ from splitnn.crossing import ACTIVATION_CODECS, GRADIENT_CODECS, Codecs
 from splitnn.descent import Descent
 from splitnn.errors import TrainingError
 from splitnn.fusion import FUSIONS
+from splitnn.label_defence import NOISES, LabelDefence
 from splitnn.local import DEFAULTS, PRECISIONS, Local
 from splitnn.optimizers import OPTIMIZERS
 from splitnn.plan import IMPORTANCE, NORMS, TOPS, Plan
@@ -91,6 +93,11 @@ PLANS: dict[str, dict[str, Any]] = {
     "clipped": {"clip_norm": 0.05},
     "clipped, sgd": {"clip_norm": 0.05, "optimizer": "sgd"},
     "own top": {"top": f"{HERE}:Products"},
+    "max_norm": {"label_defence": LabelDefence("max_norm", 1.0)},
+    "iso": {"label_defence": LabelDefence("iso", 2.5)},
+    "marvell": {"label_defence": LabelDefence("marvell", 1.0)},
+    "labels that lie": {"label_defence": LabelDefence(epsilon=1.0)},
+    "marvell for labels that lie": {"label_defence": LabelDefence("marvell", 4.0, epsilon=1.0)},
     "party dropout": {"party_dropout": 0.3},
     "party dropout before an own top": {"party_dropout": 0.3, "top": f"{HERE}:Products"},
 }
@@ -158,8 +165,17 @@ OWN: dict[str, st.SearchStrategy[Any]] = {
     "device": st.just("cpu"),
     "precision": st.sampled_from(PRECISIONS),
 }
-TOGETHER = {"task", "loss", "residual", "codec"}
+TOGETHER = {"task", "loss", "residual", "codec", "label_defence"}
 """Fields that depend on others, drawn in `plans`."""
+
+
+@st.composite
+def label_defences(draw: st.DrawFn, task: str) -> LabelDefence:
+    """Of all, as far as they fit the task."""
+    noise = draw(st.sampled_from([noise for noise in NOISES if noise != "marvell" or task == "binary"]))
+    strength = 0.0 if noise == "none" else draw(st.sampled_from([0.0, 0.3, 1.0]))
+    epsilons = [math.inf, 0.5, 3.0] if task in ("binary", "multiclass") else [math.inf]
+    return LabelDefence(noise, strength, draw(st.sampled_from(epsilons)))
 
 
 @st.composite
@@ -173,6 +189,7 @@ def plans(draw: st.DrawFn) -> Plan:
     up, down = draw(st.sampled_from(ACTIVATION_CODECS)), draw(st.sampled_from(GRADIENT_CODECS))
     keep = draw(st.integers(1, agreed["cut"])) if up == "randtopk" else None
     agreed["codec"] = Codecs(up, down, keep, draw(st.sampled_from([0.0, 0.3])))
+    agreed["label_defence"] = draw(label_defences(agreed["task"]))
     return Plan(b"public", **agreed)
 
 

@@ -130,7 +130,7 @@ def label_holder(
     bottom = bottom_model(plan, features.numeric.shape[1], features.levels, seed, local, features.bag_levels)
     top = top_model(plan, 1 + len(feature_holders), seed, objective.outputs, local)
     epoch_steps = steps_an_epoch(len(rows.train), plan.batch)
-    outgoing = Outgoing(plan, objective, feature_holders, seed)
+    outgoing = Outgoing(plan, labels, objective, feature_holders, seed)
     learner = Learner(plan, nn.ModuleList([bottom, top]), epoch_steps, local, outgoing)
     if resume is not None:
         learner.load(resume.state)
@@ -161,11 +161,12 @@ def label_holder(
                 yield Send(name, "gradient", crossing.send_gradient(gradient, exchange, step))
             if weights:
                 torch.autograd.backward(loss, inputs=weights)
+            outgoing.measure()
             own.backward(_gradient(leaves[0]))
             learner.step()
             total_loss += value * len(batch)
             yield Progress("training", step, plan.epochs * epoch_steps)
-        position.history.append({"train_loss": total_loss / len(rows.train)})
+        position.history.append({"train_loss": total_loss / len(rows.train), **outgoing.end_epoch()})
         improved = stop = False
         if is_judged(plan, rows, position.epoch + 1):
             logits = yield from score(

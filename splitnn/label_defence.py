@@ -13,15 +13,17 @@ NOISES = ("none", "max_norm", "iso", "marvell")
 class LabelDefence:
     """Part of the plan. Raises ValueError for what defends nothing, or cannot be meant.
 
-    noise: of NOISES, added to each gradient before it is encoded. strength: of the noise, as there; 0 is
-    none. epsilon: of randomised response; infinite: every label is what it is. See
-    `splitnn.randomised_response`. max_leak: the AUC of an attack on the gradients from which on nothing
-    leaves any more; None: any. window: batches over which it is measured. See `splitnn.leak_gate`.
+    noise: of NOISES, added to each gradient before it is encoded. strength: of the noise, as there; 0: none.
+    epsilon: of `splitnn.randomised_response`; infinite: every label is what it is.
+    max_leak: the AUC of an attack on the gradients from which on nothing leaves any more; None: any.
+    max_strength: up to which strength may be doubled where the leak is too much; None: not at all.
+    window: batches over which the leak is measured, see `splitnn.leak_gate`.
     """
 
     noise: str = "none"
     strength: float = 0.0
     epsilon: float = math.inf
+    max_strength: float | None = None
     max_leak: float | None = None
     window: int = 20
 
@@ -30,9 +32,14 @@ class LabelDefence:
             raise ValueError(f"unknown noise {self.noise!r}: choose one of {', '.join(NOISES)}")
         if not 0 <= self.strength < math.inf:
             raise ValueError(f"strength must be a number of at least 0, not {self.strength:g}")
-        if self.strength and self.noise == "none":
+        if self.noise == "none" and (self.strength or self.max_strength is not None):
             raise ValueError("strength goes with noise: choose max_norm, iso or marvell")
-        if self.noise == "max_norm" and self.strength > 1:
+        if self.max_strength is not None:
+            if self.max_leak is None:
+                raise ValueError("max_strength goes with max_leak: set both, or neither")
+            if not self.strength < self.max_strength < math.inf:
+                raise ValueError(f"max_strength must be above strength, not {self.max_strength:g}")
+        if self.noise == "max_norm" and max(self.strength, self.max_strength or 0) > 1:
             raise ValueError("max_norm's strength is at most 1: then all rows are as long as the longest")
         if not (0 < self.epsilon <= MOST or self.epsilon == math.inf):
             raise ValueError(
@@ -56,5 +63,5 @@ class LabelDefence:
 
     @property
     def noisy(self) -> bool:
-        """Whether what leaves is not what the loss says."""
-        return self.strength > 0
+        """Whether what leaves may be something else than what the loss says."""
+        return self.strength > 0 or self.max_strength is not None

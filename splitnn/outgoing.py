@@ -1,6 +1,7 @@
 """The gradients of the training rows on their way out: what each feature holder is to get of them.
 
-At every schedule this is the last place before the codec: what comes out of here may leave.
+At every schedule this is the last place before the codec: what comes out of here may leave, and nothing else
+does. Here noise is added, what still leaks is measured, and the gate stops what leaks too much.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,34 +9,89 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from splitnn.errors import TrainingError
 from splitnn.label_noise import iso, max_norm
+from splitnn.leak_gate import LeakGate
+from splitnn.leak_meter import LeakMeter
 from splitnn.marvell import Noise, Spread, evenly, noise_of, perturbed
 from splitnn.plan import Plan
 from splitnn.randomness import normal
-from splitnn.tasks import Objective
+from splitnn.tasks import Labels, Objective
 
 
 class Outgoing:
     """The label holder's, for all its feature holders, each by itself: none sees another's gradients.
 
-    objective: by which the gradients are computed. peers: the feature holders. seed: the label holder's
-    private seed. A step's noise is a function of seed, peer and step: who starts again sends what was sent.
+    objective: of these labels, by which the gradients are computed. peers: the feature holders. seed: the
+    label holder's private seed. A step's noise is a function of seed, peer and step: who starts again sends
+    what was sent. meter: of binary labels, where there are feature holders.
     """
 
-    def __init__(self, plan: Plan, objective: Objective, peers: Sequence[str], seed: bytes) -> None:
-        self.defence, self.seed = plan.label_defence, seed
-        self.peers = list(peers)
+    def __init__(
+        self, plan: Plan, labels: Labels, objective: Objective, peers: Sequence[str], seed: bytes
+    ) -> None:
+        self.defence, self.seed, self.peers = plan.label_defence, seed, list(peers)
         self.learned = objective.train
+        self.strengths = dict.fromkeys(peers, self.defence.strength)
         self.noises: dict[str, Noise] = {}
         """The last of marvell, by peer: a batch of one class tells nothing of the other's gradients."""
+        self.meter: LeakMeter | None = None
+        self.gate: LeakGate | None = None
+        self.waiting: list[tuple[str, Tensor, Tensor, Tensor]] = []
+        if plan.task == "binary" and peers:
+            self.meter = LeakMeter(labels.train > 0.5, peers, zeros_tell=plan.party_dropout == 0)
+            if self.defence.max_leak is not None:
+                self.gate = LeakGate(self.defence.max_leak, self.defence.window, peers)
 
     def defended(self, peer: str, gradient: Tensor, batch: Tensor, step: int) -> Tensor:
-        """What may leave of the gradient [b, d] of these training rows (int64 [b]); itself if undefended."""
-        if not self.defence.noisy:
+        """What may leave of the gradient [b, d] of these training rows (int64 [b]); itself if undefended.
+
+        Raises TrainingError where it tells too much of the labels. All peers' of a step are to be asked for
+        before any of them leaves.
+        """
+        if self.meter is None and not self.defence.noisy:
             return gradient
         # The joined model's gradient may lie in memory otherwise, and its sums end with another last bit.
         clean = gradient.clone(memory_format=torch.contiguous_format)
-        strength = self.defence.strength
+        left = self._noised(peer, clean, batch, step)
+        if self.gate is None or self.meter is None:
+            self.waiting.append((peer, clean, left, batch))
+        else:
+            attacked = self.meter.attacked(clean, left, batch)
+            while (leak := self.gate.admit(peer, attacked)) is not None:
+                if not self._harden(peer):
+                    attack, interval = leak
+                    raise TrainingError(
+                        f"at step {step} the {attack} attack tells labels by the gradients for {peer!r} with "
+                        f"AUC {interval.value:.2f} (at most {interval.high:.2f}; max_leak is "
+                        f"{self.defence.max_leak:g}): they were not sent; raise the strength of the label "
+                        "defence, or max_leak, in run.toml"
+                    )
+                left = self._noised(peer, clean, batch, step)
+                attacked = self.meter.attacked(clean, left, batch)
+            self.meter.record(peer, attacked)
+        return gradient if left is clean else left
+
+    def measure(self) -> None:
+        """Attack what was defended since, where no gate did so before: nobody waits for it."""
+        if self.meter is not None:
+            for peer, clean, left, batch in self.waiting:
+                self.meter.record(peer, self.meter.attacked(clean, left, batch))
+        self.waiting.clear()
+
+    def end_epoch(self) -> dict[str, float]:
+        """For the history: what the meter tells and, where it may be raised, the strength by now."""
+        self.measure()
+        found = {} if self.meter is None else self.meter.end_epoch()
+        if self.defence.max_strength is not None and self.peers:
+            found["label_defence_strength"] = max(self.strengths.values())
+        return found
+
+    def _noised(self, peer: str, clean: Tensor, batch: Tensor, step: int) -> Tensor:
+        """The gradient with noise; itself at strength 0."""
+        strength = self.strengths[peer]
+        if not strength:
+            return clean
         width = 1 if self.defence.noise == "max_norm" else clean.shape[1]
         normals = normal(self.seed, f"defence {step} {peer}", (len(clean), width))
         if self.defence.noise == "max_norm":
@@ -51,21 +107,40 @@ class Outgoing:
             noise = self.noises.get(peer) or evenly(clean, strength)
         return perturbed(clean, positive, noise, normals)
 
+    def _harden(self, peer: str) -> bool:
+        """Double the strength for this peer, if the plan allows; from 0, to a sixteenth of the most."""
+        strength, most = self.strengths[peer], self.defence.max_strength
+        if most is None or strength >= most or self.gate is None:
+            return False
+        self.strengths[peer] = min(max(2 * strength, most / 16), most)
+        self.noises.pop(peer, None)  # it was drawn for less
+        self.gate.forget(peer)
+        return True
+
     def state(self) -> dict[str, Tensor]:
         """What the next steps depend on, by names of its own."""
-        return {
-            f"marvell.{self.peers.index(peer)}": torch.cat(
-                (torch.tensor([*noise.spread, noise.sum_kl], dtype=torch.float64), noise.direction)
-            )
-            for peer, noise in self.noises.items()
-        }
+        self.measure()
+        parts = {"strengths": torch.tensor([*self.strengths.values()], dtype=torch.float64)}
+        for peer, noise in self.noises.items():
+            numbers = torch.tensor([*noise.spread, noise.sum_kl], dtype=torch.float64)
+            parts[f"marvell.{self.peers.index(peer)}"] = torch.cat((numbers, noise.direction))
+        for kind, part in (("meter", self.meter), ("gate", self.gate)):
+            if part is not None:
+                parts |= {f"{kind}.{name}": tensor for name, tensor in part.state().items()}
+        return parts
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Raises ValueError or LookupError for what `state` does not give."""
+        """Raises ValueError, TypeError or LookupError for what `state` does not give."""
+        self.strengths = dict(zip(self.peers, state["strengths"].tolist(), strict=True))
         self.noises = {}
-        for name, tensor in state.items():
-            kind, place = name.split(".")
-            if kind != "marvell" or tensor.dtype != torch.float64 or len(tensor) < 6:
-                raise ValueError("an unknown part of the state of the gradients that leave")
-            spread = Spread(*tensor[:4].tolist())
-            self.noises[self.peers[int(place)]] = Noise(tensor[5:], spread, tensor[4].item())
+        for place, peer in enumerate(self.peers):
+            kept = state.get(f"marvell.{place}")
+            if kept is None:
+                continue
+            if kept.dtype != torch.float64 or len(kept) < 6:
+                raise ValueError("an impossible noise")
+            self.noises[peer] = Noise(kept[5:], Spread(*kept[:4].tolist()), kept[4].item())
+        for kind, part in (("meter", self.meter), ("gate", self.gate)):
+            if part is not None:
+                under = f"{kind}."
+                part.load({name.removeprefix(under): state[name] for name in state if name.startswith(under)})

@@ -92,12 +92,13 @@ def label_holder(
         )
 
     bottom, top = models()
-    outgoing = Outgoing(plan, objective, feature_holders, seed)
+    outgoing = Outgoing(plan, labels, objective, feature_holders, seed)
     learner = Learner(plan, nn.ModuleList([bottom, top]), window.epoch_steps, local, outgoing)
     judged = nn.ModuleList(models())  # with the weights at the end of the last epoch to judge
     crossings = {name: Crossing(plan.codec, plan.cut, seed, name) for name in feature_holders}
     cache = Cache(plan)
-    train_loss = total_loss = 0.0
+    told: dict[str, float] = {}
+    total_loss = 0.0
     step = 0
     if resume is not None:
         parts = _load(learner, resume.state, ["total_loss", "cache"])
@@ -126,6 +127,7 @@ def label_holder(
             for name, crossing in crossings.items():
                 down[name] = crossing.send_gradient(left[name], step, step)
                 yield Send(name, "gradient", down[name])
+            outgoing.measure()
             own.backward(leaves[0].grad)
             learner.step()
             if outgoing.defence.noisy:  # rows are weighed by how like the loss's own gradient still is
@@ -138,9 +140,9 @@ def label_holder(
             if step % window.epoch_steps == 0:
                 if is_judged(plan, rows, position.epoch + 1):
                     judged.load_state_dict(learner.module.state_dict())
-                train_loss, total_loss = total_loss / len(rows.train), 0.0
+                told, total_loss = {"train_loss": total_loss / len(rows.train), **outgoing.end_epoch()}, 0.0
             yield Progress("training", step, window.steps)
-        position.history.append({"train_loss": train_loss})
+        position.history.append(told)
         improved = stop = False
         if is_judged(plan, rows, position.epoch + 1):
             number = 1 + position.epoch * steps_an_epoch(len(rows.validation), EVALUATION_ROWS)

@@ -63,7 +63,7 @@ def train(
     sent: deque[dict[str, bytes]] = deque()  # the feature holders' messages of each batch under way
     caches = {name: Cache(plan) for name in features}
     similarity = caches[hub].similarity
-    outgoing = Outgoing(plan, objective, others, seeds[hub])
+    outgoing = Outgoing(plan, labels, objective, others, seeds[hub])
     lines = Lines(plan, {name: seeds[name] for name in features})
     history: list[dict[str, float]] = []
     best, best_epoch, stop = copy.deepcopy(model.state_dict()), 0, False
@@ -104,6 +104,7 @@ def train(
             crossed = up[name].crossed_before(fresh[name], messages[name], step)
             crossed.backward(gradient)  # type: ignore[no-untyped-call]
         descent.step()
+        outgoing.measure()
         computed = answers
         if outgoing.defence.noisy:
             computed = {name: down[name].send_gradient(clean[name], step, step) for name in clean}
@@ -120,7 +121,7 @@ def train(
             descent.step(local=True)
         total_loss += loss.item() * len(batch)
         if step % window.epoch_steps == 0:
-            history.append({"train_loss": total_loss / len(rows.train)})
+            history.append({"train_loss": total_loss / len(rows.train), **outgoing.end_epoch()})
             total_loss = 0.0
             if not is_judged(plan, rows, len(history)):
                 continue

@@ -121,7 +121,7 @@ def train(
     parties += [(nn.ModuleList([bottoms[name]]), local[name]) for name in others]
     epoch_steps = steps_an_epoch(len(rows.train), plan.batch)
     descent = Descent(plan, parties, epoch_steps)
-    outgoing = Outgoing(plan, objective, others, seeds[hub])
+    outgoing = Outgoing(plan, labels, objective, others, seeds[hub])
     lines = Lines(plan, {name: seeds[name] for name in features}, outgoing)
     history: list[dict[str, float]] = []
     best, best_epoch = copy.deepcopy(model.state_dict()), 0
@@ -139,9 +139,10 @@ def train(
             if not math.isfinite(loss.item()):
                 raise TrainingError(f"the loss is not finite at step {step}: lower learning_rate in run.toml")
             loss.backward()  # type: ignore[no-untyped-call]
+            outgoing.measure()
             descent.step()
             total_loss += loss.item() * len(batch)
-        history.append({"train_loss": total_loss / len(rows.train)})
+        history.append({"train_loss": total_loss / len(rows.train), **outgoing.end_epoch()})
         if not is_judged(plan, rows, epoch + 1):
             continue
         logits = model.logits(columns, lines, rows.validation)

@@ -175,7 +175,12 @@ def label_defences(draw: st.DrawFn, task: str) -> LabelDefence:
     noise = draw(st.sampled_from([noise for noise in NOISES if noise != "marvell" or task == "binary"]))
     strength = 0.0 if noise == "none" else draw(st.sampled_from([0.0, 0.3, 1.0]))
     epsilons = [math.inf, 0.5, 3.0] if task in ("binary", "multiclass") else [math.inf]
-    return LabelDefence(noise, strength, draw(st.sampled_from(epsilons)))
+    gate: dict[str, Any] = {}
+    if task == "binary" and draw(st.booleans()):
+        gate = {"max_leak": draw(st.sampled_from([0.7, 0.99, 1.0])), "window": draw(st.integers(1, 9))}
+        if noise != "none" and strength < 1:
+            gate["max_strength"] = draw(st.sampled_from([None, 1.0]))
+    return LabelDefence(noise, strength, draw(st.sampled_from(epsilons)), **gate)
 
 
 @st.composite

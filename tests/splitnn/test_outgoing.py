@@ -28,8 +28,8 @@ GRADIENT = torch.randn(8, 4, generator=torch.Generator().manual_seed(1)) + TRUTH
 
 def outgoing(noise: str, strength: float, truth: Tensor = TRUTH) -> Outgoing:
     plan = replace(PLAN, label_defence=LabelDefence(noise, strength))
-    objective = Objective("binary", "cross-entropy", Labels(truth, TRUTH, TRUTH))
-    return Outgoing(plan, objective, ["p1", "p2"], b"secret")
+    labels = Labels(truth, TRUTH, TRUTH)
+    return Outgoing(plan, labels, Objective("binary", "cross-entropy", labels), ["p1", "p2"], b"secret")
 
 
 @pytest.mark.parametrize("noise", NOISES)
@@ -91,17 +91,20 @@ def test_a_batch_of_one_class_gets_the_noise_of_the_last_that_had_both() -> None
 @pytest.mark.parametrize(
     "state",
     [
-        {"marvell.9": torch.zeros(9, dtype=torch.float64)},
+        {"strengths": torch.zeros(3)},
         {"marvell.0": torch.zeros(9)},
         {"marvell.0": torch.zeros(5, dtype=torch.float64)},
-        {"marvell.x": torch.zeros(9, dtype=torch.float64)},
-        {"else": torch.zeros(9, dtype=torch.float64)},
-        {"else.0": torch.zeros(9, dtype=torch.float64)},
+        {"marvell.0": torch.zeros((), dtype=torch.float64)},
+        {"meter.sums.0": torch.zeros(2, 9)},
+        {"meter.counts.1": torch.zeros(9)},
     ],
 )
 def test_what_is_no_state_is_refused(state: dict[str, Tensor]) -> None:
-    with pytest.raises((ValueError, LookupError)):
-        outgoing("marvell", 1.0).load(state)
+    whole = outgoing("marvell", 1.0).state()
+    outgoing("marvell", 1.0).load(whole)
+    for damaged in (state, whole | state, {name: whole[name] for name in whole if name != "strengths"}):
+        with pytest.raises((ValueError, TypeError, LookupError)):
+            outgoing("marvell", 1.0).load(damaged)
 
 
 @pytest.mark.parametrize("schedule", [*SCHEDULES])

@@ -24,7 +24,7 @@ HIGH = 0.95
 class Area(NamedTuple):
     """The area under one ROC curve. value: 0 to 1. pairs: of a positive and another row that were compared.
 
-    variance: of `value` as an estimate; NaN with a single row of a class, which tells nothing of it.
+    variance: of `value` as an estimate; NaN where nobody asked, or a class's single row tells nothing of it.
     """
 
     value: float
@@ -54,35 +54,37 @@ def norms(gradient: Tensor) -> Tensor:
 def known_row(clean: Tensor, positive: Tensor) -> int | None:
     """The row whose label the cosine attack knows: the first positive one (batches are in random order) whose
     gradient before any defence, clean [b, d], is not 0. None: there is no such row. positive: bool [b]."""
-    candidates = (positive & clean.any(1)).nonzero()
-    return int(candidates[0]) if len(candidates) else None
+    for row in np.flatnonzero(positive.numpy()):  # the first of them, as a rule
+        if clean[row].any():
+            return int(row)
+    return None
 
 
-def cosines(gradient: Tensor, known: Tensor) -> Tensor:
+def cosines(gradient: Tensor, known: Tensor, lengths: Tensor | None = None) -> Tensor:
     """The score of each row by the cosine attack, float64 [b]; 0 for a row of zeros.
 
-    gradient: [b, d], as it leaves. known: [d], of one positive row before any defence.
+    gradient: [b, d], as it leaves. known: [d], not 0, of one positive row before any defence. lengths: what
+    `norms` gives, if that is known already.
     """
-    rows, direction = gradient.double(), known.double()
-    lengths = torch.linalg.vector_norm(rows, dim=1) * torch.linalg.vector_norm(direction)
-    return torch.where(lengths > 0, rows @ direction / lengths, 0.0)
+    direction = known.double() / torch.linalg.vector_norm(known, dtype=torch.float64)
+    lengths = norms(gradient) if lengths is None else lengths
+    return (gradient @ direction.float()).double().div_(lengths).nan_to_num_(0.0)
 
 
-def auc(scores: Tensor, positive: Tensor) -> Area | None:
+def auc(scores: Tensor, positive: Tensor, sure: bool = True) -> Area | None:
     """The share of (positive, other) pairs in which the positive row scores higher, ties counted half.
 
-    None for rows of one class. scores: [n]. positive: bool [n]. The variance is DeLong's (DeLong, DeLong and
-    Clarke-Pearson 1988, "Comparing the Areas under Two or More Correlated ROC Curves"), by sorting as in Sun
-    and Xu 2014, "Fast Implementation of DeLong's Algorithm".
+    None for rows of one class. scores: [n]. positive: bool [n]. sure: its variance is wanted. That is
+    DeLong's (DeLong, DeLong and Clarke-Pearson 1988, "Comparing the Areas under Two or More Correlated ROC
+    Curves"), by sorting as in Sun and Xu 2014, "Fast Implementation of DeLong's Algorithm".
     """
     score, is_positive = scores.numpy(), positive.numpy()
     yes, no = np.sort(score[is_positive]), np.sort(score[~is_positive])
     if not len(yes) or not len(no):
         return None
-    below = _share_below(no, yes)
-    above = 1 - _share_below(yes, no)
-    variance = math.nan
-    if len(yes) > 1 and len(no) > 1:
+    below, variance = _share_below(no, yes), math.nan
+    if sure and len(yes) > 1 and len(no) > 1:
+        above = 1 - _share_below(yes, no)
         variance = float(below.var(ddof=1) / len(yes) + above.var(ddof=1) / len(no))
     return Area(float(below.mean()), variance, len(yes) * len(no))
 

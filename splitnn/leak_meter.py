@@ -32,12 +32,15 @@ class Attacked(NamedTuple):
 class LeakMeter:
     """Of the gradients for some feature holders, each by itself; what is reported is the worst of them.
 
-    positive: bool [n], the true labels of the training rows. zeros_tell: whether a row of zeros may tell its
-    label. With party dropout it does not, and whoever gets it knows: such rows are left out.
+    positive: bool [n], the true labels of the training rows. zeros_tell: whether a row of zeros may tell
+    its label. With party dropout it does not, and whoever gets it knows: such rows are left out. sure: how
+    sure each AUC is is wanted, for the gate.
     """
 
-    def __init__(self, positive: Tensor, peers: Sequence[str], zeros_tell: bool = True) -> None:
-        self.positive, self.zeros_tell = positive, zeros_tell
+    def __init__(
+        self, positive: Tensor, peers: Sequence[str], zeros_tell: bool = True, sure: bool = False
+    ) -> None:
+        self.positive, self.zeros_tell, self.sure = positive, zeros_tell, sure
         self.worst: dict[str, list[list[float]]] = {peer: [[] for _ in ATTACKS] for peer in peers}
         """Of this epoch's batches."""
         self.sums = {peer: torch.zeros(len(ATTACKS), len(positive)) for peer in peers}
@@ -49,22 +52,19 @@ class LeakMeter:
             told = left.any(1)
             clean, left, batch = clean[told], left[told], batch[told]
         positive, length = self.positive[batch], norms(left)
-        by_norm, known = auc(length, positive), known_row(clean, positive)
+        by_norm, known = auc(length, positive, self.sure), known_row(clean, positive)
         if known is None:
             return Attacked((by_norm, None), batch[:0], torch.zeros(len(ATTACKS), 0))
-        others = torch.arange(len(batch)) != known
-        cosine = cosines(left, clean[known])[others]
-        by_cosine = auc(cosine, positive[others])
         # Gradients shrink as training goes on: so that each epoch counts alike, by the batch's mean.
-        mean = length.mean()
-        scores = torch.stack((length[others] / mean if mean > 0 else length[others], cosine))
-        return Attacked((by_norm, by_cosine), batch[others], scores)
+        scores = torch.stack((length / (length.mean() or 1), cosines(left, clean[known], length)))
+        scores, positive, batch = (_without(known, part) for part in (scores, positive, batch))
+        return Attacked((by_norm, auc(scores[1], positive, self.sure)), batch, scores)
 
     def record(self, peer: str, attacked: Attacked) -> None:
         for values, area in zip(self.worst[peer], attacked.areas, strict=True):
             if area is not None:
                 values.append(area.worst)
-        self.sums[peer][:, attacked.rows] += attacked.scores.float()
+        self.sums[peer].index_add_(1, attacked.rows, attacked.scores.float())
         self.counts[peer][attacked.rows] += 1
 
     def end_epoch(self) -> dict[str, float]:
@@ -85,7 +85,7 @@ class LeakMeter:
     def _by_rows(self, peer: str, place: int) -> Area | None:
         scored = self.counts[peer] > 0
         mean = self.sums[peer][place, scored] / self.counts[peer][scored]
-        return auc(mean, self.positive[scored])
+        return auc(mean, self.positive[scored], sure=False)
 
     def state(self) -> dict[str, Tensor]:
         """What the next figures depend on; peers by their places."""
@@ -104,3 +104,8 @@ class LeakMeter:
                 raise ValueError("the leak was measured on other training rows")
             self.sums[peer], self.counts[peer] = sums, counts
             self.worst[peer] = [state[f"{attack}.{place}"].tolist() for attack in ATTACKS]
+
+
+def _without(row: int, tensor: Tensor) -> Tensor:
+    """Of the last dimension, all but one."""
+    return torch.cat((tensor[..., :row], tensor[..., row + 1 :]), -1)

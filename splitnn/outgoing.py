@@ -16,7 +16,11 @@ from splitnn.leak_meter import LeakMeter
 from splitnn.marvell import Noise, Spread, evenly, noise_of, perturbed
 from splitnn.plan import Plan
 from splitnn.randomness import normal
+from splitnn.schedule import steps_an_epoch
 from splitnn.tasks import Labels, Objective
+
+EVERY = 4
+"""Of so many batches one is measured, where no gate has to look at all; two an epoch at least."""
 
 
 class Outgoing:
@@ -38,8 +42,10 @@ class Outgoing:
         self.meter: LeakMeter | None = None
         self.gate: LeakGate | None = None
         self.waiting: list[tuple[str, Tensor, Tensor, Tensor]] = []
+        self.every = max(1, min(EVERY, steps_an_epoch(len(labels.train), plan.batch) // 2))
         if plan.task == "binary" and peers:
-            self.meter = LeakMeter(labels.train > 0.5, peers, zeros_tell=plan.party_dropout == 0)
+            gated = self.defence.max_leak is not None
+            self.meter = LeakMeter(labels.train > 0.5, peers, plan.party_dropout == 0, gated)
             if self.defence.max_leak is not None:
                 self.gate = LeakGate(self.defence.max_leak, self.defence.window, peers)
 
@@ -49,13 +55,15 @@ class Outgoing:
         Raises TrainingError where it tells too much of the labels. All peers' of a step are to be asked for
         before any of them leaves.
         """
-        if self.meter is None and not self.defence.noisy:
+        measured = self.meter is not None and (self.gate is not None or (step - 1) % self.every == 0)
+        if not measured and not self.defence.noisy:
             return gradient
         # The joined model's gradient may lie in memory otherwise, and its sums end with another last bit.
         clean = gradient.clone(memory_format=torch.contiguous_format)
         left = self._noised(peer, clean, batch, step)
         if self.gate is None or self.meter is None:
-            self.waiting.append((peer, clean, left, batch))
+            if measured:
+                self.waiting.append((peer, clean, left, batch))
         else:
             attacked = self.meter.attacked(clean, left, batch)
             while (leak := self.gate.admit(peer, attacked)) is not None:

@@ -94,7 +94,7 @@ def test_scores_by_their_definitions(scale: float, seed: int) -> None:
     cosine = cosines(gradient, scale * gradient[0])
     assert cosine[0] == pytest.approx(1)
     assert cosine[2] == 0
-    assert (cosine.abs() <= 1 + 1e-12).all()
+    assert (cosine.abs() <= 1 + 1e-6).all()
     assert torch.allclose(cosine, cosines(scale * gradient, gradient[0]), atol=1e-6)
 
 

@@ -38,7 +38,7 @@ def test_a_batch_is_attacked_as_the_attacks_say() -> None:
     gradient, positive = batch_of(1, leak=0.5)
     clean = gradient + 0.1
     order = torch.randperm(200, generator=torch.Generator().manual_seed(1))
-    meter = LeakMeter(positive, ["p1"])
+    meter = LeakMeter(positive, ["p1"], sure=True)
     attacked = meter.attacked(clean[order], gradient[order], order)
     known = int(order[positive[order]][0])
     others = torch.arange(200) != known
@@ -114,7 +114,7 @@ def admitted(gate: LeakGate, seeds: Sequence[int], leak: float) -> int | None:
     """How many batches pass, None: all."""
     for number, seed in enumerate(seeds):
         gradient, positive = batch_of(seed, leak=leak)
-        meter = LeakMeter(positive, ["p1"])
+        meter = LeakMeter(positive, ["p1"], sure=True)
         if gate.admit("p1", meter.attacked(gradient, gradient, torch.arange(200))) is not None:
             return number
     return None

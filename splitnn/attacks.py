@@ -68,7 +68,8 @@ def cosines(gradient: Tensor, known: Tensor, lengths: Tensor | None = None) -> T
     """
     direction = known.double() / torch.linalg.vector_norm(known, dtype=torch.float64)
     lengths = norms(gradient) if lengths is None else lengths
-    return (gradient @ direction.float()).double().div_(lengths).nan_to_num_(0.0)
+    along: Tensor = (gradient @ direction.float()).double()
+    return along.div_(lengths).nan_to_num_(0.0)
 
 
 def auc(scores: Tensor, positive: Tensor, sure: bool = True) -> Area | None:

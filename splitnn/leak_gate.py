@@ -2,7 +2,7 @@
 
 Each batch is attacked before it leaves (`splitnn.leak_meter`), and its AUC pooled with those of the last
 batches for the same feature holder. One batch says little: where gradients tell nothing at all, the 95 %
-quantile over batches of 256 rows with 15 % positives is .58. So the bound is held against the pool's 95 %
+quantile over batches of 256 rows with 15 % positives is .60. So the bound is held against the pool's 95 %
 confidence interval: once the window is full the interval must end below it; before, when it is wide, it may
 not lie above it as a whole.
 """

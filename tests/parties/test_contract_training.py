@@ -119,6 +119,7 @@ def test_bounds(changes: dict[str, Any], line: str) -> None:
 def test_defaults_are_those_of_the_plan() -> None:
     """parties.contract_training spells them out, so that reading a file need not import torch."""
     from splitnn.crossing import ACTIVATION_CODECS, GRADIENT_CODECS
+    from splitnn.label_defence import LabelDefence
     from splitnn.optimizers import OPTIMIZERS
     from splitnn.plan import IMPORTANCE, Plan
     from splitnn.tasks import TASKS
@@ -127,6 +128,7 @@ def test_defaults_are_those_of_the_plan() -> None:
     plan = Plan(seed=b"")
     assert Evaluation().every == "auto"
     ours |= {"every": None, "importance": Evaluation().importance}
+    ours |= {"label_defence": LabelDefence()}  # the contract has no key for it yet: nothing is defended
     assert ours | {"seed": plan.seed, "codec": plan.codec} == {
         field.name: getattr(plan, field.name) for field in fields(Plan)
     }

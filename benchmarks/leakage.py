@@ -23,6 +23,7 @@ import torch
 sys.path[0] = str(Path(__file__).parents[1])  # benchmarks/psi.py would hide the package psi
 
 from benchmarks.aligned_data import Aligned, aligned
+from splitnn import outgoing
 from splitnn.label_defence import LabelDefence
 from splitnn.plan import Plan
 from splitnn.randomised_response import draws
@@ -81,6 +82,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one line of JSON for each defence and strength")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    outgoing.EVERY = 1  # an attacker looks at every batch
     source, tables = source_of(given.data), []
     for seed in range(1, given.seeds + 1):
         with tempfile.TemporaryDirectory() as folder:

@@ -119,7 +119,7 @@ def noise_of(gradient: Tensor, positive: Tensor, strength: float) -> Noise | Non
         return None
     g0, g1 = no.mean(0), yes.mean(0)
     gap = (g1 - g0).square().sum().item()
-    if not gap > 0:
+    if not 0 < gap < math.inf:  # a gradient that is not finite is for the codec to refuse
         return None
     # In units of the gap, so that gradients of any size are solved alike.
     u, v = (

@@ -107,6 +107,18 @@ def test_what_is_no_state_is_refused(state: dict[str, Tensor]) -> None:
             outgoing("marvell", 1.0).load(damaged)
 
 
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e38])
+def test_a_gradient_that_is_not_finite_is_left_to_the_codec(noise: str, value: float) -> None:
+    broken = GRADIENT.clone()
+    broken[3, 1] = value
+    left = outgoing(noise, float(noise != "none"))
+    gradient = left.defended("p1", broken, BATCH, 1)
+    left.measure()
+    assert gradient.shape == broken.shape
+    assert bool(torch.isfinite(gradient).all()) <= (value == 3e38)
+
+
 @pytest.mark.parametrize("schedule", [*SCHEDULES])
 @pytest.mark.parametrize("codec", [Codecs(), Codecs("randtopk", "int8", keep=2)])
 def test_nothing_but_what_is_defended_leaves(

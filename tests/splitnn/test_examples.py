@@ -30,6 +30,7 @@ def both(make: Any, plan: Plan, counts: torch.Tensor, parties: int) -> tuple[dic
         federation.labels,
         **{part: (torch.arange(len(places)) % 3 == 0).float() for part, places in rows._asdict().items()},
         lists=Lists(entities.validation, entities.test, 2),
+        draws=None,
     )
     of = torch.arange(len(counts)).repeat_interleave(counts)
     split, joined = {}, {}

@@ -142,9 +142,8 @@ def evenly(gradient: Tensor, strength: float) -> Noise:
 
 def perturbed(gradient: Tensor, positive: Tensor, noise: Noise, normals: Tensor) -> Tensor:
     """The gradient plus noise for each row's class. normals: standard, independent, [b, d] like it."""
-    spread = noise.spread
-    along = torch.where(positive, spread.along_1, spread.along_0).double().sqrt().unsqueeze(1)
-    across = torch.where(positive, spread.across_1, spread.across_0).double().sqrt().unsqueeze(1)
+    spread = torch.tensor(noise.spread, dtype=torch.float64).reshape(2, 2).sqrt()
+    along, across = spread[positive.long()].unsqueeze(2).unbind(1)
     drawn = normals.double()
     length = (drawn @ noise.direction).unsqueeze(1)
     return gradient + (across * drawn + (along - across) * length * noise.direction).float()

@@ -25,7 +25,7 @@ from parties.cost import Clock
 from parties.errors import AlignmentError, ContractError, DataError, PartyError
 from parties.handshake import Meeting
 from parties.id_kinds import written_as
-from parties.own import brings, leakage, own_identity, own_ids, own_protocols
+from parties.own import brings, leakage, own_identity, own_ids, own_protocols, refuse_expired
 from parties.room import to_align
 from parties.storage import check_writable, locked, run_folder, write, writing
 from parties.summary import agreement, as_json, psi_record
@@ -50,6 +50,7 @@ def align_party(
     began = time.monotonic()
     with locked(config.party.storage, config.name), Watch(config, "align", on_peer) as watch:
         on_progress = watch.over(on_progress)
+        refuse_expired(config)
         identity, protocols = own_identity(config), own_protocols(config)
         if out is not None:
             check_writable(out)

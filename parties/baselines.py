@@ -13,6 +13,7 @@ from parties.phases import Outcome, Prepared, features_of, plan_of
 from parties.storage import private_seed
 from protos.rounds import Progress, Round, Rounds, Save, mapped
 from splitnn import exact
+from splitnn.label_defence import LabelDefence
 from splitnn.schedule import Split
 
 PHASE: Final = "training alone"
@@ -52,7 +53,8 @@ def _train(
     assert prepared.data.labels is not None
     result = yield from mapped(
         exact.label_holder(
-            replace(plan_of(prepared.config.contract), importance="none"),
+            # Nobody sees its gradients, and what it could have without the others needs no defence.
+            replace(plan_of(prepared.config.contract), importance="none", label_defence=LabelDefence()),
             split,
             features_of(pipeline, prepared.data.table, rows),
             prepared.data.labels.of(rows, split, outcome.examples.entities),

@@ -13,7 +13,17 @@ from parties.contract import AUTO
 from parties.errors import ConfigError, DataError, PartyError, exit_code
 from parties.labels import facts_of, told_of
 from parties.leaves import what_leaves
-from parties.own import OwnData, large_batch, leakage_of_examples, own_data, own_identity, own_protocols
+from parties.own import (
+    OwnData,
+    Today,
+    large_batch,
+    leakage_of_examples,
+    own_data,
+    own_identity,
+    own_protocols,
+    refuse_expired,
+    today,
+)
 from parties.probe import look_at_hub, look_at_port
 from parties.unfinished import Unfinished
 from psi import IdError, Psi
@@ -51,7 +61,7 @@ class Findings:
         return parts | {"faults": faults} | ({"error": faults[0]} if faults else {})
 
 
-def check(config: Config) -> Findings:
+def check(config: Config, today: Today = today) -> Findings:
     """Try certificate, hub, data and protocol, each whether or not another fails. No data leaves."""
     found = Findings(config.name, config.role, config.contract.digest.hex())
 
@@ -62,6 +72,7 @@ def check(config: Config) -> Findings:
             found.faults.append(fault)
             return None
 
+    attempt(lambda config: refuse_expired(config, today))
     identity = attempt(own_identity)
     if identity is not None:
         found.identity = {

@@ -9,7 +9,13 @@ from parties.contract import Contract
 from parties.document import check, dotted, read
 from parties.errors import ConfigError
 from parties.id_kinds import by_kind, faults_of_columns
-from parties.label_keys import OF_LABEL_HOLDER, faults_of_calibration, faults_of_examples, faults_of_task
+from parties.label_keys import (
+    OF_LABEL_HOLDER,
+    faults_of_calibration,
+    faults_of_examples,
+    faults_of_privacy,
+    faults_of_task,
+)
 from parties.limits import Limits, faults_of_times
 from parties.party_toml import PartyConfig, address_of, under
 
@@ -93,6 +99,7 @@ def _faults_of_role(private: dict[str, Any], shared: dict[str, Any], for_trainin
             yield from _faults_of_label_holder(data, link, for_training)
             yield from faults_of_task(data, task)
             yield from faults_of_examples(data, _table(shared, "examples").get("per_entity"))
+            yield from faults_of_privacy(data, _table(shared, "privacy").get("label_epsilon"))
             yield from faults_of_calibration(evaluation.get("calibration"), task)
         else:
             yield from _faults_of_feature_holder(data, evaluation, link, label_holder)

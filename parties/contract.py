@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from parties.certificate import PIN
 from parties.certs import PARTY_NAME
+from parties.contract_privacy import Privacy
 from parties.contract_training import Codec, Evaluation, Examples, Model, Training
 from parties.document import Section
 from parties.id_kinds import IdKinds
@@ -105,6 +106,7 @@ class Contract(Section):
     training: Training = Training()
     codec: Codec = Codec()
     evaluation: Evaluation = Evaluation()
+    privacy: Privacy = Privacy()
 
     @field_validator("parties")
     @classmethod
@@ -134,6 +136,13 @@ class Contract(Section):
             raise ValueError(f"keep must be at most model.cut, {info.data['model'].cut}, not {codec.keep}")
         return codec
 
+    @field_validator("privacy")
+    @classmethod
+    def _defences_fit_the_task(cls, privacy: Privacy, info: ValidationInfo) -> Privacy:
+        if "model" in info.data:
+            privacy.check(info.data["model"].task)
+        return privacy
+
     @field_validator("label_holder")
     @classmethod
     def _label_holder_takes_part(cls, name: str, info: ValidationInfo) -> str:
@@ -157,8 +166,12 @@ class Contract(Section):
 
     @cached_property
     def canonical(self) -> bytes:
-        """JSON with sorted keys, no blanks, ASCII only; every default spelled out."""
+        """JSON with sorted keys, no blanks, ASCII only; every default spelled out, but of `privacy` only what
+        is asked for: who asks for nothing there agrees with releases that do not know it."""
         content = self.model_dump(mode="json")
+        content["privacy"] = self.privacy.model_dump(mode="json", exclude_defaults=True)
+        if not content["privacy"]:
+            del content["privacy"]
         return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
     @cached_property

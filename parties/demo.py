@@ -27,6 +27,7 @@ from parties.demo_data import DemoData, PartyData, generate, read_real, split_re
 from parties.errors import ConfigError, DemoFailed
 from parties.examples import own_examples
 from parties.features import Pipeline
+from parties.label_draws import lying
 from parties.own import own_data, pin_of
 from parties.own_model import local_of
 from parties.phases import features_of, plan_of
@@ -117,14 +118,16 @@ def pooled(configs: dict[str, Config], run: str) -> tuple[dict[str, float], bool
         seeds[name] = private_seed(own_secret(party.storage), bytes.fromhex(run), f"model of {name}")
         if data.labels is not None:
             evaluation = contract.evaluation
+            kind = json.loads((folder / "summary.json").read_text())["psi"]["kind"]
             split = split_rows(len(rows), evaluation.validation, evaluation.test, plan.seed)
             entities, of = None, np.arange(len(rows))  # of: each row of the joined table, its entity
             if contract.several:
-                kind = json.loads((folder / "summary.json").read_text())["psi"]["kind"]
                 rows, counts = own_examples(data.ids[kind], rows, seeds[name])
                 split, entities = repeated(split, torch.from_numpy(counts))
                 of = np.repeat(np.arange(len(counts)), counts)
             labels = data.labels.of(rows, split, entities)
+            secret = own_secret(party.storage)
+            labels = lying(configs[name], data, kind, rows, split, labels, secret)
         else:
             rows = rows[of]
         features[name] = features_of(pipeline, data.table, rows)

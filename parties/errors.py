@@ -6,7 +6,7 @@ line number and parties; never an id, a label, a value of a feature or a key.
 
 from protos.rounds import Cancelled, LocalProtocolError, PeerFailed, PeerTimeout, RemoteProtocolError
 from psi.ids import IdError
-from splitnn.errors import TrainingError
+from splitnn.errors import LeakError, TrainingError
 
 
 class PartyError(Exception):
@@ -27,6 +27,10 @@ class IdentityError(PartyError):
 
 class ContractError(PartyError):
     """The parties do not agree, or one lacks what run.toml asks for. Every party is told which and where."""
+
+
+class ContractExpired(ContractError):
+    """The last day on which the contract allows a run is over. Agree on a new one."""
 
 
 class NetworkError(PartyError):
@@ -54,6 +58,7 @@ EXIT_CODES: list[tuple[type[BaseException], int, str]] = [
     (DataError, 3, "data"),
     (IdError, 3, "data"),
     (IdentityError, 4, "identity"),
+    (ContractExpired, 5, "contract"),
     (ContractError, 5, "contract"),
     (NetworkError, 6, "network"),
     (PeerTimeout, 7, "a peer was waited for in vain"),
@@ -61,6 +66,7 @@ EXIT_CODES: list[tuple[type[BaseException], int, str]] = [
     (RemoteProtocolError, 9, "a peer broke the protocol"),
     (AlignmentError, 10, "alignment"),
     (StorageError, 11, "storage"),
+    (LeakError, 17, "gradients tell too much of the labels"),
     (TrainingError, 12, "training"),
     (DemoFailed, 13, "a party of the demo stopped"),
     (NotConforming, 14, "a PSI protocol does not conform"),

@@ -127,6 +127,14 @@ validation = 0.15
 test = 0.15
 every = "auto"                    # epochs from one validation to the next; auto: so that it costs under 5 %
 importance = "parties"            # none | parties | columns: what is measured on the test rows
+
+# [privacy]                       # what gradients may tell of the labels (docs/label-privacy.md)
+# label_defence = "marvell"       # none | max_norm | iso | marvell
+# label_strength = 1.0            # of iso and marvell
+# label_epsilon = 3.0             # labels lie now and then
+# max_label_leak = 0.7            # the AUC of an attack at which training ends
+# purpose = "customer scoring"    # what the model may be used for
+# expires = 2027-01-31            # no run begins after this day
 """)
 
 

@@ -63,6 +63,17 @@ def faults_of_examples(data: dict[str, Any], per_entity: object) -> Iterator[str
 OF_LABEL_HOLDER = ("label", "positive", "weight", "class_weights", "rank_within", "ndcg_at")
 """Keys of party.toml's `data` that no other party has."""
 
+WEIGHTS = ("weight", "class_weights")
+"""Of these keys: what may tell a row's label by how much the row counts."""
+
+
+def faults_of_privacy(data: dict[str, Any], label_epsilon: object) -> Iterator[str]:
+    """What they and the contract's `privacy.label_epsilon` only say together."""
+    for key in WEIGHTS:
+        if key in data and label_epsilon is not None:
+            yield f"data.{key}: may tell the label, which privacy.label_epsilon of run.toml hides; remove it"
+
+
 NOT_FOR = {
     "positive": ("multiclass", "regression"),
     "class_weights": ("regression",),

@@ -40,7 +40,8 @@ def what_leaves(
     if config.role == "label holder":
         to = ", ".join(contract.feature_holders)
         sent.append(
-            f"to {to}: {down} a row and step, the gradients at their cut layer; and when training stops"
+            f"to {to}: {down} a row and step, the gradients at their cut layer{_defended(contract)}; "
+            "and when training stops"
         )
         if by_columns:
             sent.append(f"to {to}: how much worse the test score gets without each group of their columns")
@@ -60,6 +61,19 @@ def what_leaves(
         "something about these: agree on this run with partners whom that may reach"
     )
     return sent
+
+
+def _defended(contract: Contract) -> str:
+    """What is done to gradients before they leave."""
+    privacy, done = contract.privacy, list[str]()
+    if privacy.label_defence != "none":
+        strength = "" if privacy.label_strength is None else f" of strength {privacy.label_strength:g}"
+        done.append(f"noise by {privacy.label_defence}{strength}")
+    if privacy.label_epsilon is not None:
+        done.append(f"labels that lie with epsilon {privacy.label_epsilon:g}")
+    if privacy.max_label_leak is not None:
+        done.append(f"none whose leak is above {privacy.max_label_leak:g}")
+    return f" ({', '.join(done)})" if done else ""
 
 
 def _numbers_a_row(contract: Contract) -> tuple[str, str]:

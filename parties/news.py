@@ -14,7 +14,8 @@ FAILED: Final = CONTROL + "failed"
 
 REASONS: Final = {
     "error": "it stopped by an error on its side; ask there for the reason",
-    "training": "its training cannot go on: the model diverged, or has nothing to learn; ask there",
+    "training": "its training cannot go on: the model diverged, has nothing to learn, or tells too much; "
+    "ask there",
     "cancelled": "it was interrupted on its side",
     "protocol": "it refused a message as not allowed by the protocol; compare versions",
     "timeout": "it waited for a peer in vain; ask there for which",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,7 +10,7 @@ from parties import certs
 from parties.certificate import key_fingerprint
 from parties.config import Config
 from parties.contract import AUTO, PROTOCOL, Contract
-from parties.errors import ConfigError, DataError, IdentityError
+from parties.errors import ConfigError, ContractExpired, DataError, IdentityError
 from parties.handshake import PROTOCOLS_AT_MOST, Brings
 from parties.id_kinds import digest_key
 from parties.limits import MOST_ROOM
@@ -19,6 +20,24 @@ if TYPE_CHECKING:
     from parties.table import Table
     from psi import Psi
     from psi.ids import Ids
+
+
+Today = Callable[[], date]
+"""What day it is, in UTC."""
+
+
+def today() -> date:
+    return datetime.now(UTC).date()
+
+
+def refuse_expired(config: Config, today: Today = today) -> None:
+    """Raises ContractExpired where no run may begin any more."""
+    last, now = config.contract.privacy.expires, today()
+    if last is not None and now > last:
+        raise ContractExpired(
+            f"{config.party.contract}: privacy.expires: {last} was the last day for a run, and today is "
+            f"{now} (UTC); agree on a new contract"
+        )
 
 
 class OwnData(NamedTuple):

@@ -3,6 +3,7 @@
 `prepare` first checks everything that this party can check alone. Any driver can run `whole_run`.
 """
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,8 +26,18 @@ from parties.errors import AlignmentError, ContractError, StorageError
 from parties.examples import Examples, agree_on_examples
 from parties.features import Pipeline
 from parties.handshake import Brings, Meeting
+from parties.label_draws import lying
 from parties.last_good import keeping_last_good
-from parties.own import OwnData, brings, own_data, own_identity, own_protocols
+from parties.own import (
+    OwnData,
+    Today,
+    brings,
+    own_data,
+    own_identity,
+    own_protocols,
+    refuse_expired,
+    today,
+)
 from parties.own_model import check_models, local_of
 from parties.scratch import empty
 from parties.storage import own_secret, private_seed, run_folder
@@ -39,6 +50,7 @@ from splitnn.calibration import CALIBRATIONS, Calibration
 from splitnn.crossing import Codecs
 from splitnn.exact import FeatureHolderResult, LabelHolderResult
 from splitnn.features import Features, Group
+from splitnn.label_defence import LabelDefence
 from splitnn.plan import Plan
 from splitnn.schedule import split_rows, steps_an_epoch
 from splitnn.schedules import SCHEDULES
@@ -78,8 +90,10 @@ class Outcome:
     resumed: int
 
 
-def prepare(config: Config) -> Prepared:
-    """Read and check this party's own files. Raises ConfigError, DataError, IdError, IdentityError."""
+def prepare(config: Config, today: Today = today) -> Prepared:
+    """Read and check this party's own files. Raises ConfigError, ContractExpired, DataError, IdError,
+    IdentityError."""
+    refuse_expired(config, today)
     protocols = own_protocols(config)
     identity, data = own_identity(config), own_data(config)
     check_models(config, plan_of(config.contract), data)
@@ -174,6 +188,9 @@ def _after_meeting(
         trained, training_cost = yield from trains(training)
     else:
         labels = prepared.data.labels.of(examples.rows, examples.split, examples.entities)
+        labels = lying(
+            config, prepared.data, meeting.kind, examples.rows, examples.split, labels, prepared.secret
+        )
         leading = schedule.label_holder(
             plan, examples.split, features, labels, feature_holders, seed, resume, local
         )
@@ -197,7 +214,7 @@ def going_on(held: bytes, meeting: Meeting) -> Iterator[str]:
 
 def plan_of(contract: Contract) -> Plan:
     """The training plan that the contract writes down."""
-    model, training = contract.model, contract.training
+    model, training, privacy = contract.model, contract.training, contract.privacy
     return Plan(
         seed=contract.seed.to_bytes(8, "big"),
         task=model.task,
@@ -231,6 +248,13 @@ def plan_of(contract: Contract) -> Plan:
         reuse=training.reuse,
         similarity=training.similarity,
         codec=Codecs(**contract.codec.model_dump()),
+        label_defence=LabelDefence(
+            noise=privacy.label_defence,
+            strength=1.0 if privacy.label_defence == "max_norm" else privacy.label_strength or 0.0,
+            epsilon=math.inf if privacy.label_epsilon is None else privacy.label_epsilon,
+            max_strength=privacy.max_label_strength,
+            max_leak=privacy.max_label_leak,
+        ),
     )
 
 

@@ -14,6 +14,7 @@ import safetensors.torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from parties.contract_privacy import Privacy
 from parties.contract_training import Model
 from parties.id_kinds import written_as
 from parties.last_good import NAME as LAST_GOOD
@@ -75,9 +76,33 @@ def summarise(prepared: Prepared, outcome: Outcome, metrics: dict[str, Any]) -> 
             **cost._asdict(),
         },
         metrics=metrics,
+        leak=leak(contract.privacy, trained) if isinstance(trained, LabelHolderResult) else {},
         importance=importance(prepared, outcome),
     )
     return summary.as_json()
+
+
+def leak(privacy: Privacy, trained: LabelHolderResult) -> dict[str, Any]:
+    """What the attacks found in the gradients of each epoch, and what was done against them; {} for a task
+    that is not measured, without a defence."""
+    history = trained.history
+    epochs = [
+        {key.replace("_leak", ""): round(value, 6) for key, value in entry.items() if key != "train_loss"}
+        for entry in history
+    ]
+    found: dict[str, Any] = {}
+    for attack in ("norm", "cosine"):
+        told = [entry for entry in epochs if attack in entry]
+        if told:
+            found[attack] = max(entry[attack] for entry in told)
+            found[f"{attack}_rows"] = told[-1][f"{attack}_rows"]
+    asked = {"defence": privacy.label_defence, "epsilon": privacy.label_epsilon}
+    if not found and asked == {"defence": "none", "epsilon": None}:
+        return {}
+    if any("sum_kl" in entry for entry in epochs):
+        found["sum_kl"] = round(sum(entry.get("sum_kl", 0.0) for entry in epochs), 6)
+    strength = history[-1].get("label_defence_strength", privacy.label_strength)
+    return found | asked | {"strength": strength, "bound": privacy.max_label_leak, "epochs": epochs}
 
 
 def importance(prepared: Prepared, outcome: Outcome) -> dict[str, Any]:

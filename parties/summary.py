@@ -58,11 +58,12 @@ class Summary:
     psi: dict[str, Any]
     training: dict[str, Any]
     metrics: dict[str, Any]
+    leak: dict[str, Any]
     importance: dict[str, Any]
 
     def as_json(self) -> dict[str, Any]:
         content = asdict(self)
-        for name in ("metrics", "importance"):
+        for name in ("metrics", "leak", "importance"):
             if not content[name]:
                 del content[name]
         return content
@@ -114,7 +115,33 @@ def report(summary: Mapping[str, Any]) -> str:
         before, after = found["test"], found["test_calibrated"]
         told = (f"{word} {before[metric]:.4f} -> {after[metric]:.4f}" for metric, word in CALIBRATED.items())
         lines.append(f"calibrated {'  '.join(told)}")
-    return "\n".join([*lines, *_importance(summary)]) + "\n"
+    return "\n".join([*lines, *_leak(summary), *_importance(summary)]) + "\n"
+
+
+LEAKS = {"": "of a batch's rows, in the worst epoch", "_rows": "of each row's mean over all epochs"}
+"""What the report says of the attacks' AUC."""
+
+
+def _leak(summary: Mapping[str, Any]) -> Iterator[str]:
+    """How well attacks on the gradients told the labels, and what was done against them."""
+    record = summary.get("leak")
+    if not record:
+        return
+    title = "leak"
+    for suffix, what in LEAKS.items():
+        told = [
+            f"{attack} attack {record[attack + suffix]:.4f}"
+            for attack in ("norm", "cosine")
+            if attack + suffix in record
+        ]
+        if told:
+            yield f"{title:<10} AUC by gradients (0.5: nothing): {'  '.join(told)}  {what}"
+            title = ""
+    defence = [] if record["defence"] == "none" else [record["defence"]]
+    defence += [f"strength {record['strength']:g}"] if record["strength"] is not None else []
+    defence += [f"labels that lie, epsilon {record['epsilon']:g}"] if record["epsilon"] is not None else []
+    defence += [f"sum of KL {record['sum_kl']:.4g}"] if "sum_kl" in record else []
+    yield f"defence    {', '.join(defence) or 'none'}; docs/label-privacy.md says what each costs"
 
 
 def _importance(summary: Mapping[str, Any]) -> Iterator[str]:

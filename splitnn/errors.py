@@ -6,3 +6,7 @@ class TrainingError(Exception):
 
     The text is one line: what, where, what to do. It never holds a value of a tensor.
     """
+
+
+class LeakError(TrainingError):
+    """An attack on a step's gradients tells more of the labels than the contract allows: none was sent."""

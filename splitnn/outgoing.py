@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from splitnn.errors import TrainingError
+from splitnn.errors import LeakError
 from splitnn.label_noise import iso, max_norm
 from splitnn.leak_gate import LeakGate
 from splitnn.leak_meter import LeakMeter
@@ -37,6 +37,8 @@ class Outgoing:
         self.defence, self.seed, self.peers = plan.label_defence, seed, list(peers)
         self.learned = objective.train
         self.strengths = dict.fromkeys(peers, self.defence.strength)
+        self.told = torch.zeros(len(self.peers), 2, dtype=torch.float64)
+        """Of each peer, this epoch: the sum of marvell's sum_kl over batches, and how many."""
         self.noises: dict[str, Noise] = {}
         """The last of marvell, by peer: a batch of one class tells nothing of the other's gradients."""
         self.meter: LeakMeter | None = None
@@ -52,7 +54,7 @@ class Outgoing:
     def defended(self, peer: str, gradient: Tensor, batch: Tensor, step: int) -> Tensor:
         """What may leave of the gradient [b, d] of these training rows (int64 [b]); itself if undefended.
 
-        Raises TrainingError where it tells too much of the labels. All peers' of a step are to be asked for
+        Raises LeakError where it tells too much of the labels. All peers' of a step are to be asked for
         before any of them leaves.
         """
         measured = self.meter is not None and (self.gate is not None or (step - 1) % self.every == 0)
@@ -69,15 +71,17 @@ class Outgoing:
             while (leak := self.gate.admit(peer, attacked)) is not None:
                 if not self._harden(peer):
                     attack, interval = leak
-                    raise TrainingError(
+                    raise LeakError(
                         f"at step {step} the {attack} attack tells labels by the gradients for {peer!r} with "
-                        f"AUC {interval.value:.2f} (at most {interval.high:.2f}; max_leak is "
-                        f"{self.defence.max_leak:g}): they were not sent; raise the strength of the label "
-                        "defence, or max_leak, in run.toml"
+                        f"AUC {interval.value:.2f} (at most {interval.high:.2f}; privacy.max_label_leak is "
+                        f"{self.defence.max_leak:g}): they were not sent; raise that, or the label defence's "
+                        "strength, in run.toml"
                     )
                 left = self._noised(peer, clean, batch, step)
                 attacked = self.meter.attacked(clean, left, batch)
             self.meter.record(peer, attacked)
+        if peer in self.noises:
+            self.told[self.peers.index(peer)] += torch.tensor([self.noises[peer].sum_kl, 1.0])
         return gradient if left is clean else left
 
     def measure(self) -> None:
@@ -88,9 +92,13 @@ class Outgoing:
         self.waiting.clear()
 
     def end_epoch(self) -> dict[str, float]:
-        """For the history: what the meter tells and, where it may be raised, the strength by now."""
+        """For the history: what the meter tells, the mean sum_kl of marvell's batches and, where it may be
+        raised, the strength by now; all of the feature holder that learns most."""
         self.measure()
         found = {} if self.meter is None else self.meter.end_epoch()
+        if self.told[:, 1].any():
+            found["sum_kl"] = (self.told[:, 0] / self.told[:, 1]).nan_to_num(0.0).max().item()
+            self.told.zero_()
         if self.defence.max_strength is not None and self.peers:
             found["label_defence_strength"] = max(self.strengths.values())
         return found
@@ -129,6 +137,7 @@ class Outgoing:
         """What the next steps depend on, by names of its own."""
         self.measure()
         parts = {"strengths": torch.tensor([*self.strengths.values()], dtype=torch.float64)}
+        parts["told"] = self.told.clone()
         for peer, noise in self.noises.items():
             numbers = torch.tensor([*noise.spread, noise.sum_kl], dtype=torch.float64)
             parts[f"marvell.{self.peers.index(peer)}"] = torch.cat((numbers, noise.direction))
@@ -140,7 +149,9 @@ class Outgoing:
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Raises ValueError, TypeError or LookupError for what `state` does not give."""
         self.strengths = dict(zip(self.peers, state["strengths"].tolist(), strict=True))
-        self.noises = {}
+        if state["told"].shape != self.told.shape or state["told"].dtype != self.told.dtype:
+            raise ValueError("other feature holders")
+        self.told, self.noises = state["told"].clone(), {}
         for place, peer in enumerate(self.peers):
             kept = state.get(f"marvell.{place}")
             if kept is None:

@@ -127,6 +127,25 @@ def test_all_stop_and_keep_what_was_good(
     assert len(epochs) == 1
 
 
+def test_gradients_that_tell_too_much_are_not_sent(federation: Federate) -> None:
+    """Why, the label holder alone is told."""
+    made = federation()
+    made.agree("training =", "privacy = { max_label_leak = 0.8 }\ntraining =")
+    found = made.run()
+    assert {name: end.code for name, end in found.items()} == {
+        "platform": 17,
+        "logistics": 8,
+        "advertiser": 8,
+    }
+    assert re.match(
+        r"at step 1 the (norm|cosine) attack tells labels by the gradients for '\w+' with AUC [\d.]+ "
+        r"\(at most [\d.]+; privacy\.max_label_leak is 0\.8\): they were not sent; raise",
+        found["platform"].error,
+    )
+    for name in ("logistics", "advertiser"):
+        assert found[name].error.startswith("platform failed during training: its training cannot go on: ")
+
+
 def test_a_batch_of_more_rows_than_there_are(federation: Federate) -> None:
     """One step an epoch, which is said; window or none, it is the reference's training."""
     made = federation()

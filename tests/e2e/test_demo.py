@@ -52,6 +52,12 @@ SUMMARY: dict[str, Any] = {
 }
 OF_LABEL_HOLDER = {
     "metrics": {"test": METRICS, "alone": METRICS, "alone_all_rows": METRICS},
+    "leak": {
+        **dict.fromkeys(("norm", "norm_rows", "cosine", "cosine_rows"), float),
+        "defence": str,
+        **dict.fromkeys(("strength", "epsilon", "bound"), type(None)),
+        "epochs": list,
+    },
     "importance": {
         "metric": str,
         "relative": bool,
@@ -121,10 +127,10 @@ def test_the_summary_is_as_documented(made: Made) -> None:
         assert summary["aligned"] == printed["aligned"]
     more = {"weights_equal_pooled": bool, "alignment_exact": bool, "bayes_auc": float}
     of_demo = OF_LABEL_HOLDER | {"metrics": OF_LABEL_HOLDER["metrics"] | {"pooled": METRICS}}
-    keys = {*printed, *printed["psi"], *printed["training"], *METRICS} - {"metrics", "importance"}
+    keys = {*printed, *printed["psi"], *printed["training"], *METRICS} - {"metrics", "leak", "importance"}
     of_psi = {key: value for key, value in printed["psi"].items() if key != "sizes"}
     assert shape(printed | {"psi": of_psi}) == SUMMARY | of_demo | more
-    parts = [f"{of}.{part}" for of in ("metrics", "importance") for part in printed[of]]
+    parts = [f"{of}.{part}" for of in ("metrics", "leak", "importance") for part in printed[of]]
     for key in (*keys, *parts):
         assert f"`{key}`" in text, key
 

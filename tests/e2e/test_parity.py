@@ -96,6 +96,19 @@ def test_several_examples_an_entity(federation: Federate) -> None:
     assert tested["label"].tolist() == table["bought"][tested["row"]].tolist()
 
 
+def test_defended_labels(federation: Federate) -> None:
+    """Noise on the gradients, and labels that lie, the same in every run: to the bit those of one process."""
+    made = federation()
+    made.agree("epochs = 200, patience = 3", "epochs = 3")
+    defence = 'label_defence = "marvell", label_strength = 1.0, label_epsilon = 2.0, max_label_leak = 1.0'
+    made.agree("training =", f"privacy = {{ {defence} }}\ntraining =")
+    leak = check_run(made)["leak"]
+    assert (leak["defence"], leak["strength"], leak["epsilon"]) == ("marvell", 1.0, 2.0)
+    assert [{"norm", "cosine", "sum_kl"} <= epoch.keys() for epoch in leak["epochs"]] == [True] * 3
+    [report] = (made.home("platform") / "runs").glob("*/platform/report.txt")
+    assert "marvell, strength 1, labels that lie, epsilon 2" in report.read_text()
+
+
 @pytest.mark.slow
 def test_party_dropout_and_calibration(federation: Federate) -> None:
     """Both are the label holder's alone: its partners' folders hold nothing of them."""

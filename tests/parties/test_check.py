@@ -3,6 +3,8 @@
 import json
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from parties.certs import Identity
 from parties.check import check, text
 from parties.config import Config, load
 from parties.contract import Contract
-from parties.errors import ConfigError, DataError, IdentityError, NetworkError
+from parties.errors import ConfigError, ContractExpired, DataError, IdentityError, NetworkError
 from parties.hub import Hub
 from parties.own import own_protocols
 from psi.ids import IdError
@@ -204,6 +206,29 @@ def test_all_faults_are_found(config_of: Make) -> None:
     assert found.as_json()["error"] == found.as_json()["faults"][0]
     assert [fault["exit_code"] for fault in found.as_json()["faults"]] == [4, 3, 2]
     assert text(found).endswith("To mend: 3")
+
+
+def test_a_contract_that_is_over_is_refused_like_by_a_run(config_of: Make) -> None:
+    from parties.phases import prepare
+
+    config = config_of("logistics")
+    privacy = config.contract.privacy.model_copy(update={"expires": date(2027, 1, 31)})
+    config = replace(config, contract=config.contract.model_copy(update={"privacy": privacy}))
+    last, after = (lambda: date(2027, 1, 31)), (lambda: date(2027, 2, 1))
+    assert ContractExpired not in map(type, check(config, last).faults)
+    assert type(check(config, after).faults[0]) is ContractExpired
+    assert check(config, after).as_json()["error"]["exit_code"] == 5
+    with pytest.raises(ContractExpired, match="last day for a run"):
+        prepare(config, after)
+
+
+def test_defences_are_told_among_what_leaves(config_of: Make) -> None:
+    privacy = {"label_defence": "iso", "label_strength": 2.5, "label_epsilon": 3.0, "max_label_leak": 0.7}
+    [line] = [line for line in check(config_of("platform", privacy=privacy)).leaves if "gradients at" in line]
+    assert (
+        "at their cut layer (noise by iso of strength 2.5, labels that lie with epsilon 3, "
+        "none whose leak is above 0.7); and when training stops" in line
+    )
 
 
 def test_a_certificate_that_run_toml_does_not_pin(config_of: Make) -> None:

@@ -138,6 +138,16 @@ def test_a_calibration_fits_the_task(folder: Path, task: str, method: str, fits:
         assert line.endswith('of run.toml; set it to "none"')
 
 
+@pytest.mark.parametrize("key", ['weight = "w"', 'class_weights = "balanced"'])
+def test_weights_may_tell_labels_that_lie(folder: Path, key: str) -> None:
+    party = LABEL_HOLDER.replace("positive", f"{key}\npositive")
+    [line] = faults(folder, party, RUN + "[privacy]\nlabel_epsilon = 1.0\n")
+    assert line.startswith(
+        f"party.toml: data.{key.partition(' ')[0]}: may tell the label, which privacy.label_"
+    )
+    assert line.endswith("_epsilon of run.toml hides; remove it")
+
+
 def test_a_calibration_at_a_feature_holder(folder: Path) -> None:
     [line] = faults(folder, FEATURE_HOLDER + '[evaluation]\ncalibration = "none"\n')
     assert line == (

@@ -128,7 +128,7 @@ def test_defaults_are_those_of_the_plan() -> None:
     plan = Plan(seed=b"")
     assert Evaluation().every == "auto"
     ours |= {"every": None, "importance": Evaluation().importance}
-    ours |= {"label_defence": LabelDefence()}  # the contract has no key for it yet: nothing is defended
+    ours |= {"label_defence": LabelDefence()}  # tests/parties/test_contract_privacy.py
     assert ours | {"seed": plan.seed, "codec": plan.codec} == {
         field.name: getattr(plan, field.name) for field in fields(Plan)
     }

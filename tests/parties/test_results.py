@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from parties.contract_privacy import Privacy
 from parties.contract_training import LOSSES, Model
 from parties.features import Numeric, Pipeline
-from parties.results import importance, scored_columns, target, uncalibrated
+from parties.results import importance, leak, scored_columns, target, uncalibrated
 from parties.results import test_metrics as metrics_of
 from parties.summary import HEADLINES, as_json, report
 from splitnn.calibration import Temperature
@@ -175,6 +176,31 @@ def summary(metrics: dict[str, Any], task: str) -> dict[str, Any]:
         | {"rows": 4, "aligned": 4, "examples": 9, "psi": {"protocol": "ecdh", "kind": "email"} | cost}
         | {"training": training | {"rows_per_second": 1.0}, "metrics": metrics}
     )
+
+
+def test_the_leak_of_each_epoch_is_told_with_the_defence() -> None:
+    def of(epochs: list[dict[str, float]], **privacy: Any) -> dict[str, Any]:
+        return leak(Privacy(**privacy), replace(result("binary", "cross-entropy"), history=epochs))
+
+    first = {"train_loss": 0.7, "norm_leak": 0.9, "norm_leak_rows": 0.8, "cosine_leak": 1.0}
+    first |= {"cosine_leak_rows": 0.7, "auc": 0.6}
+    second = first | {"norm_leak": 0.75, "norm_leak_rows": 0.85}
+    told = of([first, second])
+    assert (told["norm"], told["cosine"], told["norm_rows"], told["cosine_rows"]) == (0.9, 1.0, 0.85, 0.7)
+    assert told["epochs"][1]["auc"] == 0.6
+    assert (told["defence"], told["strength"], told["epsilon"], told["bound"]) == ("none", None, None, None)
+    page = report(summary({}, "binary") | {"leak": told})
+    assert "leak       AUC by gradients (0.5: nothing): norm attack 0.9000  cosine attack 1.0000" in page
+    assert "\ndefence    none; " in page
+    marvell = {"label_defence": "marvell", "label_strength": 2.0, "label_epsilon": 3.0}
+    defended = of([entry | {"sum_kl": 0.5} for entry in (first, second)], **marvell)
+    assert defended["sum_kl"] == 1.0
+    page = report(summary({}, "binary") | {"leak": defended})
+    assert "\ndefence    marvell, strength 2, labels that lie, epsilon 3, sum of KL 1; " in page
+    assert of([{"train_loss": 0.7}]) == {}
+    unmeasured = of([{"train_loss": 0.7, "auc": 0.6}], label_epsilon=3.0)
+    assert "norm" not in unmeasured
+    assert "labels that lie, epsilon 3; " in report(summary({}, "binary") | {"leak": unmeasured})
 
 
 def test_lists_are_told_where_there_are_any() -> None:

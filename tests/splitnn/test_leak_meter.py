@@ -13,7 +13,7 @@ from torch import Tensor
 from protos.memory import together
 from protos.rounds import Round, Send
 from splitnn.attacks import auc, cosines, norms
-from splitnn.errors import TrainingError
+from splitnn.errors import LeakError
 from splitnn.label_defence import LabelDefence
 from splitnn.leak_gate import LeakGate
 from splitnn.leak_meter import LeakMeter
@@ -158,11 +158,11 @@ def test_nothing_leaves_that_tells_too_much(make: Any, schedule: str) -> None:
         if isinstance(word, Send):
             kinds.append(word.kind)
 
-    with pytest.raises(TrainingError, match=r"step 1 .* attack .* not sent; raise the strength"):
+    with pytest.raises(LeakError, match=r"step 1 .* attack .* not sent; raise"):
         together(federation.protocols(plan), hear)
     assert "activation" in kinds
     assert "gradient" not in kinds
-    with pytest.raises(TrainingError, match="step 1 "):
+    with pytest.raises(LeakError, match="step 1 "):
         federation.reference(plan)
 
 
@@ -174,7 +174,7 @@ def test_the_gate_raises_the_defence_where_the_plan_allows(make: Any) -> None:
     strengths = [entry["label_defence_strength"] for entry in results["p0"].history]
     assert strengths == sorted(strengths)
     assert 1 <= strengths[-1] <= 16
-    with pytest.raises(TrainingError, match="not sent"):
+    with pytest.raises(LeakError, match="not sent"):
         federation.split_training(replace(plan, label_defence=replace(plan.label_defence, max_strength=0.1)))
 
 

@@ -88,10 +88,28 @@ def test_a_batch_of_one_class_gets_the_noise_of_the_last_that_had_both() -> None
     assert torch.equal(again.defended("p2", single, ones, 2), left.defended("p2", single, ones, 2))
 
 
+def test_what_marvell_leaves_is_told_of_the_worst_peer_and_goes_on_from_its_state() -> None:
+    left, rows = outgoing("marvell", 1.0), {"p1": BATCH, "p2": BATCH[:6]}
+    told = []
+    for peer, batch in rows.items():
+        noise = noise_of(GRADIENT[batch], TRUTH[batch] > 0.5, 1.0)
+        assert noise is not None
+        told.append(noise.sum_kl)
+        left.defended(peer, GRADIENT[batch], batch, 1)
+    again = outgoing("marvell", 1.0)
+    again.load(left.state())
+    for one in (left, again):
+        one.defended("p1", GRADIENT, BATCH, 2)
+        assert one.end_epoch()["sum_kl"] == pytest.approx(max(told))
+        assert "sum_kl" not in one.end_epoch()
+    assert "sum_kl" not in outgoing("iso", 1.0).end_epoch()
+
+
 @pytest.mark.parametrize(
     "state",
     [
         {"strengths": torch.zeros(3)},
+        {"told": torch.zeros(3, 2, dtype=torch.float64)},
         {"marvell.0": torch.zeros(9)},
         {"marvell.0": torch.zeros(5, dtype=torch.float64)},
         {"marvell.0": torch.zeros((), dtype=torch.float64)},

@@ -1,0 +1,91 @@
+"""The section [privacy] of run.toml: what of the labels gradients may tell, and what the run is for."""
+
+from datetime import date
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PlainSerializer, PlainValidator, model_validator
+
+from parties.document import Section
+
+LABEL_DEFENCES = {
+    "max_norm": ("binary", "multiclass", "multilabel", "regression"),
+    "iso": ("binary", "multiclass", "multilabel", "regression"),
+    "marvell": ("binary",),
+}
+"""The tasks that each fits; `splitnn.label_defence` says the same."""
+
+RANDOMISED = ("binary", "multiclass")
+"""The tasks that have one class a row, which randomised response can change."""
+
+STRONGEST = 1e6
+"""Of a defence. By far more, and gradients are noise of any size."""
+
+
+def _one_line(text: object) -> str:
+    if not isinstance(text, str) or not text.strip() or not text.isprintable() or len(text) > 200:
+        raise ValueError("must be one line of text, of at most 200 characters")
+    return text
+
+
+def _date(value: object) -> date:
+    if type(value) is not date:  # a time of day is a date to Python
+        raise ValueError("must be a date without quotes, such as 2027-01-31")
+    return value
+
+
+class Privacy(Section):
+    """Every key is optional, and what is left out asks for nothing; see splitnn.label_defence."""
+
+    label_defence: Literal["none", "max_norm", "iso", "marvell"] = "none"
+    label_strength: float | None = Field(default=None, gt=0, le=STRONGEST)
+    """Of iso and marvell."""
+    label_epsilon: float | None = Field(default=None, gt=0, le=30)
+    """Of randomised response; None: labels are what they are."""
+    max_label_leak: float | None = Field(default=None, gt=0.5, le=1)
+    """The AUC of an attack on the gradients from which on nothing leaves any more."""
+    max_label_strength: float | None = Field(default=None, gt=0, le=STRONGEST)
+    """What label_strength may be raised to before that; None: it stays."""
+    purpose: Annotated[str, PlainValidator(_one_line)] | None = None
+    """What the model may be used for. For people: no program can see to it."""
+    expires: (
+        Annotated[date, PlainValidator(_date), PlainSerializer(date.isoformat, return_type=str)] | None
+    ) = None
+    """The last day, in UTC, on which a run may begin."""
+
+    @model_validator(mode="after")
+    def _keys_fit_one_another(self) -> Self:
+        if self.label_defence in ("none", "max_norm"):
+            for name in ("label_strength", "max_label_strength"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f'{name} has an effect with label_defence = "iso" or "marvell" only')
+        elif self.label_strength is None:
+            raise ValueError(f'label_defence = "{self.label_defence}" needs label_strength; add it')
+        elif self.max_label_strength is not None:
+            if self.max_label_leak is None:
+                raise ValueError("max_label_strength has an effect with max_label_leak only; set both")
+            if self.max_label_strength <= self.label_strength:
+                raise ValueError(
+                    f"max_label_strength must be above label_strength, {self.label_strength:g}, "
+                    f"not {self.max_label_strength:g}"
+                )
+        return self
+
+    def check(self, task: str) -> None:
+        """Raises ValueError where it does not fit the task."""
+        fitting = LABEL_DEFENCES.get(self.label_defence)
+        if fitting is not None and task not in fitting:
+            others = [name for name, tasks in LABEL_DEFENCES.items() if task in tasks]
+            raise ValueError(
+                f'label_defence = "{self.label_defence}" is for model.task = "binary"; choose '
+                f'{" or ".join(others)} for "{task}"'
+            )
+        if self.label_epsilon is not None and task not in RANDOMISED:
+            raise ValueError(
+                f'label_epsilon is for model.task = {" or ".join(RANDOMISED)}; for "{task}" choose '
+                "label_defence = max_norm or iso"
+            )
+        if self.max_label_leak is not None and task != "binary":
+            raise ValueError(
+                f'max_label_leak is measured with model.task = "binary" only; for "{task}" choose '
+                "label_defence = max_norm or iso, and leave it out"
+            )

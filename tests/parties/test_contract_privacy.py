@@ -1,0 +1,166 @@
+"""[privacy] of run.toml: bounds, what fits which task, and that it is the plan's."""
+
+import json
+import math
+from dataclasses import asdict
+from datetime import date, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from parties.contract import Contract
+from parties.contract_privacy import LABEL_DEFENCES, RANDOMISED
+from parties.document import check
+from parties.errors import ContractExpired
+from parties.own import refuse_expired
+
+TABLES: dict[str, Any] = {
+    "version": 1,
+    "name": "private",
+    "label_holder": "platform",
+    "seed": 7,
+    "parties": {
+        name: {"key": f"sha256:{letter * 64}"} for name, letter in (("platform", "a"), ("logistics", "b"))
+    },
+    "ids": {"type": "email"},
+}
+ISO = {"label_defence": "iso", "label_strength": 1.0}
+GATE = {"max_label_leak": 0.7}
+
+
+def made(task: str = "binary", **privacy: Any) -> Contract:
+    tables = TABLES | {"model": {"task": task}, "privacy": privacy}
+    contract = check(Contract, tables, Path("run.toml"), found := [])
+    assert contract is not None, found
+    return contract
+
+
+def faults(task: str = "binary", **privacy: Any) -> list[str]:
+    found: list[str] = []
+    tables = TABLES | {"model": {"task": task}, "privacy": privacy}
+    assert check(Contract, tables, Path("run.toml"), found) is None
+    return [line.removeprefix("run.toml: ") for line in found]
+
+
+def test_who_asks_for_nothing_has_the_contract_of_before() -> None:
+    plain = check(Contract, TABLES, Path("run.toml"), [])
+    assert plain is not None
+    assert made(label_defence="none").canonical == plain.canonical
+    assert b"privacy" not in plain.canonical
+
+
+def test_every_key_counts() -> None:
+    asked: list[dict[str, Any]] = [
+        {"label_defence": "max_norm"},
+        {"label_defence": "marvell", "label_strength": 1.0},
+        {"label_defence": "marvell", "label_strength": 2.0},
+        {"label_epsilon": 1.0},
+        GATE,
+        ISO | GATE | {"max_label_strength": 8.0},
+        {"purpose": "scores"},
+        {"expires": date(2027, 1, 31)},
+    ]
+    assert len({made(**privacy).digest for privacy in asked}) == len(asked)
+    expires = json.loads(made(expires=date(2027, 1, 31)).canonical)["privacy"]
+    assert expires == {"expires": "2027-01-31"}
+
+
+@pytest.mark.parametrize(
+    ("privacy", "line"),
+    [
+        ({"label_defence": "laplace"}, "label_defence: must be 'none', 'max_norm', 'iso' or 'marvell'"),
+        ({"label_defence": "iso"}, 'label_defence = "iso" needs label_strength'),
+        ({"label_defence": "iso", "label_strength": 0.0}, "label_strength: must be greater than 0"),
+        ({"label_defence": "iso", "label_strength": -1.0}, "label_strength: must be greater than 0"),
+        ({"label_defence": "iso", "label_strength": math.nan}, "label_strength: must be"),
+        ({"label_defence": "iso", "label_strength": math.inf}, "label_strength: must be"),
+        (
+            {"label_strength": 1.0},
+            'label_strength has an effect with label_defence = "iso" or "marvell" only',
+        ),
+        ({"label_defence": "max_norm", "label_strength": 1.0}, "label_strength has an effect with"),
+        ({"label_epsilon": 0.0}, "label_epsilon: must be greater than 0"),
+        ({"label_epsilon": -1.0}, "label_epsilon: must be greater than 0"),
+        ({"label_epsilon": math.nan}, "label_epsilon: must be"),
+        ({"label_epsilon": 31.0}, "label_epsilon: must be less than or equal to 30"),
+        ({"max_label_leak": 0.5}, "max_label_leak: must be greater than 0.5"),
+        ({"max_label_leak": 1.1}, "max_label_leak: must be less than or equal to 1"),
+        (ISO | {"max_label_strength": 2.0}, "max_label_strength has an effect with max_label_leak only"),
+        (ISO | GATE | {"max_label_strength": 1.0}, "max_label_strength must be above label_strength, 1"),
+        ({"purpose": "a\nb"}, "purpose: must be one line of text"),
+        ({"purpose": " "}, "purpose: must be one line of text"),
+        ({"expires": "2027-01-31"}, "expires: must be a date without quotes, such as 2027-01-31"),
+        ({"expires": datetime(2027, 1, 31)}, "expires: must be a date without quotes"),
+        ({"label_defense": "iso"}, "label_defense: unknown key; did you mean privacy.label_defence?"),
+    ],
+    ids=str,
+)
+def test_bounds(privacy: dict[str, Any], line: str) -> None:
+    [found] = faults(**privacy)
+    assert found.startswith((f"privacy.{line}", f"privacy: {line}")), found
+    assert "\n" not in found
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel", "regression"])
+@pytest.mark.parametrize(
+    ("privacy", "tasks"),
+    [
+        (ISO, LABEL_DEFENCES["iso"]),
+        ({"label_defence": "max_norm"}, LABEL_DEFENCES["max_norm"]),
+        ({"label_defence": "marvell", "label_strength": 1.0}, LABEL_DEFENCES["marvell"]),
+        ({"label_epsilon": 1.0}, RANDOMISED),
+        (GATE, ("binary",)),
+    ],
+)
+def test_what_fits_a_task_is_what_the_plan_takes(
+    task: str, privacy: dict[str, Any], tasks: tuple[str, ...]
+) -> None:
+    from parties.phases import plan_of
+    from splitnn.label_defence import LabelDefence
+
+    if task in tasks:
+        assert plan_of(made(task, **privacy)).label_defence != LabelDefence()
+        return
+    [line] = faults(task, **privacy)
+    assert "choose" in line
+    assert "max_norm or iso" in line
+    agreed = made(task)
+    privacy = agreed.privacy.model_copy(update=privacy)
+    with pytest.raises(ValueError, match="task"):
+        plan_of(agreed.model_copy(update={"privacy": privacy}))
+
+
+def test_the_plan_is_told_all_of_it() -> None:
+    from parties.phases import plan_of
+    from splitnn.label_defence import LabelDefence
+
+    assert plan_of(made()).label_defence == LabelDefence()
+    assert plan_of(made(label_defence="max_norm")).label_defence == LabelDefence("max_norm", 1.0)
+    whole = made(
+        label_defence="marvell",
+        label_strength=2.0,
+        label_epsilon=3.0,
+        max_label_leak=0.7,
+        max_label_strength=9.0,
+    )
+    assert asdict(plan_of(whole).label_defence) == asdict(
+        LabelDefence("marvell", 2.0, 3.0, max_strength=9.0, max_leak=0.7)
+    )
+
+
+def test_a_contract_ends_after_its_last_day() -> None:
+    def on(day: date, **privacy: Any) -> None:
+        party = SimpleNamespace(contract=Path("run.toml"))
+        config: Any = SimpleNamespace(contract=made(**privacy), party=party)
+        refuse_expired(config, lambda: day)
+
+    on(date(2027, 1, 31), expires=date(2027, 1, 31))
+    on(date(9999, 1, 1))
+    with pytest.raises(ContractExpired) as caught:
+        on(date(2027, 2, 1), expires=date(2027, 1, 31))
+    assert str(caught.value) == (
+        "run.toml: privacy.expires: 2027-01-31 was the last day for a run, and today is 2027-02-01 (UTC); "
+        "agree on a new contract"
+    )

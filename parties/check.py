@@ -44,6 +44,7 @@ class Findings:
     party: str
     role: str
     contract: str
+    privacy: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     identity: dict[str, Any] = field(default_factory=dict)
     link: dict[str, Any] = field(default_factory=dict)
@@ -64,6 +65,7 @@ class Findings:
 def check(config: Config, today: Today = today) -> Findings:
     """Try certificate, hub, data and protocol, each whether or not another fails. No data leaves."""
     found = Findings(config.name, config.role, config.contract.digest.hex())
+    found.privacy = config.contract.privacy.model_dump(mode="json", exclude_defaults=True)
 
     def attempt(work: Callable[[Config], T]) -> T | None:
         try:
@@ -215,6 +217,7 @@ def _psi(config: Config, protocols: dict[str, Psi], data: OwnData | None) -> dic
 def text(found: Findings) -> str:
     """For people: one topic a line, long ones wrapped."""
     facts = [("party", f"{found.party} ({found.role})"), ("contract", found.contract)]
+    facts += [("privacy", f"{key}: {value}") for key, value in found.privacy.items()]
     if found.identity:
         facts += [("key", found.identity["key"]), ("certificate", f"until {found.identity['expires']}")]
     if "listen" in found.link:

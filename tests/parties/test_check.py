@@ -224,7 +224,10 @@ def test_a_contract_that_is_over_is_refused_like_by_a_run(config_of: Make) -> No
 
 def test_defences_are_told_among_what_leaves(config_of: Make) -> None:
     privacy = {"label_defence": "iso", "label_strength": 2.5, "label_epsilon": 3.0, "max_label_leak": 0.7}
-    [line] = [line for line in check(config_of("platform", privacy=privacy)).leaves if "gradients at" in line]
+    found = check(config_of("platform", privacy=privacy))
+    assert found.as_json()["privacy"] == privacy
+    assert "privacy      label_strength: 2.5" in text(found)
+    [line] = [line for line in found.leaves if "gradients at" in line]
     assert (
         "at their cut layer (noise by iso of strength 2.5, labels that lie with epsilon 3, "
         "none whose leak is above 0.7); and when training stops" in line

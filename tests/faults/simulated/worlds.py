@@ -68,7 +68,12 @@ SHAPES: dict[str, Shape] = {
     "pipelined": Shape(2, training=', schedule = "pipelined", in_flight = 2'),
     "fedbcd": Shape(2, training=', schedule = "fedbcd", local_steps = 2'),
     "celu": Shape(2, training=', schedule = "celu", cache = 2, reuse = 1, in_flight = 1'),
-    "int8": Shape(2, task="binary", further='codec = { activations = "int8", gradients = "int8" }'),
+    "int8": Shape(
+        2,
+        task="binary",
+        further='codec = { activations = "int8", gradients = "int8" }\n'
+        'privacy = { label_defence = "marvell", label_strength = 1.0 }',
+    ),
     "randtopk": Shape(3, further='codec = { activations = "randtopk", keep = 1 }'),
     "several": Shape(2, further='examples.per_entity = "several"', several=True),
     "four": Shape(4),

@@ -6,6 +6,7 @@ or with another `storage/secret`, a record has other draws: that is another rele
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -37,11 +38,17 @@ def lying(
     epsilon = config.contract.privacy.label_epsilon
     if epsilon is None:
         return labels
-    own = config.party.data
-    question = json.dumps([own.label, sorted(map(json.dumps, own.positive)), labels.names])
+    asked, classes = question(config, labels.names), max(2, len(labels.names))
     seed = private_seed(secret, b"", "labels that lie")
-    drawn = draws(seed, question, max(2, len(labels.names)), epsilon, _records(config, data, kind, rows))
+    drawn = draws(seed, asked, classes, epsilon, _records(config, data, kind, rows))
     return replace(labels, draws=(drawn[split.train], drawn[split.validation]))
+
+
+def question(config: Config, classes: Sequence[str]) -> str:
+    """What each record is asked. Answers to one question under one epsilon, by one kind of id, are one
+    release, however many runs learn from them; any other is another."""
+    own = config.party.data
+    return json.dumps([own.label, sorted(map(json.dumps, own.positive)), classes])
 
 
 def _records(config: Config, data: OwnData, kind: str, rows: NDArray[np.int64]) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""The command line: `party init | certs | check | run | align | status | psi | demo`.
+"""The command line: `party init | certs | check | run | align | status | psi | audit | demo`.
 
 Everything heavy is imported inside the command that needs it, so that `party --help` answers at once.
 """
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from parties.audit_cli import app as audit_app
 from parties.certs_cli import app as certs_app
 from parties.psi_cli import app as psi_app
 
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.add_typer(certs_app, name="certs")
 app.add_typer(psi_app, name="psi")
+app.add_typer(audit_app, name="audit")
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="This party's party.toml.")]
 

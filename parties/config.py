@@ -126,7 +126,7 @@ def _faults_of_feature_holder(
     data: dict[str, Any], evaluation: dict[str, Any], link: dict[str, Any], label_holder: str
 ) -> Iterator[str]:
     keys = [f"data.{key}" for key in OF_LABEL_HOLDER if key in data]
-    keys += [f"evaluation.{key}" for key in ("calibration",) if key in evaluation]
+    keys += [f"evaluation.{key}" for key in ("calibration", "keep_activations") if key in evaluation]
     for key in keys:
         yield f"{key}: not for a feature holder; the label is held by {label_holder}; remove it"
     if "hub" not in link:

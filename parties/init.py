@@ -62,6 +62,7 @@ positive = [1]                    # its values that count as a yes
 EVALUATION = """
 [evaluation]
 calibration = "none"              # scores made probabilities: none | temperature | isotonic
+# keep_activations = true         # keep what arrives of the test users, for `party audit inversion`
 """
 
 RUN = Template("""\

@@ -30,6 +30,7 @@ def local_of(config: Config) -> Local:
         training.learning_rate,
         training.device,
         training.precision,
+        config.party.evaluation.keep_activations,
     )
 
 

@@ -192,6 +192,8 @@ class OwnEvaluation(Section):
 
     calibration: Literal["none", "temperature", "isotonic"] = "none"
     """How scores are made probabilities on the validation rows."""
+    keep_activations: bool = False
+    """Whether what arrives of the test users is kept, for `party audit inversion`."""
 
 
 class Metrics(Section):

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 import safetensors.torch
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -25,6 +26,11 @@ from splitnn.calibration import Calibration
 from splitnn.exact import FeatureHolderResult, LabelHolderResult
 from splitnn.importance import Drop
 from splitnn.tasks import TASKS, Objective
+
+ACTIVATIONS: Final = "activations.safetensors"
+"""What the label holder received of the test examples, where `evaluation.keep_activations` asks for it."""
+ROW: Final = "row of the table"
+"""A name that no party can have."""
 
 
 def test_metrics(trained: LabelHolderResult, calibration: Calibration | None) -> dict[str, Any]:
@@ -164,10 +170,21 @@ def keep(prepared: Prepared, outcome: Outcome) -> Path:
         write(folder / "test_scores.parquet", _parquet(pd.concat([tested, told], axis="columns")))
         meaning = target(trained.objective, config.contract.model, outcome.calibration)
         write(folder / "target.json", as_json(meaning))
+    if isinstance(trained, LabelHolderResult) and trained.activations:
+        write(folder / ACTIVATIONS, _activations(prepared, outcome, trained))
     write(folder / "model.safetensors", safetensors.torch.save(weights(modules)))
     with removing(folder / LAST_GOOD):
         (folder / LAST_GOOD).unlink(missing_ok=True)  # of an attempt that failed
     return folder
+
+
+def _activations(prepared: Prepared, outcome: Outcome, trained: LabelHolderResult) -> bytes:
+    """By feature holder what arrived of the test examples, [n, cut], and ROW: of this party's table, [n]."""
+    count = len(next(iter(trained.activations.values())))
+    rows = torch.from_numpy(outcome.examples.rows[outcome.examples.split.test[:count].numpy()])
+    return safetensors.torch.save(
+        {ROW: rows} | {name: one.clone() for name, one in trained.activations.items()}
+    )
 
 
 def scored_columns(trained: LabelHolderResult, task: str, calibration: Calibration | None) -> pd.DataFrame:

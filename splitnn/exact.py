@@ -6,7 +6,7 @@ label holder's own bottom is treated alike, without the wire. `docs/splitnn.md` 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,8 @@ class LabelHolderResult:
     without: test scores without each feature holder, by its name; empty without `party_dropout`.
     steps: optimiser steps taken; epochs: run, of which `best_epoch` was kept.
     importance: of the parties and, if the plan says so, of their columns, on the test part.
+    activations: what arrived of the first `EXAMINED` rows of the test part, [n, cut] by feature holder; only
+    if `Local` says so.
     """
 
     bottom: nn.Module
@@ -53,6 +55,7 @@ class LabelHolderResult:
     epochs: int
     best_epoch: int
     importance: Importance | None
+    activations: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -64,11 +67,13 @@ class LabelHolderResult:
         importance: Importance | None,
         feature_holders: Sequence[str],
         steps: int,
+        kept: list[list[Tensor]] | None,
     ) -> "LabelHolderResult":
         """learner: of [bottom, top], its best weights restored. logits: of the test part, as
-        `WithAndWithout` has them."""
+        `WithAndWithout` has them. kept: as `score` has it, of the same."""
         bottom, top = learner.module.children()
         present, *without = map(objective.scores, logits)
+        arrived = [torch.cat(rows) for rows in zip(*kept or [], strict=True)][1:]
         return cls(
             bottom=bottom,
             top=top,
@@ -83,6 +88,7 @@ class LabelHolderResult:
             epochs=learner.position.epoch,
             best_epoch=learner.position.best_epoch,
             importance=importance,
+            activations=dict(zip(feature_holders, arrived, strict=bool(arrived))),
         )
 
 
@@ -182,11 +188,12 @@ def label_holder(
 
     learner.restore_best()
     exchange = position.epoch * exchanges + 1
+    kept: list[list[Tensor]] | None = [] if local.keep_activations else None
     logits, importance = yield from examine(
-        plan, crossings, bottom, top, features, rows.test, labels.test, objective, seed, exchange
+        plan, crossings, bottom, top, features, rows.test, labels.test, objective, seed, exchange, kept
     )
     steps = position.epoch * epoch_steps
-    return LabelHolderResult.of(learner, objective, labels, logits, importance, feature_holders, steps)
+    return LabelHolderResult.of(learner, objective, labels, logits, importance, feature_holders, steps, kept)
 
 
 def feature_holder(

@@ -140,15 +140,18 @@ def examine(
     objective: Objective,
     seed: bytes,
     number: int,
+    kept: list[list[Tensor]] | None = None,
 ) -> Rounds[tuple[Tensor, Importance | None]]:
     """At the label holder: the test part's logits, as `WithAndWithout` has them, and what they depend on.
 
-    labels: of these rows. number: of the first chunk's exchange. Errors as of `splitnn.exact.label_holder`.
+    labels: of these rows. number: of the first chunk's exchange. kept: gets the activations, as `score` says.
+    Errors as of `splitnn.exact.label_holder`.
     """
-    kept: list[list[Tensor]] | None = None if plan.importance == "none" else []
+    if kept is None and plan.importance != "none":
+        kept = []
     views = WithAndWithout(top)
     logits = yield from score(crossings, "test", bottom, views, features, part, number, kept=kept)
-    if kept is None:
+    if kept is None or plan.importance == "none":
         return logits, None
     bottom.eval()
     judge = Judge(objective, labels, top, [torch.cat(rows) for rows in zip(*kept, strict=True)], logits[0])

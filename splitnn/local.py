@@ -21,6 +21,7 @@ class Local:
 
     bottom: `mlp` or `module:Class`, see `splitnn.custom`. optimizer, learning_rate: None for the plan's.
     device: where its models compute; tensors cross the cut from and to main memory.
+    keep_activations: at the label holder, whether its result has what arrived of the test rows.
     precision: `bf16` multiplies matrices in bfloat16 (autocast); weights and what crosses stay float32.
     """
 
@@ -29,6 +30,7 @@ class Local:
     learning_rate: float | None = None
     device: str = "cpu"
     precision: str = "float32"
+    keep_activations: bool = False
 
     def __post_init__(self) -> None:
         known = {"device": DEVICES, "precision": PRECISIONS, "optimizer": (None, *OPTIMIZERS)}

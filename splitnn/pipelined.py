@@ -170,10 +170,11 @@ def label_holder(
         yield Save(position.epoch, partial(_state, learner, cache, {"total_loss": begun}))
 
     learner.restore_best()
+    kept: list[list[Tensor]] | None = [] if local.keep_activations else None
     logits, importance = yield from examine(
-        plan, crossings, bottom, top, features, rows.test, labels.test, objective, seed, 1
+        plan, crossings, bottom, top, features, rows.test, labels.test, objective, seed, 1, kept
     )
-    return LabelHolderResult.of(learner, objective, labels, logits, importance, feature_holders, step)
+    return LabelHolderResult.of(learner, objective, labels, logits, importance, feature_holders, step, kept)
 
 
 def feature_holder(

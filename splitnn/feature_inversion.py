@@ -3,7 +3,7 @@
 The label holder gets one activation a user. Whoever knows a party's columns of some users (a leak, or a
 purchase) can train a decoder from activations to columns on these, and apply it to all the others (the
 attack of Fredrikson et al. 2015, "Model Inversion Attacks", with the decoder of Dosovitskiy and Brox 2016,
-"Inverting Visual Representations with Convolutional Networks", section 3, in place of a search).
+"Inverting Visual Representations with Convolutional Networks", in place of a search).
 
 R2 of a column: 1 - squared error / squared error of the mean, over users that the decoder was not trained
 on. 1: the column is told; 0: no better than its mean. A column of levels counts with one number a level, and

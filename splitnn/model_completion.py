@@ -2,7 +2,7 @@
 
 Training makes a bottom model's activations tell the label apart. Whoever knows a few labels can put a head
 of its own on the bottom model, in place of the top that it does not have (Fu et al. 2022, "Label Inference
-Attacks Against Vertical Federated Learning", section 4.1). Its columns may tell as much by themselves, so
+Attacks Against Vertical Federated Learning"). Its columns may tell as much by themselves, so
 each attack has a baseline that differs in one thing, the weights that training across the cut has left:
 
 | head | attack | baseline |

@@ -1,6 +1,9 @@
-"""Tests that documents name: docs/reliability.md has every fault, and each test named there exists."""
+"""Tests that documents name exist: docs/reliability.md has every fault, docs/threat-model.md a proof for each
+claim, and a line for each kind of message."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -12,10 +15,16 @@ LINK = re.compile(r"\[(?P<test>\w+)\]\(\.\./(?P<file>tests/[\w/.]+)\)")
 def rows() -> dict[int, list[tuple[str, str]]]:
     """The (file, test) pairs of each fault."""
     text = (ROOT / "docs" / "reliability.md").read_text()
-    return {
-        int(row[1]): [(link["file"], link["test"]) for link in LINK.finditer(row["tests"])]
-        for row in ROW.finditer(text)
-    }
+    return {int(row[1]): linked(row["tests"]) for row in ROW.finditer(text)}
+
+
+def linked(text: str) -> list[tuple[str, str]]:
+    """(file, test)."""
+    return [(link["file"], link["test"]) for link in LINK.finditer(text)]
+
+
+def assert_exists(file: str, test: str, where: str) -> None:
+    assert f"def {test}(" in (ROOT / file).read_text(), f"{where}: {file} has no {test}"
 
 
 def test_every_fault_has_a_test_that_exists() -> None:
@@ -24,9 +33,43 @@ def test_every_fault_has_a_test_that_exists() -> None:
     for number, tests in found.items():
         assert tests, f"row {number} names no test"
         for file, test in tests:
-            assert f"def {test}(" in (ROOT / file).read_text(), f"row {number}: {file} has no {test}"
+            assert_exists(file, test, f"row {number}")
 
 
 def test_every_link_of_the_table_is_understood() -> None:
     text = (ROOT / "docs" / "reliability.md").read_text()
     assert sum(map(len, rows().values())) == text.count("](../tests/")
+
+
+THREATS = (ROOT / "docs" / "threat-model.md").read_text()
+CITED = re.compile(r"\([A-Z][^()]* (19|20)\d\d[^()]*\)")
+
+
+def test_every_claim_about_what_is_told_has_a_test_that_exists_or_a_citation() -> None:
+    claims = [line for line in THREATS.splitlines() if line.startswith("| ") and "| shown by |" not in line]
+    assert len(claims) > 40
+    for claim in claims:
+        shown = claim.rstrip("| ").rpartition("|")[2]
+        assert linked(shown) or CITED.search(shown), claim
+        assert shown.count("](../tests/") == len(linked(shown)), claim
+        for file, test in linked(shown):
+            assert_exists(file, test, claim)
+    assert sum(len(linked(claim)) for claim in claims) == THREATS.count("](../tests/")
+
+
+def kinds() -> Iterator[str]:
+    """Of all messages that the program names where it sends them, or where it says what to send."""
+    for room in ("psi", "splitnn", "parties"):
+        for path in (ROOT / room).glob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                    place = {"Send": 1, "send_chunks": 2, "be_scored": 2}.get(node.func.id)
+                    word = node.args[place] if place is not None and len(node.args) > place else None
+                    if isinstance(word, ast.Constant):
+                        yield str(word.value)
+
+
+def test_every_kind_of_message_is_told_of() -> None:
+    found = {*kinds()}
+    assert {"hello", "hint", "activation", "gradient", "validation", "test", "importance", "kept"} <= found
+    assert sorted(kind for kind in found if f"`{kind}`" not in THREATS) == []

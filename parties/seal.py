@@ -25,10 +25,15 @@ OVERHEAD = 16
 
 @dataclass(slots=True)
 class Seal:
-    """The two directions between us and one peer; each message uses the next nonce."""
+    """The two directions between us and one peer; each message uses the next nonce.
+
+    exported: 32 bytes that only these two have, in this attempt alone, for keys of other use (as RFC 8446,
+    section 7.5, has of TLS).
+    """
 
     _sending: bytes = field(repr=False)
     _receiving: bytes = field(repr=False)
+    exported: bytes = field(repr=False)
     _sent: int = 0
     _received: int = 0
 
@@ -62,11 +67,12 @@ def seal_between(own: X25519PrivateKey, peer: bytes, run: bytes, own_key: str, p
     except (ValueError, InvalidKey) as error:
         raise RemoteProtocolError("a peer's exchange key is not a valid X25519 key") from error
 
-    def key(sender: str, receiver: str) -> bytes:
-        info = b"vertical relay v1\0" + sender.encode() + b"\0" + receiver.encode()
+    def key(use: bytes, sender: str, receiver: str) -> bytes:
+        info = use + b"\0" + sender.encode() + b"\0" + receiver.encode()
         return HKDF(SHA256(), 32, salt=run, info=info).derive(shared)
 
-    return Seal(key(own_key, peer_key), key(peer_key, own_key))
+    relay, exported = b"vertical relay v1", key(b"vertical export v1", *sorted((own_key, peer_key)))
+    return Seal(key(relay, own_key, peer_key), key(relay, peer_key, own_key), exported)
 
 
 def sealed(rounds: Rounds[T], seals: Mapping[str, Seal]) -> Rounds[T]:

@@ -12,7 +12,7 @@ randtopk keeps the largest: the same row always has the same score.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -47,7 +47,23 @@ class Kept:
         return torch.zeros(self.shape).scatter(1, self.columns, self.values)
 
 
-T = TypeVar("T", Tensor, Kept)
+@dataclass(frozen=True)
+class Share:
+    """One feature holder's part of a secure sum (`splitnn.secure_sum`): unsigned words [b, width]."""
+
+    words: NDArray[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.words.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what the sum stands for."""
+        return torch.float32
+
+
+T = TypeVar("T", Tensor, Kept, Share)
 
 
 class Codec(Protocol[T]):

@@ -16,6 +16,7 @@ from protos.rounds import Receive, Rounds
 from splitnn.codecs import DENSE, FP32, Codec, Kept, RandTopk
 from splitnn.errors import TrainingError
 from splitnn.randomness import generator
+from splitnn.secure_sum import Hidden
 from splitnn.tensors import decode, encode, encoded_size
 
 ACTIVATION_CODECS = (*DENSE, "randtopk")
@@ -65,16 +66,22 @@ class Crossing:
     width: the plan's cut. seed: the private seed of the party at this end. peer: the other's name, so that
     no two feature holders' gradients are rounded by the same draws. exchange: the number in the header.
     step: of the optimiser, for the draws; None in evaluation, which draws nothing.
+    hidden: under secure sum, how activations cross in place of the codec's way.
     """
 
-    def __init__(self, codecs: Codecs, width: int, seed: bytes, peer: str) -> None:
+    def __init__(
+        self, codecs: Codecs, width: int, seed: bytes, peer: str, hidden: Hidden | None = None
+    ) -> None:
         self.codecs, self.width, self.seed, self.peer = codecs, width, seed, peer
+        self.hidden = hidden
         self._kept = RandTopk(codecs.keep, codecs.explore) if codecs.keep is not None else None
         self._up = DENSE.get(codecs.activations, FP32)
         self._down = DENSE[codecs.gradients]
 
     def activation_size(self, rows: int) -> int:
         """Bytes of a message with so many rows, exactly."""
+        if self.hidden is not None:
+            return encoded_size((rows, self.width), self.hidden.codec)
         return encoded_size((rows, self.width), self._up if self._kept is None else self._kept)
 
     def gradient_size(self, rows: int) -> int:
@@ -88,6 +95,9 @@ class Crossing:
         Raises TrainingError, and nothing leaves, for NaN, infinity, and what the codec cannot hold.
         """
         with _staying_here(f"the activation for {self.peer!r}", step):
+            if self.hidden is not None:
+                share = self.hidden.share(activation, exchange, training=step is not None)
+                return self.hidden.fixed.clip(activation), encode(share, exchange, self.hidden.codec)
             if self._kept is None:
                 return activation, encode(activation, exchange, self._up, self._noise(self._up, "up", step))
             kept = self._kept.choose(activation, self._noise(self._kept, "up", step))
@@ -152,9 +162,18 @@ def arrived(
     crossings: Mapping[str, Crossing], kind: str, messages: Mapping[str, bytes], own: Tensor, exchange: int
 ) -> tuple[list[Tensor], list[Tensor]]:
     """What crossed, a leaf of the autograd graph a party, and the activations that they make: the label
-    holder's own first, then one of each feature holder."""
+    holder's own first, then one of each feature holder. Under secure sum all these have one leaf, which is
+    the only other activation: their sum."""
     leaf = own.detach().requires_grad_()
     leaves, cut = [leaf], [leaf]
+    hidden = next((crossing.hidden for crossing in crossings.values()), None)
+    if hidden is not None:
+        codec, shape = hidden.codec, (len(own), own.shape[1])
+        shares = [
+            decode(messages[name], f"{kind} from {name!r}", shape, exchange, codec) for name in crossings
+        ]
+        total = hidden.total(shares, kind).requires_grad_()
+        return [leaf, *[total] * len(crossings)], [leaf, total]
     for name, crossing in crossings.items():
         what = f"{kind} from {name!r}"
         leaf, activation = crossing.receive_activation(messages[name], what, len(own), exchange)

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from splitnn.crossing import Crossing
+from splitnn.fixed_point import FixedPoint
 from splitnn.outgoing import Outgoing
 from splitnn.plan import Plan
+from splitnn.secure_sum import SECURE_SUM, added
 
 
 class Lines:
@@ -20,7 +22,8 @@ class Lines:
     def __init__(self, plan: Plan, seeds: Mapping[str, bytes], outgoing: Outgoing | None = None) -> None:
         hub, *self.others = seeds
         codec, cut = plan.codec, plan.cut
-        self.exact, self.outgoing = codec.exact, outgoing
+        self.fixed = plan.fixed_point if plan.fusion == SECURE_SUM else None
+        self.exact, self.outgoing = codec.exact and self.fixed is None, outgoing
         self.ends = [
             (Crossing(codec, cut, seeds[name], hub), Crossing(codec, cut, seeds[hub], name))
             for name in self.others
@@ -46,6 +49,8 @@ class Lines:
                     if part.requires_grad:
                         part.register_hook(leaving(name))  # type: ignore[no-untyped-call]
                 return list(cut)
+            if self.fixed is not None:
+                return [own, _added(self.fixed, self.ends, others, step, [*map(leaving, self.others)])]
             lines = zip(self.others, self.ends, others, strict=True)
             return [own, *(_cross(*ends, part, step, leaving(name)) for name, ends, part in lines)]
 
@@ -73,6 +78,42 @@ def _cross(
 
 def _as_it_is(gradient: Tensor) -> Tensor:
     return gradient
+
+
+def _added(
+    fixed: FixedPoint,
+    ends: Sequence[tuple[Crossing, Crossing]],
+    parts: Sequence[Tensor],
+    step: int | None,
+    leaving: Sequence[Callable[[Tensor], Tensor]],
+) -> Tensor:
+    """The secure sum of these activations, in the graph of each. Masks cancel, so there are none here."""
+    total = fixed.number(added([fixed.words(part) for part in parts]), len(parts))
+    if step is None:
+        return total
+    at = step
+
+    def backs(gradient: Tensor) -> list[Tensor]:
+        return [
+            here.receive_gradient(hub.send_gradient(left(gradient), 0, at), "gradient", len(total), 0)
+            for (here, hub), left in zip(ends, leaving, strict=True)
+        ]
+
+    joined: Tensor = _Total.apply(total, backs, *map(fixed.clip, parts))  # type: ignore[no-untyped-call]
+    return joined
+
+
+class _Total(torch.autograd.Function):
+    """A sum in place of its terms, and the gradients that come back for each."""
+
+    @staticmethod
+    def forward(ctx: Any, total: Tensor, backs: Callable[[Tensor], list[Tensor]], *parts: Tensor) -> Tensor:
+        ctx.backs = backs
+        return total.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *ctx.backs(*gradient)
 
 
 class _Line(torch.autograd.Function):

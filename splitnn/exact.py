@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from protos.rounds import Progress, Receive, Resume, Rounds, Save, Send
+from protos.rounds import LocalProtocolError, Progress, Receive, Resume, Rounds, Save, Send
 from splitnn.crossing import Crossing, activations
 from splitnn.errors import TrainingError
 from splitnn.evaluation import be_scored, most_bytes_unscored, score
@@ -19,10 +19,12 @@ from splitnn.features import Features
 from splitnn.importance import Drop, Importance, be_examined, examine
 from splitnn.learner import Learner
 from splitnn.local import DEFAULTS, Local
+from splitnn.masks import Masks
 from splitnn.models import bottom_model, top_model
 from splitnn.outgoing import Outgoing
 from splitnn.plan import Plan
 from splitnn.schedule import EVALUATION_ROWS, Split, batches, steps_an_epoch
+from splitnn.secure_sum import LEAST, SECURE_SUM, Hidden
 from splitnn.stopping import hear_verdict, is_judged, judge, tell_verdict
 from splitnn.tasks import Labels, Objective
 
@@ -108,7 +110,8 @@ class FeatureHolderResult:
 
 def most_bytes_unanswered(plan: Plan, rows: Split) -> int:
     """The most bytes a party sends to another before it waits for an answer."""
-    crossing, largest = Crossing(plan.codec, plan.cut, b"", ""), min(plan.batch, len(rows.train))
+    hidden = Hidden(plan.fixed_point, LEAST) if plan.fusion == SECURE_SUM else None  # any number: one size
+    crossing, largest = Crossing(plan.codec, plan.cut, b"", "", hidden), min(plan.batch, len(rows.train))
     trained = max(crossing.activation_size(largest), crossing.gradient_size(largest))
     return max(trained, *(most_bytes_unscored(crossing, part) for part in (rows.validation, rows.test)))
 
@@ -130,7 +133,7 @@ def label_holder(
     seed: this party's private seed. resume: a `Save` of an earlier incarnation, the same step at every party.
     local: what this party chooses by itself.
     Raises RemoteProtocolError for a malformed message and TrainingError where the loss is not finite, or
-    labels leave nothing to train or evaluate by.
+    labels leave nothing to train or evaluate by, or the plan's secure sum is not of so many.
     """
     objective = Objective(plan.task, plan.loss, labels, plan.label_defence.epsilon)
     bottom = bottom_model(plan, features.numeric.shape[1], features.levels, seed, local, features.bag_levels)
@@ -143,7 +146,8 @@ def label_holder(
     position = learner.position
     exchanges = exchanges_an_epoch(plan, rows)
     weights = [weight for weight in top.parameters() if weight.requires_grad]
-    crossings = {name: Crossing(plan.codec, plan.cut, seed, name) for name in feature_holders}
+    hidden = Hidden(plan.fixed_point, len(feature_holders)) if plan.fusion == SECURE_SUM else None
+    crossings = {name: Crossing(plan.codec, plan.cut, seed, name, hidden) for name in feature_holders}
 
     while not position.stopped and position.epoch < plan.epochs:
         exchange = position.epoch * exchanges
@@ -158,7 +162,7 @@ def label_holder(
             if not math.isfinite(value):
                 raise TrainingError(f"the loss is not finite at step {step}: lower learning_rate in run.toml")
             # What the others wait for comes first; the top's own gradients go back the same graph below.
-            torch.autograd.backward(loss, inputs=leaves, retain_graph=True)
+            torch.autograd.backward(loss, inputs=[*dict.fromkeys(leaves)], retain_graph=True)
             gradients = [
                 outgoing.defended(name, _gradient(leaf), batch, step)
                 for name, leaf in zip(crossings, leaves[1:], strict=True)
@@ -204,8 +208,12 @@ def feature_holder(
     seed: bytes,
     resume: Resume | None = None,
     local: Local = DEFAULTS,
+    masks: Masks | None = None,
 ) -> Rounds[FeatureHolderResult]:
-    """Train this party's bottom model with the label holder `hub`; arguments and errors as there."""
+    """Train this party's bottom model with the label holder `hub`; arguments and errors as there.
+
+    masks: where the plan's fusion is a secure sum, this attempt's.
+    """
     bottom = bottom_model(plan, features.numeric.shape[1], features.levels, seed, local, features.bag_levels)
     epoch_steps = steps_an_epoch(len(rows.train), plan.batch)
     learner = Learner(plan, bottom, epoch_steps, local)
@@ -213,7 +221,12 @@ def feature_holder(
         learner.load(resume.state)
     position = learner.position
     exchanges = exchanges_an_epoch(plan, rows)
-    crossing = Crossing(plan.codec, plan.cut, seed, hub)
+    hidden = None
+    if plan.fusion == SECURE_SUM:
+        if masks is None:
+            raise LocalProtocolError("secure-sum without masks: nothing leaves")
+        hidden = Hidden(plan.fixed_point, masks.holders, masks)
+    crossing = Crossing(plan.codec, plan.cut, seed, hub, hidden)
 
     while not position.stopped and position.epoch < plan.epochs:
         exchange = position.epoch * exchanges

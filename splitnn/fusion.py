@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from splitnn.secure_sum import SECURE_SUM
+
 
 class Concat(nn.Module):
     """Side by side, the label holder's first."""
@@ -74,7 +76,9 @@ FUSIONS: dict[str, Callable[[int, int], Fusion]] = {
     "sum": Sum,
     "mean": Mean,
     "attention": Attention,
+    SECURE_SUM: Sum,
 }
+"""A secure sum (`splitnn.secure_sum`) has two terms: the label holder's own, and that of all the others."""
 
 
 def pairs(cut: Tensor) -> Tensor:

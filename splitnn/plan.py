@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from splitnn.crossing import Codecs
+from splitnn.fixed_point import FixedPoint
 from splitnn.fusion import FUSIONS
 from splitnn.label_defence import LabelDefence
 from splitnn.optimizers import OPTIMIZERS
 from splitnn.rates import RATES
+from splitnn.secure_sum import SECURE_SUM
 from splitnn.tasks import TASKS
 
 NORMS = ("none", "layer")
@@ -36,6 +38,7 @@ class Plan:
     batches kept for local steps, how often each is used again, and how like it a row must still be.
     codec: how activations and gradients are written where they cross.
     label_defence: what keeps the labels from the gradients that cross.
+    fixed_point: of the fusion `secure-sum`, how activations are written in its place.
     seed: public; orders the rows. Nothing private may be drawn from it.
     """
 
@@ -72,6 +75,7 @@ class Plan:
     similarity: float = 0.5
     codec: Codecs = field(default_factory=Codecs)
     label_defence: LabelDefence = field(default_factory=LabelDefence)
+    fixed_point: FixedPoint = field(default_factory=FixedPoint)
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -113,6 +117,25 @@ class Plan:
         if self.codec.keep is not None and self.codec.keep > self.cut:
             raise ValueError(f"codec.keep must be at most cut, {self.cut}, not {self.codec.keep}")
         self.label_defence.check(self.task)
+        if self.fusion == SECURE_SUM:
+            self._check_secure_sum()
+
+    def _check_secure_sum(self) -> None:
+        """What needs one party's own activation, or would give it away, is refused."""
+        for name, value, only, why in (
+            ("schedule", self.schedule, "exact", "the others know no sums"),
+            ("top", self.top, "mlp", "others look at single activations"),
+            ("importance", self.importance, "none", "it is measured on single activations"),
+            ("codec.activations", self.codec.activations, "fp32", "masked numbers are written whole"),
+            (
+                "party_dropout",
+                self.party_dropout,
+                0,
+                "the sum without a party, beside that with it, is that party's",
+            ),
+        ):
+            if value != only:
+                raise ValueError(f"fusion {SECURE_SUM} needs {name} = {only!r}, not {value!r}: {why}")
 
 
 def _steady(hidden: tuple[int, ...]) -> bool:

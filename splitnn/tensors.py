@@ -3,7 +3,7 @@
 offset  size  field
 0       2     magic b"VT"
 2       1     version, 1
-3       1     codec: 0 is fp32, 1 bf16, 2 int8, 3 randtopk (`splitnn.codecs`)
+3       1     codec: 0 is fp32, 1 bf16, 2 int8, 3 randtopk (`splitnn.codecs`), 4 share (`splitnn.secure_sum`)
 4       1     dtype of the decoded tensor: 1 is float32
 5       1     number of dimensions, n
 6       2     zero
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from protos.rounds import RemoteProtocolError
-from splitnn.codecs import FP32, Codec, Kept, T
+from splitnn.codecs import FP32, Codec, Kept, Share, T
 
 MAGIC = b"VT"
 VERSION = 1
@@ -33,7 +33,7 @@ def _header(codec: int, shape: Sequence[int], step: int) -> bytes:
     return head + struct.pack(f"<{len(shape)}I", *shape)
 
 
-def encoded_size(shape: Sequence[int], codec: Codec[Tensor] | Codec[Kept] = FP32) -> int:
+def encoded_size(shape: Sequence[int], codec: Codec[Tensor] | Codec[Kept] | Codec[Share] = FP32) -> int:
     """Bytes of a tensor of this shape on the wire, exactly."""
     return _HEAD.size + 4 * len(shape) + codec.size(shape)
 

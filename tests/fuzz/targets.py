@@ -225,15 +225,15 @@ def contracts() -> Target:
 
 
 def seal() -> Target:
-    sealed = Seal(b"k" * 32, b"l" * 32).close("word", b"something said")
+    sealed = Seal(b"k" * 32, b"l" * 32, b"m" * 32).close("word", b"something said")
 
     def hear(data: bytes) -> None:
         closed = patched(sealed, data)
-        own = Seal(b"l" * 32, b"k" * 32)
+        own = Seal(b"l" * 32, b"k" * 32, b"m" * 32)
         try:
             assert own.open("word", closed) == b"something said"
         except ValueError:
-            assert own == Seal(b"l" * 32, b"k" * 32)
+            assert own == Seal(b"l" * 32, b"k" * 32, b"m" * 32)
 
     return Target(hear, [bytes(6), bytes([0, 1, 0, 0, 0, 0]) + sealed])
 

@@ -35,6 +35,16 @@ def test_both_directions_differ() -> None:
     assert ours.close("m", b"same") != theirs.close("m", b"same")
 
 
+def test_both_have_the_same_for_other_use_and_nobody_else_has() -> None:
+    (ours, theirs), again = pair(), pair()[0]
+    assert ours.exported == theirs.exported
+    assert ours.exported != again.exported
+    ours, theirs = pair(run_b=b"s" * 32)
+    assert ours.exported != theirs.exported
+    assert "exported" not in repr(ours)
+    assert ours.exported not in (ours._sending, ours._receiving)
+
+
 @given(st.integers(0, 7 + OVERHEAD), st.integers(1, 255))
 def test_a_changed_byte_does_not_open(position: int, flip: int) -> None:
     ours, theirs = pair()

@@ -15,10 +15,12 @@ from splitnn.exact import FeatureHolderResult, LabelHolderResult
 from splitnn.features import Features
 from splitnn.importance import Drop
 from splitnn.local import DEFAULTS, Local
+from splitnn.masks import Masks
 from splitnn.plan import Plan
 from splitnn.reference import ReferenceResult
 from splitnn.schedule import Split, split_rows
 from splitnn.schedules import SCHEDULES
+from splitnn.secure_sum import SECURE_SUM
 from splitnn.tasks import Labels
 
 Result = LabelHolderResult | FeatureHolderResult
@@ -34,9 +36,14 @@ class Federation:
     seeds: dict[str, bytes]
 
     def protocols(
-        self, plan: Plan, saved: dict[str, Resume] | None = None, choices: dict[str, Local] | None = None
+        self,
+        plan: Plan,
+        saved: dict[str, Resume] | None = None,
+        choices: dict[str, Local] | None = None,
+        attempt: bytes = b"a" * 32,
     ) -> dict[str, Rounds[Result]]:
-        """Every party's generator. saved: what each starts again from. choices: of those who make any."""
+        """Every party's generator. saved: what each starts again from. choices: of those who make any.
+        attempt: of masks, where the plan has any."""
         hub, *others = self.features
         schedule = SCHEDULES[plan.schedule]
         saved, choices = saved or {}, dict.fromkeys(self.features, DEFAULTS) | (choices or {})
@@ -54,7 +61,14 @@ class Federation:
         }
         for name in others:
             parties[name] = schedule.feature_holder(
-                plan, self.rows, self.features[name], hub, self.seeds[name], saved.get(name), choices[name]
+                plan,
+                self.rows,
+                self.features[name],
+                hub,
+                self.seeds[name],
+                saved.get(name),
+                choices[name],
+                **({"masks": Make.masks(name, others, attempt)} if plan.fusion == SECURE_SUM else {}),
             )
         return parties
 
@@ -116,6 +130,12 @@ class Make:
             torch.rand(len(part), 2, dtype=torch.float64, generator=random) for part in (train, validation)
         )
         return one, other
+
+    @staticmethod
+    def masks(me: str, holders: Sequence[str], attempt: bytes = b"a" * 32) -> Masks:
+        """Each pair's secret is its names."""
+        secrets = {name: "".join(sorted((me, name))).encode() for name in holders if name != me}
+        return Masks(me, holders, secrets, b"r" * 32, attempt)
 
     @staticmethod
     def weights(results: dict[str, Result]) -> dict[str, Tensor]:

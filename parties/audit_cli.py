@@ -1,4 +1,4 @@
-"""`party audit`: what a run told, tried out afterwards."""
+"""`party audit`: what left in a run, checked; what it told, tried out afterwards."""
 
 import json
 from pathlib import Path
@@ -9,11 +9,38 @@ import typer
 if TYPE_CHECKING:
     from parties.audited import Audited
 
-app = typer.Typer(help="What a run told, tried out afterwards.", rich_markup_mode=None)
+app = typer.Typer(help="What left in a run, checked; what it told, tried out afterwards.", rich_markup_mode=None)
 
 Run = Annotated[Path, typer.Argument(help="The run's folder, under the storage, of this party.")]
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="This party's party.toml.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+@app.command()
+def verify(
+    log: Annotated[Path, typer.Argument(help="An audit.jsonl, in a run's folder under the storage.")],
+    peer: Annotated[Path | None, typer.Option(help="A peer's audit.jsonl of the same run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Check a log's chain and totals, and compare them with a peer's."""
+    from parties.audit import compare, read
+    from parties.errors import AccountError
+
+    ours = read(log)
+    differences = [] if peer is None else compare(ours, read(peer))
+    if as_json:
+        typer.echo(json.dumps(ours.described() | {"differences": differences}, indent=2))
+    else:
+        typer.echo(f"run {ours.run[:12]}, {ours.party}: {ours.messages} messages, {ours.size} bytes left")
+        typer.echo(f"chain whole, last link {ours.head.hex()}")
+        for name, one in ours.attempts.items():
+            typer.echo(f"attempt {name[:12]}: {one.end or 'killed'}")
+        if ours.torn:
+            typer.echo(f"an unfinished line of {ours.torn} bytes at the end: the process was killed in it")
+        if peer is not None and not differences:
+            typer.echo(f"adds up with {peer}")
+    if differences:
+        raise AccountError("\n".join(differences))
 
 
 @app.command()

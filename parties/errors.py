@@ -53,6 +53,14 @@ class NotConforming(PartyError):
     """A PSI protocol lacks a property that it must have. The lines above say which, and what was seen."""
 
 
+class AccountError(PartyError):
+    """An audit log or a privacy ledger was changed, or does not add up with a peer's."""
+
+
+class BudgetError(PartyError):
+    """The run would spend more privacy than the budget leaves with a partner. Nothing of it was spent."""
+
+
 EXIT_CODES: list[tuple[type[BaseException], int, str]] = [
     (ConfigError, 2, "configuration"),
     (DataError, 3, "data"),
@@ -70,6 +78,8 @@ EXIT_CODES: list[tuple[type[BaseException], int, str]] = [
     (TrainingError, 12, "training"),
     (DemoFailed, 13, "a party of the demo stopped"),
     (NotConforming, 14, "a PSI protocol does not conform"),
+    (AccountError, 15, "an account does not add up"),
+    (BudgetError, 16, "a privacy budget"),
     (LocalProtocolError, 70, "a fault in this program"),
     (Cancelled, 130, "interrupted"),
     (KeyboardInterrupt, 130, "interrupted"),

@@ -1,0 +1,200 @@
+"""The egress log: a line for each message that leaves this party, written before it leaves.
+
+audit.jsonl, in the run's folder: JSON lines, hash-chained (`parties.chain`); `parties.audit` reads them.
+
+    {"attempt":"<hex>","cut":0,"party":"logistics","run":"<hex>","time":...,"chain":"<hex>"}
+    {"bytes":131096,"kind":"activation","phase":"training","sha256":"<hex>","step":17,"time":...,"to":"platform","chain":...}
+    {"end":"done","received":{"platform":{"gradient":[1200,157315200]}},"sent":{...},"time":...,"chain":...}
+
+Each attempt at the run begins with a line of its own; `cut` is what a process that was killed had written of
+a line that it did not finish, in bytes: the message of that line never left. `step` counts what was done of
+the phase before. `end` says how the attempt ended, with its totals, [messages, bytes] by peer and kind; there
+is none where the process was killed. A message is what the link gets: between feature holders sealed. Of a
+message that is made piece by piece the line is written before its last piece leaves, so one that was under
+way when the process was killed has none.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from parties.chain import FIRST, canonical, link
+from parties.errors import AccountError, StorageError
+from protos.rounds import ANY, Progress, Receive, Round, Rounds, Send, mapped
+
+T = TypeVar("T")
+
+NAME: Final = "audit.jsonl"
+CHAIN: Final = "egress"
+TAIL: Final = len(b',"chain":"') + 64 + len(b'"}')
+"""Bytes that end every line, but for its newline."""
+
+LONGEST: Final = 1 << 20
+"""Bytes of a line."""
+
+Totals = dict[str, dict[str, list[int]]]
+"""By peer and kind: messages, bytes."""
+
+
+class Egress:
+    """The log of one attempt. What leaves before `open`, in the handshake, is held and written there.
+
+    clock: seconds since 1970.
+    """
+
+    def __init__(self, party: str, clock: Callable[[], float] = time.time) -> None:
+        self.party, self._clock = party, clock
+        self.sent: Totals = {}
+        self.received: Totals = {}
+        self._phase, self._step = "", 0
+        self._held: list[dict[str, Any]] | None = []
+        self._path, self._file, self.head = Path(NAME), -1, FIRST
+
+    def open(self, path: Path, run: bytes, attempt: bytes) -> None:
+        """From here on lines go to the file, after those of earlier attempts. run, attempt: 32 bytes each.
+
+        Raises StorageError where it cannot be written, AccountError where its end is none of ours.
+        """
+        self._path = path
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            end, self.head = _whole(path, self._file)
+            cut = os.lseek(self._file, 0, os.SEEK_END) - end
+            os.ftruncate(self._file, end)
+            os.lseek(self._file, end, os.SEEK_SET)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        held, self._held = self._held or [], None
+        self._write({"attempt": attempt.hex(), "cut": cut, "party": self.party, "run": run.hex()})
+        for entry in held:
+            self._write(entry)
+
+    def at(self, phase: str, step: int) -> None:
+        """step: units of the phase that are done."""
+        if phase != self._phase:
+            self._sync()
+        self._phase, self._step = phase, step
+
+    def leaves(self, to: str, kind: str, size: int, digest: str) -> None:
+        _count(self.sent, to, kind, size)
+        entry = {"to": to, "kind": kind, "bytes": size, "sha256": digest}
+        self._write(entry | {"phase": self._phase, "step": self._step})
+
+    def came(self, sender: str, kind: str, size: int) -> None:
+        _count(self.received, sender, kind, size)
+
+    def end(self, how: str) -> None:
+        """Write the totals, and close. Raises StorageError."""
+        if self._held is None:
+            self._write({"end": how, "sent": self.sent, "received": self.received})
+            self._sync()
+            os.close(self._file)
+            self._held, self._file = [], -1
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        entry = {"time": round(self._clock(), 3)} | entry
+        if self._held is not None:
+            self._held.append(entry)
+            return
+        body = canonical(entry)
+        head = link(CHAIN, self.head, body)
+        line = memoryview(body[:-1] + b',"chain":"' + head.hex().encode() + b'"}\n')
+        try:
+            while line:
+                line = line[os.write(self._file, line) :]
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self.head = head
+
+    def _sync(self) -> None:
+        if self._held is None:
+            try:
+                os.fsync(self._file)
+            except OSError as error:
+                raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> StorageError:
+        return StorageError(f"cannot write {self._path}: {error.strerror}; nothing leaves without its line")
+
+
+def leaving(rounds: Rounds[T], egress: Egress) -> Rounds[T]:
+    """The same protocol, with a line for every message before it leaves. Raises StorageError."""
+
+    def each(word: Round) -> Generator[Round, Any, Any]:
+        match word:
+            case Send(to, kind, bytes() as payload):
+                egress.leaves(to, kind, len(payload), hashlib.sha256(payload).hexdigest())
+                return (yield word)
+            case Send(to, kind, pieces):
+                assert not isinstance(pieces, bytes)
+                return (yield Send(to, kind, _noted(egress, to, kind, pieces)))
+            case Receive(sender, kind):
+                answer = yield word
+                sender, payload = answer if sender == ANY else (sender, answer)
+                egress.came(sender, kind, len(payload))
+                return answer
+            case Progress(phase, done):
+                egress.at(phase, done)
+                return (yield word)
+            case _:
+                return (yield word)
+
+    try:
+        result = yield from mapped(rounds, each)
+    except BaseException as error:
+        egress.end(type(error).__name__)
+        raise
+    egress.end("done")
+    return result
+
+
+def _noted(egress: Egress, to: str, kind: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The pieces, the last of them not before the line is written."""
+    size, digest, held = 0, hashlib.sha256(), None
+    for piece in pieces:
+        if held is not None:
+            yield held
+        held = piece
+        size += len(piece)
+        digest.update(piece)
+    egress.leaves(to, kind, size, digest.hexdigest())
+    if held is not None:
+        yield held
+
+
+def split(line: bytes) -> tuple[bytes, bytes]:
+    """Of a line without its newline: the entry as it was chained, and its link. Raises ValueError."""
+    body, tail = line[:-TAIL] + b"}", line[-TAIL:]
+    if not tail.startswith(b',"chain":"') or not tail.endswith(b'"}'):
+        raise ValueError("has no chain")
+    head = bytes.fromhex(tail[10:-2].decode("ascii"))
+    if head.hex().encode() != tail[10:-2] or not isinstance(json.loads(body), dict):
+        raise ValueError("is no entry")
+    return body, head
+
+
+def _whole(path: Path, file: int) -> tuple[int, bytes]:
+    """Where the last line ends that was finished, and its link."""
+    size = os.lseek(file, 0, os.SEEK_END)
+    start = max(0, size - 2 * LONGEST)
+    tail = os.pread(file, size - start, start)
+    tail = tail[: tail.rfind(b"\n") + 1]
+    if not tail:
+        if start:
+            raise AccountError(f"{path}: its end is no line of an audit log; move the file away")
+        return 0, FIRST
+    try:
+        _, head = split(tail[:-1].rpartition(b"\n")[2])
+    except ValueError as error:
+        raise AccountError(f"{path}: the last line {error}, so it was changed; move the file away") from error
+    return start + len(tail), head
+
+
+def _count(totals: Totals, peer: str, kind: str, size: int) -> None:
+    counted = totals.setdefault(peer, {}).setdefault(kind, [0, 0])
+    counted[0] += 1
+    counted[1] += size

@@ -1,4 +1,4 @@
-"""The command line: `party init | certs | check | run | align | status | psi | audit | demo`.
+"""The command line: `party init | certs | check | run | align | status | ledger | psi | audit | demo`.
 
 Everything heavy is imported inside the command that needs it, so that `party --help` answers at once.
 """
@@ -156,6 +156,33 @@ def status(config: ConfigFile = Path("party.toml"), as_json: Json = False) -> No
 
     found = status(load(config, for_training=False))
     typer.echo(json.dumps(found, indent=2) if as_json else text(found))
+
+
+@app.command()
+def ledger(
+    config: ConfigFile = Path("party.toml"),
+    delta: Annotated[float, typer.Option(min=1e-300, max=0.999, help="At which epsilons are shown.")] = 1e-5,
+    as_json: Json = False,
+) -> None:
+    """What privacy was spent with each partner, over all runs."""
+    from dataclasses import asdict
+
+    from parties.config import load
+    from parties.ledger import Ledger, text
+
+    loaded = load(config, for_training=False)
+    own = Ledger(loaded.party.storage, loaded.name, loaded.contract.parties[loaded.name].key)
+    totals = own.totals(delta)
+    if as_json:
+        found = {
+            "delta": delta,
+            "head": own.head.hex(),
+            "partners": [{"key": key, **total._asdict()} for key, total in sorted(totals.items())],
+            "charges": [asdict(charge) for charge in own.charges()],
+        }
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        typer.echo(text(totals, delta))
 
 
 def _display(log: LogFormat) -> "Bars | JsonLog":

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from protos.rounds import Receive, Rounds
-from splitnn.codecs import DENSE, FP32, Codec, Kept, RandTopk
+from splitnn.codecs import DENSE, FP32, Codec, Kept, RandTopk, finite
+from splitnn.embedding_dp import EmbeddingDP
 from splitnn.errors import TrainingError
 from splitnn.randomness import generator
 from splitnn.secure_sum import Hidden
 from splitnn.tensors import decode, encode, encoded_size
 
+IDENTITY = EmbeddingDP()
 ACTIVATION_CODECS = (*DENSE, "randtopk")
 GRADIENT_CODECS = (*DENSE,)
 """Under randtopk, of the gradient of the kept values: the label holder has nothing to select."""
@@ -67,13 +69,20 @@ class Crossing:
     no two feature holders' gradients are rounded by the same draws. exchange: the number in the header.
     step: of the optimiser, for the draws; None in evaluation, which draws nothing.
     hidden: under secure sum, how activations cross in place of the codec's way.
+    embedding: of the feature holder's end, what is done to activations first.
     """
 
     def __init__(
-        self, codecs: Codecs, width: int, seed: bytes, peer: str, hidden: Hidden | None = None
+        self,
+        codecs: Codecs,
+        width: int,
+        seed: bytes,
+        peer: str,
+        hidden: Hidden | None = None,
+        embedding: EmbeddingDP = IDENTITY,
     ) -> None:
         self.codecs, self.width, self.seed, self.peer = codecs, width, seed, peer
-        self.hidden = hidden
+        self.hidden, self.embedding = hidden, embedding
         self._kept = RandTopk(codecs.keep, codecs.explore) if codecs.keep is not None else None
         self._up = DENSE.get(codecs.activations, FP32)
         self._down = DENSE[codecs.gradients]
@@ -95,6 +104,7 @@ class Crossing:
         Raises TrainingError, and nothing leaves, for NaN, infinity, and what the codec cannot hold.
         """
         with _staying_here(f"the activation for {self.peer!r}", step):
+            activation = self.defended(activation, exchange, step)
             if self.hidden is not None:
                 share = self.hidden.share(activation, exchange, training=step is not None)
                 return self.hidden.fixed.clip(activation), encode(share, exchange, self.hidden.codec)
@@ -102,6 +112,13 @@ class Crossing:
                 return activation, encode(activation, exchange, self._up, self._noise(self._up, "up", step))
             kept = self._kept.choose(activation, self._noise(self._kept, "up", step))
             return kept.values, encode(kept, exchange, self._kept)
+
+    def defended(self, activation: Tensor, exchange: int, step: int | None) -> Tensor:
+        """An activation [b, cut] with its noise, in its graph: before any codec or sum sees it."""
+        if not self.embedding.on:
+            return activation
+        context = f"evaluation {exchange}" if step is None else f"training {step}"
+        return self.embedding.release(finite(activation), self.seed, context)
 
     def crossed_before(self, activation: Tensor, message: bytes, exchange: int) -> Tensor:
         """Of an activation [b, cut], in its graph, the numbers that our message of a staler one carried."""

@@ -23,15 +23,20 @@ class Lines:
         hub, *self.others = seeds
         codec, cut = plan.codec, plan.cut
         self.fixed = plan.fixed_point if plan.fusion == SECURE_SUM else None
-        self.exact, self.outgoing = codec.exact and self.fixed is None, outgoing
+        self.exact, self.outgoing = codec.exact and self.fixed is None and not plan.embedding.on, outgoing
         self.ends = [
-            (Crossing(codec, cut, seeds[name], hub), Crossing(codec, cut, seeds[hub], name))
+            (
+                Crossing(codec, cut, seeds[name], hub, None, plan.embedding),
+                Crossing(codec, cut, seeds[hub], name),
+            )
             for name in self.others
         ]
 
-    def at(self, step: int | None, batch: Tensor | None = None) -> Callable[[Sequence[Tensor]], list[Tensor]]:
+    def at(
+        self, step: int | None, batch: Tensor | None = None, exchange: int = 0
+    ) -> Callable[[Sequence[Tensor]], list[Tensor]]:
         """What becomes of all parties' activations at this step of the optimiser, of these training rows
-        (int64 [b]); None: in evaluation."""
+        (int64 [b]); None: in evaluation, where noise depends on the exchange."""
 
         def leaving(name: str) -> Callable[[Tensor], Tensor]:
             def defended(gradient: Tensor) -> Tensor:
@@ -50,20 +55,25 @@ class Lines:
                         part.register_hook(leaving(name))  # type: ignore[no-untyped-call]
                 return list(cut)
             if self.fixed is not None:
-                return [own, _added(self.fixed, self.ends, others, step, [*map(leaving, self.others)])]
+                return [own, _added(self.fixed, self.ends, others, step, exchange, [*map(leaving, self.others)])]
             lines = zip(self.others, self.ends, others, strict=True)
-            return [own, *(_cross(*ends, part, step, leaving(name)) for name, ends, part in lines)]
+            return [own, *(_cross(*ends, part, step, exchange, leaving(name)) for name, ends, part in lines)]
 
         return cross
 
 
 def _cross(
-    here: Crossing, hub: Crossing, activation: Tensor, step: int | None, leaving: Callable[[Tensor], Tensor]
+    here: Crossing,
+    hub: Crossing,
+    activation: Tensor,
+    step: int | None,
+    exchange: int,
+    leaving: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """The activation as the label holder gets it, in the graph of the feature holder's."""
     rows = len(activation)
-    sent, payload = here.send_activation(activation, 0, step)
-    leaf, arrived = hub.receive_activation(payload, "activation", rows, 0)
+    sent, payload = here.send_activation(activation, exchange, step)
+    leaf, arrived = hub.receive_activation(payload, "activation", rows, exchange)
     if step is None:
         return arrived.detach()
     at = step
@@ -85,9 +95,11 @@ def _added(
     ends: Sequence[tuple[Crossing, Crossing]],
     parts: Sequence[Tensor],
     step: int | None,
+    exchange: int,
     leaving: Sequence[Callable[[Tensor], Tensor]],
 ) -> Tensor:
     """The secure sum of these activations, in the graph of each. Masks cancel, so there are none here."""
+    parts = [here.defended(part, exchange, step) for (here, _), part in zip(ends, parts, strict=True)]
     total = fixed.number(added([fixed.words(part) for part in parts]), len(parts))
     if step is None:
         return total

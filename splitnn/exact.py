@@ -226,7 +226,7 @@ def feature_holder(
         if masks is None:
             raise LocalProtocolError("secure-sum without masks: nothing leaves")
         hidden = Hidden(plan.fixed_point, masks.holders, masks)
-    crossing = Crossing(plan.codec, plan.cut, seed, hub, hidden)
+    crossing = Crossing(plan.codec, plan.cut, seed, hub, hidden, plan.embedding)
 
     while not position.stopped and position.epoch < plan.epochs:
         exchange = position.epoch * exchanges

@@ -170,7 +170,7 @@ def examine(
         # One group of each in turn, so that nobody waits for all of another's.
         for party, (name, crossing) in enumerate(crossings.items(), 1):
             if group < counts[party]:
-                first = _first_exchange(number, part, group)
+                first = first_exchange(number, part, group)
                 groups[party].append((yield from _of_peer(judge, party, name, crossing, first)))
     return logits, Importance(parties, tuple(map(tuple, groups)))
 
@@ -196,7 +196,7 @@ def be_examined(
         yield Progress("importance", group, count)
         for repeat in range(REPEATS):
             rows = shuffled(features, part, group, seed, repeat)
-            first = _first_exchange(number, part, group, repeat)
+            first = first_exchange(number, part, group, repeat)
             yield from send_chunks(crossing, hub, "importance", bottom, rows, first)
         payload = yield Receive(hub, "drop", at_most=_DROP.size)
         if len(payload) != _DROP.size:
@@ -232,7 +232,7 @@ def _hear_groups(name: str) -> Rounds[int]:
     return count
 
 
-def _first_exchange(number: int, part: Tensor, group: int, repeat: int = 0) -> int:
+def first_exchange(number: int, part: Tensor, group: int, repeat: int = 0) -> int:
     """Of a group's chunks; those of the test part itself have the numbers before, from `number` on."""
     tested, examined = (sum(1 for _ in chunks(rows)) for rows in (part, part[:EXAMINED]))
     return number + tested + (group * REPEATS + repeat) * examined

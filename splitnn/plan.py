@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from splitnn.crossing import Codecs
+from splitnn.embedding_dp import EmbeddingDP
 from splitnn.fixed_point import FixedPoint
 from splitnn.fusion import FUSIONS
 from splitnn.label_defence import LabelDefence
@@ -39,6 +40,7 @@ class Plan:
     codec: how activations and gradients are written where they cross.
     label_defence: what keeps the labels from the gradients that cross.
     fixed_point: of the fusion `secure-sum`, how activations are written in its place.
+    embedding: what is done to activations before they leave a feature holder.
     seed: public; orders the rows. Nothing private may be drawn from it.
     """
 
@@ -76,6 +78,7 @@ class Plan:
     codec: Codecs = field(default_factory=Codecs)
     label_defence: LabelDefence = field(default_factory=LabelDefence)
     fixed_point: FixedPoint = field(default_factory=FixedPoint)
+    embedding: EmbeddingDP = field(default_factory=EmbeddingDP)
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -117,6 +120,8 @@ class Plan:
         if self.codec.keep is not None and self.codec.keep > self.cut:
             raise ValueError(f"codec.keep must be at most cut, {self.cut}, not {self.codec.keep}")
         self.label_defence.check(self.task)
+        if self.embedding.on and self.schedule != "exact":
+            raise ValueError(f"noise on embeddings needs schedule 'exact', not {self.schedule!r}")
         if self.fusion == SECURE_SUM:
             self._check_secure_sum()
 

@@ -5,6 +5,7 @@ holder alone; all columns pooled).
 """
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from splitnn.crossing_reference import Lines
 from splitnn.descent import Descent
 from splitnn.errors import TrainingError
+from splitnn.exact import exchanges_an_epoch
 from splitnn.features import Features
 from splitnn.importance import Importance
 from splitnn.importance_reference import examine
@@ -53,15 +55,21 @@ class JoinedModel(nn.Module):
         return logits
 
     def logits(
-        self, columns: Sequence[Features], lines: Lines, part: Tensor, absent: int | None = None
+        self,
+        columns: Sequence[Features],
+        lines: Lines,
+        part: Tensor,
+        absent: int | None = None,
+        number: int = 0,
     ) -> Tensor:
         """[len(part), outputs] of these entities in evaluation mode; columns: of each party.
 
-        absent: the place of a party to do without.
+        absent: the place of a party to do without. number: of the first chunk's exchange.
         """
+        exchanges = itertools.count(number)
 
         def cross(cut: Sequence[Tensor]) -> list[Any]:
-            arrived = enumerate(lines.at(None)(cut))
+            arrived = enumerate(lines.at(None, exchange=next(exchanges))(cut))
             return [None if place == absent else activation for place, activation in arrived]
 
         self.eval()
@@ -124,10 +132,11 @@ def train(
     outgoing = Outgoing(plan, labels, objective, others, seeds[hub])
     lines = Lines(plan, {name: seeds[name] for name in features}, outgoing)
     history: list[dict[str, float]] = []
-    best, best_epoch = copy.deepcopy(model.state_dict()), 0
+    best, best_epoch, best_logits = copy.deepcopy(model.state_dict()), 0, torch.empty(0)
+    exchanges = exchanges_an_epoch(plan, rows)
 
     def test_scores(absent: int | None = None) -> Tensor:
-        return objective.scores(model.logits(columns, lines, rows.test, absent))
+        return objective.scores(model.logits(columns, lines, rows.test, absent, len(history) * exchanges + 1))
 
     for epoch in range(plan.epochs):
         total_loss = 0.0
@@ -145,16 +154,26 @@ def train(
         history.append({"train_loss": total_loss / len(rows.train), **outgoing.end_epoch()})
         if not is_judged(plan, rows, epoch + 1):
             continue
-        logits = model.logits(columns, lines, rows.validation)
+        number = epoch * exchanges + epoch_steps + 1
+        logits = model.logits(columns, lines, rows.validation, None, number)
         history[-1] |= objective.verdict(logits)
         improved, stop = judge(plan, history)
         if improved:
-            best, best_epoch = copy.deepcopy(model.state_dict()), epoch + 1
+            best, best_epoch, best_logits = copy.deepcopy(model.state_dict()), epoch + 1, logits
         if stop:
             break
     model.load_state_dict(best)
     importance = examine(
-        plan, [*bottoms.values()], top, features, lines, rows.test, labels.test, objective, seeds
+        plan,
+        [*bottoms.values()],
+        top,
+        features,
+        lines,
+        rows.test,
+        labels.test,
+        objective,
+        seeds,
+        len(history) * exchanges + 1,
     )
     return ReferenceResult(
         bottoms=bottoms,
@@ -163,7 +182,7 @@ def train(
         objective=objective,
         scores=test_scores(),
         labels=labels.test,
-        validation_logits=model.logits(columns, lines, rows.validation),
+        validation_logits=best_logits,
         without={name: test_scores(place) for place, name in enumerate(others, 1) if plan.party_dropout},
         steps=len(history) * epoch_steps,
         epochs=len(history),

@@ -107,6 +107,7 @@ def test_what_is_drawn_once_counts_once() -> None:
     assert total(run(1, kept="labels", **label), run(1)) == 2 + epsilon(rho(2, 10), 1e-5)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0.5, 50), st.integers(0, 20)), min_size=1, max_size=6))
 def test_the_order_of_runs_does_not_matter(spent: list[tuple[float, int]]) -> None:
     charges = [run(place, releases=n, rho=rho(z, n)) for place, (z, n) in enumerate(spent)]

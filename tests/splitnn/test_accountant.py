@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import norm
@@ -33,6 +33,7 @@ def exact(z: float, releases: int, delta: float) -> float:
     return float(brentq(above, 0, mu * mu / 2 + 10 * mu)) if above(0) > 0 else 0.0
 
 
+@settings(deadline=None)
 @given(st.floats(0.5, 1000), st.integers(1, 100), DELTAS)
 def test_never_below_the_exact_curve_and_near_the_best_order(z: float, releases: int, delta: float) -> None:
     spent = rho(z, releases)
@@ -46,6 +47,7 @@ def test_never_below_the_exact_curve_and_near_the_best_order(z: float, releases:
     assert best - 1e-6 <= told <= max(1.03 * best, best + 1e-3)
 
 
+@settings(deadline=None)
 @given(MULTIPLIERS, RELEASES, DELTAS)
 def test_monotone_and_additive(z: float, releases: int, delta: float) -> None:
     assert rho(z, releases) == pytest.approx(releases * rho(z, 1))

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from splitnn.fixed_point import FixedPoint
@@ -16,6 +16,7 @@ FORMATS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(
     FORMATS,
     st.lists(st.lists(st.floats(-100, 100, width=32), min_size=3, max_size=3), min_size=1, max_size=6),
@@ -32,6 +33,7 @@ def test_a_sum_is_that_of_the_clipped_numbers_to_within_the_error(
     assert (error <= fixed.error(parties) + parties * clipped / 2 + np.abs(exact) * 2.0**-24).all()
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(-(2**19), 2**19), min_size=2, max_size=2), min_size=1, max_size=8))
 def test_sums_of_multiples_of_the_last_bit_are_exact(rows: list[list[int]]) -> None:
     fixed = FixedPoint(bound=2.0**9, fraction=10)

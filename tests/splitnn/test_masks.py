@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import ECB
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
@@ -20,6 +20,7 @@ WORD = np.dtype("<u4")
 KEY = bytes(range(32))
 
 
+@settings(deadline=None)
 @given(st.integers(2, 6), st.integers(1, 40), st.sampled_from(["<u4", "<u8"]), st.data())
 def test_the_shares_of_all_add_up_to_the_exact_sum(
     make: Any, parties: int, size: int, word: str, data: st.DataObject

@@ -16,6 +16,7 @@ from protos.memory import together
 from protos.rounds import Resume, Round, Save
 from splitnn.crossing import ACTIVATION_CODECS, GRADIENT_CODECS, Codecs
 from splitnn.descent import Descent
+from splitnn.embedding_dp import EmbeddingDP
 from splitnn.errors import TrainingError
 from splitnn.fusion import FUSIONS
 from splitnn.label_defence import NOISES, LabelDefence
@@ -168,7 +169,7 @@ OWN: dict[str, st.SearchStrategy[Any]] = {
 }
 SECURE = {"fixed_point"}
 """In tests/splitnn/test_secure_sum.py, as is the fusion `secure-sum`: few others fit it."""
-TOGETHER = {"task", "loss", "residual", "codec", "label_defence"}
+TOGETHER = {"task", "loss", "residual", "codec", "label_defence", "embedding"}
 """Fields that depend on others, drawn in `plans`."""
 
 
@@ -198,6 +199,8 @@ def plans(draw: st.DrawFn) -> Plan:
     keep = draw(st.integers(1, agreed["cut"])) if up == "randtopk" else None
     agreed["codec"] = Codecs(up, down, keep, draw(st.sampled_from([0.0, 0.3])))
     agreed["label_defence"] = draw(label_defences(agreed["task"]))
+    if agreed["schedule"] == "exact" and draw(st.booleans()):
+        agreed["embedding"] = draw(st.sampled_from([EmbeddingDP(0.5), EmbeddingDP(1.0, 0.3)]))
     return Plan(b"public", **agreed)
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import psi
-from parties.alignment import Alignment, Random, align, meet
+from parties.alignment import Alignment, Random, align, logged, meet
 from parties.attempts import attempts
 from parties.certs import Identity
 from parties.config import Config
@@ -109,7 +109,7 @@ def alignment_only(
         return meeting, (yield from align(config, ids, protocols, meeting, clock, random, unfinished(config)))
 
     own = brings(config, "align", protocols)
-    return (yield from meet(config, identity, own, random, then))
+    return (yield from logged(config, lambda met: meet(config, identity, own, random, met, then)))
 
 
 def said(summary: Mapping[str, Any]) -> str:

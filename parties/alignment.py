@@ -14,10 +14,13 @@ from parties.bucket_files import keeping, resume
 from parties.certs import Identity
 from parties.config import Config
 from parties.cost import Clock, Cost, measured
+from parties.egress import NAME as AUDIT
+from parties.egress import Egress, leaving
 from parties.errors import AlignmentError, ContractError
 from parties.handshake import Brings, Meeting, handshake
 from parties.same_alignment import compare
 from parties.seal import sealed
+from parties.storage import run_folder
 from parties.terms import Terms, settle
 from protos.rounds import Progress, Rounds
 from psi import buckets
@@ -54,9 +57,11 @@ def meet(
     identity: Identity,
     brings: Brings,
     random: Random,
+    met: Callable[[Meeting], None],
     then: Callable[[Meeting], Rounds[T]],
 ) -> Rounds[T | ContractError | AlignmentError]:
-    """The handshake, and what follows it, sealed between feature holders. Raises what they raise.
+    """The handshake, and what follows it, sealed between feature holders. Raises what they raise, and `met`,
+    which is told of the meeting first.
 
     ContractError and AlignmentError are results: every party comes to the same by itself, and the first to
     give up by raising it would be to the others a peer that failed, before they know why.
@@ -67,9 +72,24 @@ def meet(
         meeting = yield from handshake(
             config.name, config.contract, identity, random(32), exchange, brings, patience
         )
+        met(meeting)
         return (yield from sealed(then(meeting), meeting.seals))
     except (ContractError, AlignmentError) as error:
         return error
+
+
+def logged(config: Config, rounds: Callable[[Callable[[Meeting], None]], Rounds[T]]) -> Rounds[T]:
+    """An attempt at a run, with each message that leaves in the run's audit.jsonl (`parties.egress`).
+
+    rounds: made of what they are to call as soon as all have met. Raises StorageError, AccountError.
+    """
+    egress = Egress(config.name)
+
+    def met(meeting: Meeting) -> None:
+        folder = run_folder(config.party.storage, config.contract.name, meeting.run, config.name)
+        egress.open(folder / AUDIT, meeting.run, meeting.attempt)
+
+    return leaving(rounds(met), egress)
 
 
 def align(

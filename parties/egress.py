@@ -19,6 +19,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -46,11 +47,11 @@ class Egress:
     clock: seconds since 1970.
     """
 
-    def __init__(self, party: str, clock: Callable[[], float] = time.time) -> None:
-        self.party, self._clock = party, clock
+    def __init__(self, party: str, clock: Callable[[], float] | None = None) -> None:
+        self.party, self._clock = party, clock or time.time
         self.sent: Totals = {}
         self.received: Totals = {}
-        self._phase, self._step = "", 0
+        self._phase, self._step, self._ended = "", 0, False
         self._held: list[dict[str, Any]] | None = []
         self._path, self._file, self.head = Path(NAME), -1, FIRST
 
@@ -61,17 +62,16 @@ class Egress:
         """
         self._path = path
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             end, self.head = _whole(path, self._file)
             cut = os.lseek(self._file, 0, os.SEEK_END) - end
             os.ftruncate(self._file, end)
             os.lseek(self._file, end, os.SEEK_SET)
         except OSError as error:
             raise self._unwritable(error) from error
+        first = {"attempt": attempt.hex(), "cut": cut, "party": self.party, "run": run.hex()}
         held, self._held = self._held or [], None
-        self._write({"attempt": attempt.hex(), "cut": cut, "party": self.party, "run": run.hex()})
-        for entry in held:
-            self._write(entry)
+        self._write(self._timed(first), *held)  # at once: who is killed here has all of them, or none
 
     def at(self, phase: str, step: int) -> None:
         """step: units of the phase that are done."""
@@ -82,30 +82,39 @@ class Egress:
     def leaves(self, to: str, kind: str, size: int, digest: str) -> None:
         _count(self.sent, to, kind, size)
         entry = {"to": to, "kind": kind, "bytes": size, "sha256": digest}
-        self._write(entry | {"phase": self._phase, "step": self._step})
+        self._write(self._timed(entry | {"phase": self._phase, "step": self._step}))
 
     def came(self, sender: str, kind: str, size: int) -> None:
         _count(self.received, sender, kind, size)
 
     def end(self, how: str) -> None:
-        """Write the totals, and close. Raises StorageError."""
-        if self._held is None:
-            self._write({"end": how, "sent": self.sent, "received": self.received})
+        """Write the totals, once. Raises StorageError."""
+        if self._held is None and not self._ended:
+            self._ended = True
+            self._write(self._timed({"end": how, "sent": self.sent, "received": self.received}))
             self._sync()
+
+    def close(self) -> None:
+        if self._held is None:
             os.close(self._file)
             self._held, self._file = [], -1
 
-    def _write(self, entry: dict[str, Any]) -> None:
-        entry = {"time": round(self._clock(), 3)} | entry
+    def _timed(self, entry: dict[str, Any]) -> dict[str, Any]:
+        return {"time": round(self._clock(), 3)} | entry
+
+    def _write(self, *entries: dict[str, Any]) -> None:
         if self._held is not None:
-            self._held.append(entry)
+            self._held += entries
             return
-        body = canonical(entry)
-        head = link(CHAIN, self.head, body)
-        line = memoryview(body[:-1] + b',"chain":"' + head.hex().encode() + b'"}\n')
+        head, lines = self.head, b""
+        for entry in entries:
+            body = canonical(entry)
+            head = link(CHAIN, head, body)
+            lines += body[:-1] + b',"chain":"' + head.hex().encode() + b'"}\n'
+        left = memoryview(lines)
         try:
-            while line:
-                line = line[os.write(self._file, line) :]
+            while left:
+                left = left[os.write(self._file, left) :]
         except OSError as error:
             raise self._unwritable(error) from error
         self.head = head
@@ -145,11 +154,14 @@ def leaving(rounds: Rounds[T], egress: Egress) -> Rounds[T]:
 
     try:
         result = yield from mapped(rounds, each)
-    except BaseException as error:
-        egress.end(type(error).__name__)
+        egress.end("done")
+        return result
+    except Exception as error:
+        with suppress(StorageError):  # the reason of the end is not to be hidden by it
+            egress.end(type(error).__name__)
         raise
-    egress.end("done")
-    return result
+    finally:
+        egress.close()
 
 
 def _noted(egress: Egress, to: str, kind: str, pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -113,19 +113,20 @@ def whole_run(
     clock: Clock = time.monotonic,
     random: Random = os.urandom,
     say: Callable[[str], None] = lambda line: None,
+    met: Callable[[Meeting], None] = lambda meeting: None,
 ) -> Rounds[Outcome | ContractError | AlignmentError]:
     """The run as rounds, as `parties.alignment.meet` says. Raises what its phases raise.
 
     unfinished: where it keeps what it could go on with, and goes on with what all parties have kept. clock:
     seconds, for the summary. random: n -> n bytes, for what is fresh in each attempt and never stored. say:
-    told what it goes on with, and where training fails, what is kept of it.
+    told what it goes on with, and where training fails, what is kept of it. met: told of the meeting first.
     """
 
     def then(meeting: Meeting) -> Rounds[Outcome]:
         return _after_meeting(prepared, meeting, unfinished, clock, random, say)
 
     brings = prepared.told._replace(previous=unfinished.previous())
-    return (yield from meet(prepared.config, prepared.identity, brings, random, then))
+    return (yield from meet(prepared.config, prepared.identity, brings, random, met, then))
 
 
 def _after_meeting(

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import torch
 
-from parties.alignment import Random
+from parties.alignment import Random, logged
 from parties.attempts import attempts
 from parties.baselines import baselines
 from parties.changes import described, refuse_change_while_read, refuse_changes
@@ -16,6 +16,7 @@ from parties.connection import OnProgress, connected
 from parties.contract import Contract
 from parties.cost import Clock
 from parties.errors import AlignmentError, ContractError, PartyError
+from parties.handshake import Meeting
 from parties.outlast import warning_of_expiry
 from parties.own import large_batch, leakage, leakage_of_examples
 from parties.phases import Prepared, prepare, whole_run
@@ -84,9 +85,25 @@ def complete_run(
 ) -> Rounds[dict[str, Any] | ContractError | AlignmentError]:
     """The run as rounds, its files included: `whole_run`, then the results, and when those of all parties are
     whole, the end of what was kept to go on with. A party that is killed at any moment either still has what
-    it takes to go on, or nobody needs it any more. Raises StorageError, and what `whole_run` raises.
+    it takes to go on, or nobody needs it any more. Raises StorageError, AccountError, and what `whole_run`
+    raises.
     """
-    outcome = yield from whole_run(prepared, unfinished, clock, random, say)
+
+    def run(met: Callable[[Meeting], None]) -> Rounds[dict[str, Any] | ContractError | AlignmentError]:
+        return _complete_run(prepared, unfinished, clock, random, say, met)
+
+    return (yield from logged(prepared.config, run))
+
+
+def _complete_run(
+    prepared: Prepared,
+    unfinished: Unfinished,
+    clock: Clock,
+    random: Random,
+    say: Callable[[str], None],
+    met: Callable[[Meeting], None],
+) -> Rounds[dict[str, Any] | ContractError | AlignmentError]:
+    outcome = yield from whole_run(prepared, unfinished, clock, random, say, met)
     if isinstance(outcome, AlignmentError):
         forget(unfinished.folder)  # at every party: there is nothing to go on with
     if isinstance(outcome, PartyError):

@@ -55,7 +55,10 @@ class Lines:
                         part.register_hook(leaving(name))  # type: ignore[no-untyped-call]
                 return list(cut)
             if self.fixed is not None:
-                return [own, _added(self.fixed, self.ends, others, step, exchange, [*map(leaving, self.others)])]
+                return [
+                    own,
+                    _added(self.fixed, self.ends, others, step, exchange, [*map(leaving, self.others)]),
+                ]
             lines = zip(self.others, self.ends, others, strict=True)
             return [own, *(_cross(*ends, part, step, exchange, leaving(name)) for name, ends, part in lines)]
 

@@ -47,7 +47,7 @@ def test_the_common_ids_in_one_order(federation: Federate) -> None:
     assert (summary["psi"]["kind"], summary["psi"]["buckets"]) == ("email", 1)
     for name in made.names:
         folder = f"e2e-{summary['run'][:12]}"
-        files = {"agreement.json", "alignment.parquet", "summary.json"}
+        files = {"agreement.json", "alignment.parquet", "summary.json", "audit.jsonl"}
         assert made.left(name) == {folder, f"{folder}/{name}", *(f"{folder}/{name}/{f}" for f in files)}
 
 
@@ -106,7 +106,7 @@ def test_a_killed_alignment_leaves_rows_only_and_goes_on(
         assert end.code == 8, f"{name}: {end.err}"
     before = {}
     for name in made.names:
-        other = {"secret", f"{name}.status.json"}
+        other = {"secret", f"{name}.status.json", "audit.jsonl"}
         files = kept(name)
         before[name] = {file.name: file.stat().st_mtime_ns for file in files if file.suffix == ".parquet"}
         assert len(before[name]) >= 3

@@ -122,6 +122,7 @@ def test_all_stop_and_keep_what_was_good(
             f"{file.parts[-3]}/{name}",
             f"{file.parts[-3]}/{name}/last_good.safetensors",
             f"{file.parts[-3]}/{name}/pipeline.json",
+            f"{file.parts[-3]}/{name}/audit.jsonl",
         }
     assert epochs <= {"1", "2"}
     assert len(epochs) == 1

@@ -71,6 +71,7 @@ FILES = {
     "model.safetensors",
     "pipeline.json",
     "agreement.json",
+    "audit.jsonl",
 }
 
 

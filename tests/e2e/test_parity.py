@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+from parties import audit
 from parties.demo import pooled
 from parties.storage import run_folder
 from psi.canonical import canonical
@@ -34,6 +36,13 @@ def check_run(made: Any) -> dict[str, Any]:
         assert len(alignment) == len(made.common) == summaries[name]["aligned"]
         assert {canonical(cell, config.contract.ids[0].columns[0]) for cell in alignment["id"]} == made.common
         assert ("metrics" in summaries[name]) == (name == made.label_holder)
+    logs = [
+        audit.read(file)
+        for name in made.names
+        for file in (made.home(name) / "runs").glob(f"*/{name}/audit.jsonl")
+    ]
+    assert len(logs) == len(made.names)
+    assert not any(audit.compare(one, other) for one, other in combinations(logs, 2))
     reference, equal = pooled(configs, summary["run"])
     assert equal
     assert reference == summary["metrics"]["test"]

@@ -62,7 +62,7 @@ class Parties:
 
     def results(self) -> dict[str, dict[str, bytes]]:
         """Of each party the files that its run left, but for those that tell times and signatures."""
-        timed = ("summary.json", "report.txt", "agreement.json")
+        timed = ("summary.json", "report.txt", "agreement.json", "audit.jsonl")
         return {
             name: {
                 path.name: path.read_bytes()

@@ -67,7 +67,7 @@ def aligned(
             return done, [people[row] for row in done.rows]
 
         brings = Brings("run", [*protocols], held[name])
-        return (yield from meet(config, identities[name], brings, draw.randbytes, then))
+        return (yield from meet(config, identities[name], brings, draw.randbytes, lambda met: None, then))
 
     return together({name: party(name) for name in NAMES})
 

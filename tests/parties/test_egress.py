@@ -105,8 +105,8 @@ def test_the_line_is_on_disk_before_the_message_is_with_the_driver(tmp_path: Pat
     for piece, expected in zip(word.payload, PIECES, strict=True):
         assert piece == expected
         assert (lines(path)[-1]["kind"] == "pieces") == (piece == PIECES[-1])
-    rounds.close()
-    assert lines(path)[-1]["end"] == "GeneratorExit"
+    rounds.close()  # as a process that is killed: no end is written
+    assert "end" not in lines(path)[-1]
 
 
 @settings(deadline=None, max_examples=60)

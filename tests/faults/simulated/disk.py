@@ -102,7 +102,7 @@ class Disk:
         if fault:
             self.happened.append(f"{party}: {fault} at {call}")
         if fault == "die":
-            if call == "fsync" and os.path.isfile(path):  # killed as it wrote
+            if call == "fsync" and path.endswith(".partial"):  # killed as it wrote
                 os.truncate(path, os.path.getsize(path) // 2)
             self._void = True
             self.died(party)

@@ -9,14 +9,18 @@ import random
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from parties import audit
+from parties.egress import NAME as AUDIT
+from parties.errors import AccountError
 from protos.simulator import Faults, Hang
 from tests.faults.simulated.run import Plan, Run, Wrong, is_typed
 from tests.faults.simulated.worlds import OFTEN, RUN_ID, SHAPES, World, make
 
-OF_EACH_ATTEMPT = {"agreement.json", "summary.json", "report.txt"}  # times, traffic, fresh keys
+OF_EACH_ATTEMPT = {"agreement.json", "summary.json", "report.txt", AUDIT}  # times, traffic, fresh keys
 SOMETIMES = {"last_good.safetensors"}
 
 
@@ -135,6 +139,7 @@ class Worlds:
         for name in outcomes.keys() - errors.keys():
             if not isinstance(outcomes[name], Exception) and run.unfinished(name).exists():
                 raise Wrong(f"{name} has its results, and yet {run.unfinished(name)} is there")
+        _add_up(run.audits(), plan.power)
         return "typed" if errors else "right"
 
     def _expected(self, shape: str, run_id: bytes) -> dict[str, dict[str, bytes]]:
@@ -158,6 +163,17 @@ def _compare(name: str, files: Mapping[str, bytes], expected: Mapping[str, bytes
     for key in ("run", "party", "aligned", "examples", "metrics"):
         if ours.get(key) != theirs.get(key):
             raise Wrong(f"{name}: summary.json has other {key}")
+
+
+def _add_up(logs: Mapping[str, Path], power: bool) -> None:
+    """Every egress log is whole, and says what its peers say; lines not synced go with the power."""
+    try:
+        read = [audit.read(path) for path in logs.values() if path.stat().st_size or not power]
+        for one, other in combinations(read, 2):
+            if one.run == other.run and not power and (found := audit.compare(one, other)):
+                raise Wrong(f"{one.party} and {other.party}: {found[0]}")
+    except AccountError as error:
+        raise Wrong(str(error)) from error
 
 
 def verdicts(seeds: Iterable[int]) -> list[tuple[int, Verdict]]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from parties.attempts import Tried
 from parties.changes import refuse_changes
+from parties.egress import NAME as AUDIT
 from parties.errors import PartyError, StorageError, exit_code
 from parties.run import complete_run
 from parties.storage import locked
@@ -113,6 +114,13 @@ class Run:
             folder = self.storage / name / f"faults-{run_id.hex()[:12]}" / name
             found[name] = {path.name: path.read_bytes() for path in folder.glob("[!.]*")}
         return found
+
+    def audits(self) -> dict[str, Path]:
+        """By party, the egress log of the newest of its runs."""
+        logs = [
+            path for name in self._world.names for path in (self.storage / name).glob(f"faults-*/*/{AUDIT}")
+        ]
+        return {path.parent.name: path for path in sorted(logs, key=lambda path: path.stat().st_mtime_ns)}
 
     def remove(self) -> None:
         shutil.rmtree(self.storage, ignore_errors=True)

@@ -9,7 +9,9 @@ import typer
 if TYPE_CHECKING:
     from parties.audited import Audited
 
-app = typer.Typer(help="What left in a run, checked; what it told, tried out afterwards.", rich_markup_mode=None)
+app = typer.Typer(
+    help="What left in a run, checked; what it told, tried out afterwards.", rich_markup_mode=None
+)
 
 Run = Annotated[Path, typer.Argument(help="The run's folder, under the storage, of this party.")]
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="This party's party.toml.")]

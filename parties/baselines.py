@@ -14,7 +14,9 @@ from parties.storage import private_seed
 from protos.rounds import Progress, Round, Rounds, Save, mapped
 from splitnn import exact
 from splitnn.label_defence import LabelDefence
+from splitnn.plan import Plan
 from splitnn.schedule import Split
+from splitnn.secure_sum import SECURE_SUM
 
 PHASE: Final = "training alone"
 
@@ -53,8 +55,7 @@ def _train(
     assert prepared.data.labels is not None
     result = yield from mapped(
         exact.label_holder(
-            # Nobody sees its gradients, and what it could have without the others needs no defence.
-            replace(plan_of(prepared.config.contract), importance="none", label_defence=LabelDefence()),
+            by_itself(plan_of(prepared.config.contract)),
             split,
             features_of(pipeline, prepared.data.table, rows),
             prepared.data.labels.of(rows, split, outcome.examples.entities),
@@ -65,6 +66,12 @@ def _train(
         _shown,
     )
     return result.objective.metrics(result.labels, result.scores, result.objective.lists.test)
+
+
+def by_itself(plan: Plan) -> Plan:
+    """What is left of the plan where nobody else sees anything: no defence, and nothing to hide in a sum."""
+    fusion = "sum" if plan.fusion == SECURE_SUM else plan.fusion
+    return replace(plan, importance="none", fusion=fusion, label_defence=LabelDefence())
 
 
 def _shown(word: Round) -> Generator[Round, Any, Any]:

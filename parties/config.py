@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from parties.contract import Contract
+from parties.contract_secure_sum import SECURE_SUM
 from parties.document import check, dotted, read
 from parties.errors import ConfigError
 from parties.id_kinds import by_kind, faults_of_columns
@@ -101,6 +102,8 @@ def _faults_of_role(private: dict[str, Any], shared: dict[str, Any], for_trainin
             yield from faults_of_examples(data, _table(shared, "examples").get("per_entity"))
             yield from faults_of_privacy(data, _table(shared, "privacy").get("label_epsilon"))
             yield from faults_of_calibration(evaluation.get("calibration"), task)
+            if evaluation.get("keep_activations") and _table(shared, "model").get("fusion") == SECURE_SUM:
+                yield "evaluation.keep_activations: with model.fusion = 'secure-sum' none arrives; remove it"
         else:
             yield from _faults_of_feature_holder(data, evaluation, link, label_holder)
     yield from faults_of_columns(data.get("id"), shared.get("ids"))

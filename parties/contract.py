@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from parties.certificate import PIN
 from parties.certs import PARTY_NAME
 from parties.contract_privacy import Privacy
+from parties.contract_secure_sum import SECURE_SUM, fits_secure_sum, sum_has_room
 from parties.contract_training import Codec, Evaluation, Examples, Model, Training
 from parties.document import Section
 from parties.id_kinds import IdKinds
@@ -105,8 +106,8 @@ class Contract(Section):
     model: Model = Model()
     training: Training = Training()
     codec: Codec = Codec()
-    evaluation: Evaluation = Evaluation()
-    privacy: Privacy = Privacy()
+    evaluation: Evaluation = Field(default=Evaluation(), validate_default=True)
+    privacy: Privacy = Field(default=Privacy(), validate_default=True)
 
     @field_validator("parties")
     @classmethod
@@ -114,6 +115,42 @@ class Contract(Section):
         if len({member.key for member in parties.values()}) < len(parties):
             raise ValueError("two parties have the same key; each party has a key of its own")
         return parties
+
+    @field_validator("model")
+    @classmethod
+    def _a_sum_is_of_several(cls, model: Model, info: ValidationInfo) -> Model:
+        if model.fusion == SECURE_SUM and len(info.data.get("parties", "of three")) < 3:
+            raise ValueError(
+                "fusion 'secure-sum' needs at least 2 feature holders, as the sum of one is its activation: "
+                "choose 'sum', or another fusion"
+            )
+        if model.fusion == SECURE_SUM and model.party_dropout:
+            raise ValueError(
+                "party_dropout must be 0 with fusion = 'secure-sum': the sum without a party, beside that "
+                "with it, is that party's activation"
+            )
+        return model
+
+    @field_validator("model", "training", "codec", "evaluation")
+    @classmethod
+    def _all_of_it_goes_with_a_secure_sum(cls, section: Section, info: ValidationInfo) -> Section:
+        model = section if isinstance(section, Model) else info.data.get("model")
+        if model is not None:
+            fits_secure_sum(str(info.field_name), section, model.fusion)
+        return section
+
+    @field_validator("privacy")
+    @classmethod
+    def _a_sum_has_room(cls, privacy: Privacy, info: ValidationInfo) -> Privacy:
+        if "model" in info.data and "parties" in info.data:
+            if info.data["model"].fusion == SECURE_SUM:
+                sum_has_room(privacy, len(info.data["parties"]) - 1)
+            elif (privacy.sum_bound, privacy.sum_fraction) != (Privacy().sum_bound, Privacy().sum_fraction):
+                raise ValueError(
+                    "sum_bound and sum_fraction have an effect with model.fusion = 'secure-sum' only; remove "
+                    "them"
+                )
+        return privacy
 
     @field_validator("training")
     @classmethod
@@ -159,6 +196,11 @@ class Contract(Section):
     def several(self) -> bool:
         """May several examples point at one entity?"""
         return self.examples.per_entity == "several"
+
+    @property
+    def is_summed(self) -> bool:
+        """Does the label holder learn the sum of the activations only?"""
+        return self.model.fusion == SECURE_SUM
 
     @property
     def feature_holders(self) -> list[str]:

@@ -1,9 +1,16 @@
-"""The section [privacy] of run.toml: what of the labels gradients may tell, and what the run is for."""
+"""The section [privacy] of run.toml: what is done so that less is learned, and what the run is for."""
 
 from datetime import date
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PlainSerializer, PlainValidator, model_validator
+from pydantic import (
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from parties.document import Section
 
@@ -45,12 +52,23 @@ class Privacy(Section):
     """The AUC of an attack on the gradients from which on nothing leaves any more."""
     max_label_strength: float | None = Field(default=None, gt=0, le=STRONGEST)
     """What label_strength may be raised to before that; None: it stays."""
+    sum_bound: float = Field(default=32.0, gt=0, le=1 << 31)
+    """Of the fusion `secure-sum`: the largest magnitude of an activation that crosses unclipped."""
+    sum_fraction: int = Field(default=20, ge=0, le=30)
+    """Of the same: bits behind the point."""
     purpose: Annotated[str, PlainValidator(_one_line)] | None = None
     """What the model may be used for. For people: no program can see to it."""
     expires: (
         Annotated[date, PlainValidator(_date), PlainSerializer(date.isoformat, return_type=str)] | None
     ) = None
     """The last day, in UTC, on which a run may begin."""
+
+    @field_validator("sum_fraction")
+    @classmethod
+    def _something_is_left(cls, fraction: int, info: ValidationInfo) -> int:
+        if info.data.get("sum_bound", 1.0) * 2**fraction < 1:
+            raise ValueError("is too small for privacy.sum_bound: nothing of an activation would be left")
+        return fraction
 
     @model_validator(mode="after")
     def _keys_fit_one_another(self) -> Self:

@@ -62,7 +62,7 @@ class Model(Section):
     norm: Literal["none", "layer"] = "none"
     residual: bool = False
     """Hidden layers as wide as the one before are added to their input."""
-    fusion: Literal["bi-interaction", "concat", "sum", "mean", "attention"] = "bi-interaction"
+    fusion: Literal["bi-interaction", "concat", "sum", "mean", "attention", "secure-sum"] = "bi-interaction"
     top: Annotated[str, AfterValidator(_top)] = "mlp"
     party_dropout: float = Field(default=0.0, ge=0, lt=1)
     """How probably a feature holder is left out of an example in training, so that it may be absent later."""

@@ -47,8 +47,12 @@ def what_leaves(
             sent.append(f"to {to}: how much worse the test score gets without each group of their columns")
         sent.append("never: a label, a column or its name, a row, a prediction, a model")
     else:
+        masked = (
+            f", masked, so that {hub} learns the sum of all feature holders'" if contract.is_summed else ""
+        )
         sent.append(
             f"to {hub}: {up} a row and step, the activations of your bottom model for the users in common"
+            f"{masked}"
         )
         if by_columns:
             sent.append(
@@ -83,4 +87,6 @@ def _numbers_a_row(contract: Contract) -> tuple[str, str]:
     down = f"{codec.keep or cut} {names.get(codec.gradients, codec.gradients)} numbers"
     if codec.keep is not None:
         return f"{codec.keep} of {cut} float32 numbers, and which,", down
+    if contract.is_summed:
+        return f"{cut} whole numbers of 32 bits", down
     return f"{cut} {names.get(codec.activations, codec.activations)} numbers", down

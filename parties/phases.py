@@ -50,10 +50,13 @@ from splitnn.calibration import CALIBRATIONS, Calibration
 from splitnn.crossing import Codecs
 from splitnn.exact import FeatureHolderResult, LabelHolderResult
 from splitnn.features import Features, Group
+from splitnn.fixed_point import FixedPoint
 from splitnn.label_defence import LabelDefence
+from splitnn.masks import Masks
 from splitnn.plan import Plan
 from splitnn.schedule import split_rows, steps_an_epoch
 from splitnn.schedules import SCHEDULES
+from splitnn.secure_sum import SECURE_SUM
 
 T = TypeVar("T")
 
@@ -185,7 +188,11 @@ def _after_meeting(
         return measured("training", unfinished.keeping(training, run, epoch_steps), clock)
 
     if prepared.data.labels is None:
-        training = schedule.feature_holder(plan, examples.split, features, hub, seed, resume, local)
+        more = {}
+        if plan.fusion == SECURE_SUM:  # the keys of this attempt: what is done again has other masks
+            exported = {name: seal.exported for name, seal in meeting.seals.items()}
+            more["masks"] = Masks(me, feature_holders, exported, run, meeting.attempt)
+        training = schedule.feature_holder(plan, examples.split, features, hub, seed, resume, local, **more)
         trained, training_cost = yield from trains(training)
     else:
         labels = prepared.data.labels.of(examples.rows, examples.split, examples.entities)
@@ -256,6 +263,7 @@ def plan_of(contract: Contract) -> Plan:
             max_strength=privacy.max_label_strength,
             max_leak=privacy.max_label_leak,
         ),
+        fixed_point=FixedPoint(privacy.sum_bound, privacy.sum_fraction),
     )
 
 

@@ -98,10 +98,11 @@ def leak(privacy: Privacy, trained: LabelHolderResult) -> dict[str, Any]:
     ]
     found: dict[str, Any] = {}
     for attack in ("norm", "cosine"):
-        told = [entry for entry in epochs if attack in entry]
-        if told:
-            found[attack] = max(entry[attack] for entry in told)
-            found[f"{attack}_rows"] = told[-1][f"{attack}_rows"]
+        if told := [entry[attack] for entry in epochs if attack in entry]:
+            found[attack] = max(told)
+        by_rows = f"{attack}_rows"
+        if told := [entry[by_rows] for entry in epochs if by_rows in entry]:
+            found[by_rows] = told[-1]
     asked = {"defence": privacy.label_defence, "epsilon": privacy.label_epsilon}
     if not found and asked == {"defence": "none", "epsilon": None}:
         return {}

@@ -192,7 +192,7 @@ def label_holder(
 
     learner.restore_best()
     exchange = position.epoch * exchanges + 1
-    kept: list[list[Tensor]] | None = [] if local.keep_activations else None
+    kept: list[list[Tensor]] | None = [] if local.keep_activations and hidden is None else None
     logits, importance = yield from examine(
         plan, crossings, bottom, top, features, rows.test, labels.test, objective, seed, exchange, kept
     )

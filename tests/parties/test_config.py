@@ -156,6 +156,12 @@ def test_a_calibration_at_a_feature_holder(folder: Path) -> None:
     )
 
 
+def test_of_a_sum_no_activation_is_kept(folder: Path) -> None:
+    run = RUN + '[model]\nfusion = "secure-sum"\n[evaluation]\nimportance = "none"\n'
+    [line] = faults(folder, LABEL_HOLDER + "[evaluation]\nkeep_activations = true\n", run)
+    assert line.startswith("party.toml: evaluation.keep_activations: with model.fusion = 'secure-sum' none")
+
+
 def test_the_methods_are_those_of_splitnn() -> None:
     """parties.label_keys spells them out, so that reading a file need not import torch."""
     from splitnn.calibration import CALIBRATIONS

@@ -28,6 +28,9 @@ TABLES: dict[str, Any] = {
 }
 
 
+SECURE: dict[str, Any] = {"model": {"fusion": "secure-sum"}, "evaluation": {"importance": "none"}}
+
+
 def made(**changes: Any) -> Contract:
     contract = check(Contract, TABLES | changes, Path("run.toml"), faults := [])
     assert contract is not None, faults
@@ -50,6 +53,15 @@ def test_digest_of_a_known_contract() -> None:
     """A change here means that parties of two releases do not agree: add to WIRE_VERSIONS with it."""
     digest = made().digest.hex()
     assert digest == "74cf8b774d4cfd7522811dcbfb2e4d3b0543adda85a1acea64f4587604456e79"
+
+
+def test_a_privacy_that_asks_for_nothing_is_none() -> None:
+    """The contract of who has no such section is that of releases that know none."""
+    assert made(privacy={}).canonical == made().canonical
+    assert "privacy" not in json.loads(made().canonical)
+    assert json.loads(made(**SECURE, privacy={"sum_fraction": 16}).canonical)["privacy"] == {
+        "sum_fraction": 16
+    }
 
 
 def test_canonical_form_is_ascii_json_with_every_default() -> None:
@@ -145,6 +157,9 @@ def test_every_field_counts() -> None:
         {"evaluation": {"test": 0.2}},
         {"examples": {"per_entity": "several"}},
         {"examples": {"at_most": 1000}},
+        SECURE,
+        SECURE | {"privacy": {"sum_bound": 16.0}},
+        SECURE | {"privacy": {"sum_fraction": 16}},
     ]
     assert len({made().digest, *(made(**change).digest for change in changes)}) == len(changes) + 1
 
@@ -174,6 +189,52 @@ def test_every_field_counts() -> None:
         ({"psi": {"hide_sizes": 1}}, "psi.hide_sizes: must be true or false, not 1"),
         ({"parties": 3}, "parties: must be a table, not 3"),
         ({"training": 3}, "training: must be a table, not 3"),
+        (
+            SECURE | {"parties": {name: TABLES["parties"][name] for name in ("platform", "logistics")}},
+            "model: fusion 'secure-sum' needs at least 2 feature holders, as the sum of one is its "
+            "activation: choose 'sum', or another fusion",
+        ),
+        (
+            SECURE | {"model": {"fusion": "secure-sum", "top": "deepfm"}},
+            "model: top must be 'mlp' with model.fusion = 'secure-sum', not 'deepfm': others look at single "
+            "activations",
+        ),
+        (
+            SECURE | {"model": {"fusion": "secure-sum", "party_dropout": 0.1}},
+            "model: party_dropout must be 0 with fusion = 'secure-sum': the sum without a party, beside that "
+            "with it, is that party's activation",
+        ),
+        (
+            SECURE | {"training": {"schedule": "celu"}},
+            "training: schedule must be 'exact' with model.fusion = 'secure-sum', not 'celu': the others "
+            "have no sums",
+        ),
+        (
+            SECURE | {"codec": {"activations": "randtopk", "keep": 3}},
+            "codec: activations must be 'fp32' with model.fusion = 'secure-sum', not 'randtopk': what is "
+            "masked is written whole",
+        ),
+        (
+            {"model": {"fusion": "secure-sum"}},
+            "evaluation: importance must be 'none' with model.fusion = 'secure-sum', not 'parties': it is "
+            "measured on single activations",
+        ),
+        (
+            SECURE | {"privacy": {"sum_bound": 1024.0}},
+            "privacy: the sum of 2 feature holders does not fit: 2 x sum_bound x 2^sum_fraction must be "
+            "below 2^31; lower sum_bound or sum_fraction",
+        ),
+        (
+            SECURE | {"privacy": {"sum_bound": 0.1, "sum_fraction": 3}},
+            "privacy.sum_fraction: is too small for privacy.sum_bound: nothing of an activation would be "
+            "left",
+        ),
+        (
+            {"privacy": {"sum_bound": 16.0}},
+            "privacy: sum_bound and sum_fraction have an effect with model.fusion = 'secure-sum' only; "
+            "remove them",
+        ),
+        (SECURE | {"privacy": {"sum_bound": 0}}, "privacy.sum_bound: must be greater than 0, not 0"),
     ],
     ids=str,
 )

@@ -95,7 +95,7 @@ def test_the_joined_model_is_that_of_a_plain_sum_of_rounded_activations(
         return clipped + ((clipped.detach() * 65536).round() / 65536 - clipped.detach())
 
     class Lines(crossing_reference.Lines):
-        def at(self, step: int | None, exchange: int = 0) -> Any:
+        def at(self, step: int | None, batch: Tensor | None = None, exchange: int = 0) -> Any:
             return lambda cut: [cut[0], *map(rounded, cut[1:])]
 
     monkeypatch.setitem(FUSIONS, "sum", Last)
@@ -104,7 +104,11 @@ def test_the_joined_model_is_that_of_a_plain_sum_of_rounded_activations(
     ours, theirs = make.reference_weights(secure), make.reference_weights(plain)
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
     assert torch.equal(secure.scores, plain.scores)
-    assert secure.history == plain.history
+    measured = [
+        {name: epoch[name] for name in epoch if not name.startswith(("norm_", "cosine_"))}
+        for epoch in secure.history
+    ]
+    assert measured == plain.history  # there, nobody measures what leaves
 
 
 def test_the_label_holder_sees_uniform_words_and_their_sum(federation: Any) -> None:

@@ -34,7 +34,7 @@ seed = 3
 ids.type = "email"
 evaluation = {{ validation = 0.3, test = 0.3, importance = "none" }}
 psi = {{ protocol = "{psi}", allow_insecure = true, minimum = 10 }}
-model = {{ task = "{task}", cut = 2, bottom_hidden = [3], top_hidden = [3], dropout = 0.2 }}
+model = {{ task = "{task}", cut = 2, bottom_hidden = [3], top_hidden = [3], dropout = 0.2{model} }}
 training = {{ batch = 8, epochs = {epochs}, patience = 9, learning_rate = 0.01{training} }}
 {further}
 """
@@ -56,6 +56,7 @@ class Shape:
     task: str = "regression"
     psi: str = "insecure-hash"
     training: str = ""
+    model: str = ""
     further: str = ""
     several: bool = False
     buckets: int | None = None
@@ -77,6 +78,7 @@ SHAPES: dict[str, Shape] = {
     "randtopk": Shape(3, further='codec = { activations = "randtopk", keep = 1 }'),
     "several": Shape(2, further='examples.per_entity = "several"', several=True),
     "four": Shape(4),
+    "secure sum": Shape(3, model=', fusion = "secure-sum"'),
     "ecdh": Shape(3, psi="ecdh"),
     "rr22": Shape(2, psi="rr22"),
 }
@@ -154,7 +156,12 @@ def make(folder: Path, shape: Shape) -> World:
     names, draw = PARTIES[: shape.parties], random.Random(5)
     issue(folder, names)
     contract = CONTRACT.format(
-        psi=shape.psi, task=shape.task, epochs=shape.epochs, training=shape.training, further=shape.further
+        psi=shape.psi,
+        task=shape.task,
+        epochs=shape.epochs,
+        training=shape.training,
+        model=shape.model,
+        further=shape.further,
     )
     for name in names:
         pin = certs.key_fingerprint((folder / f"{name}.pem").read_bytes())

@@ -71,10 +71,10 @@ class LeakMeter:
         """`norm_leak`, `cosine_leak`: over the epoch's batches; `norm_leak_rows`, `cosine_leak_rows`: by each
         row's mean score so far. Without what cannot be told. A new epoch begins."""
         found: dict[str, float] = {}
+        areas = [self._by_rows(peer) for peer in self.worst]
         for place, attack in enumerate(ATTACKS):
             quantiles = [high(values[place]) for values in self.worst.values() if values[place]]
-            areas = [self._by_rows(peer, place) for peer in self.worst]
-            by_rows = [area.worst for area in areas if area is not None]
+            by_rows = [area.worst for of in areas if (area := of[place]) is not None]
             if quantiles:
                 found[f"{attack}_leak"] = max(quantiles)
             if by_rows:
@@ -82,10 +82,13 @@ class LeakMeter:
         self.worst = {peer: [[] for _ in ATTACKS] for peer in self.worst}
         return found
 
-    def _by_rows(self, peer: str, place: int) -> Area | None:
-        scored = self.counts[peer] > 0
-        mean = self.sums[peer][place, scored] / self.counts[peer][scored]
-        return auc(mean, self.positive[scored], sure=False)
+    def _by_rows(self, peer: str) -> list[Area | None]:
+        """Of each attack, by the rows that it has seen at all."""
+        sums, counts, positive = self.sums[peer], self.counts[peer], self.positive
+        seen = counts > 0
+        if not seen.all():
+            sums, counts, positive = sums[:, seen], counts[seen], positive[seen]
+        return [auc(mean, positive, sure=False) for mean in sums / counts]
 
     def state(self) -> dict[str, Tensor]:
         """What the next figures depend on; peers by their places."""

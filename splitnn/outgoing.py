@@ -19,8 +19,12 @@ from splitnn.randomness import normal
 from splitnn.schedule import steps_an_epoch
 from splitnn.tasks import Labels, Objective
 
-EVERY = 4
+EVERY = 8
 """Of so many batches one is measured, where no gate has to look at all; two an epoch at least."""
+
+TOGETHER = 1 << 19
+"""Numbers that wait to be measured together: one by one, between two steps, each attack took four times as
+long, as what it needs had to come back into the processor's caches."""
 
 
 class Outgoing:
@@ -84,17 +88,18 @@ class Outgoing:
             self.told[self.peers.index(peer)] += torch.tensor([self.noises[peer].sum_kl, 1.0])
         return gradient if left is clean else left
 
-    def measure(self) -> None:
-        """Attack what was defended since, where no gate did so before: nobody waits for it."""
-        if self.meter is not None:
+    def measure(self, least: int = TOGETHER) -> None:
+        """Attack what was defended since, where no gate did so before, if it has at least so many numbers:
+        nobody waits for it."""
+        if self.meter is not None and sum(left.numel() for _, _, left, _ in self.waiting) >= least:
             for peer, clean, left, batch in self.waiting:
                 self.meter.record(peer, self.meter.attacked(clean, left, batch))
-        self.waiting.clear()
+            self.waiting.clear()
 
     def end_epoch(self) -> dict[str, float]:
         """For the history: what the meter tells, the mean sum_kl of marvell's batches and, where it may be
         raised, the strength by now; all of the feature holder that learns most."""
-        self.measure()
+        self.measure(0)
         found = {} if self.meter is None else self.meter.end_epoch()
         if self.told[:, 1].any():
             found["sum_kl"] = (self.told[:, 0] / self.told[:, 1]).nan_to_num(0.0).max().item()
@@ -135,7 +140,7 @@ class Outgoing:
 
     def state(self) -> dict[str, Tensor]:
         """What the next steps depend on, by names of its own."""
-        self.measure()
+        self.measure(0)
         parts = {"strengths": torch.tensor([*self.strengths.values()], dtype=torch.float64)}
         parts["told"] = self.told.clone()
         for peer, noise in self.noises.items():

@@ -74,3 +74,13 @@ def test_leakage() -> None:
     assert [result["strength"] for result in results] == [0.25, 1.0, 4.0]
     for result in results:
         assert {"defence", "norm_leak", "cosine_leak", "test_auc", "seeds"} <= set(result)
+
+
+def test_audits() -> None:
+    short = ["--people", "3000", "--epochs", "1", "--settings", "randtopk 4"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "audits.py"), "--json", *short]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    results = [json.loads(each) for each in told.splitlines()]
+    assert [result["party"] for result in results] == ["logistics", "advertiser"]
+    for result in results:
+        assert {"setting", "auc", "baseline", "gain", "numeric_r2", "level_r2", "test_auc"} <= set(result)

@@ -5,7 +5,8 @@
 The attacks of `party audit` on models that the reference trains in one process, on the demo's made-up tables
 or a set under PARTY_DATA. Of each feature holder and seed a line: `auc` and `baseline`, model completion with
 100 known labels and what the columns tell alone; `numeric_r2` and `level_r2`, feature inversion with 500
-known users, means over its columns of numbers and of levels; `test_auc` of the federation.
+known users, means over its columns of numbers and of levels (of a secure sum, from the sum); `test_auc` of
+the federation.
 """
 
 import argparse
@@ -25,7 +26,9 @@ from benchmarks.aligned_data import Aligned, aligned
 from benchmarks.leakage import GENERATED, source_of
 from splitnn.crossing import Codecs, Crossing
 from splitnn.dense import dense
+from splitnn.embedding_dp import EmbeddingDP
 from splitnn.feature_inversion import invert
+from splitnn.features import Features
 from splitnn.importance import activation_of
 from splitnn.label_defence import LabelDefence
 from splitnn.model_completion import complete
@@ -34,6 +37,7 @@ from splitnn.plan import Plan
 from splitnn.randomised_response import draws
 from splitnn.randomness import permutation
 from splitnn.reference import train
+from splitnn.secure_sum import SECURE_SUM
 from splitnn.tasks import Labels
 
 PLAN = Plan(b"", importance="none")
@@ -44,6 +48,9 @@ SETTINGS: dict[str, Plan] = {
     "cut 4": replace(PLAN, cut=4),
     "int8": replace(PLAN, codec=Codecs("int8", "int8")),
     "randtopk 4": replace(PLAN, codec=Codecs("randtopk", keep=4)),
+    "secure-sum": replace(PLAN, fusion=SECURE_SUM),
+    "embedding 1 0.1": replace(PLAN, embedding=EmbeddingDP(1.0, 0.1)),
+    "embedding 1 1": replace(PLAN, embedding=EmbeddingDP(1.0, 1.0)),
 }
 LABELS, USERS, MOST = 100, 500, 6000
 
@@ -59,24 +66,21 @@ def attacked(data: Aligned, plan: Plan) -> list[dict[str, Any]]:
     result = train(plan, data.rows, data.features, Labels(*parts, draws=(told[0], told[1])), seeds)
     test_auc = result.objective.metrics(result.labels, result.scores)["auc"]
     some = permutation(plan.seed, "audited", len(data.labels))[:MOST]
+    holders = {name: _only(data.features[name], some) for name in [*data.features][1:]}
+    arrived = {name: _arrived(plan, result.bottoms[name].eval(), few) for name, few in holders.items()}
+    if plan.fusion == SECURE_SUM:
+        arrived = dict.fromkeys(holders, torch.stack([*arrived.values()]).sum(0))
     found = []
-    for name, features in [*data.features.items()][1:]:
+    for name, few in holders.items():
 
-        def fresh(seed: bytes, features: Any = features) -> torch.nn.Module:
-            return bottom_model(plan, features.numeric.shape[1], features.levels, seed)
+        def fresh(seed: bytes, few: Features = few) -> torch.nn.Module:
+            return bottom_model(plan, few.numeric.shape[1], few.levels, seed)
 
-        numeric, codes = features.batch(some)
-        few = replace(features, numeric=numeric, categorical=codes)
-        bottom = result.bottoms[name].eval()
-        labels = complete(fresh, bottom.state_dict(), few, data.labels[some].long(), LABELS, plan.seed)
-        crossing = Crossing(plan.codec, plan.cut, plan.seed, "hub")
-        _, message = crossing.send_activation(
-            activation_of(bottom, [few.batch(torch.arange(len(few)))]), 1, None
-        )
-        _, arrived = crossing.receive_activation(message, "", len(few), 1)
+        weights, truth = result.bottoms[name].state_dict(), data.labels[some].long()
+        labels = complete(fresh, weights, few, truth, LABELS, plan.seed)
         columns = dense(few, torch.arange(len(few)))
-        names = ["numeric" if group.numeric else "level" for group in features.groups]
-        inverted = invert(arrived.detach(), columns, names, USERS, plan.seed)
+        names = ["numeric" if group.numeric else "level" for group in few.groups]
+        inverted = invert(arrived[name], columns, names, USERS, plan.seed)
         kinds = {
             f"{kind}_r2": statistics.mean(one.told.mean for one in inverted if one.name == kind)
             for kind in dict.fromkeys(names)
@@ -86,6 +90,19 @@ def attacked(data: Aligned, plan: Plan) -> list[dict[str, Any]]:
         record = {key: round(value, 3) for key, value in told_of.items()}
         found.append({"party": name, **record, "gain": [round(one, 3) for one in labels.gain]})
     return found
+
+
+def _only(features: Features, rows: torch.Tensor) -> Features:
+    numeric, codes = features.batch(rows)
+    return replace(features, numeric=numeric, categorical=codes)
+
+
+def _arrived(plan: Plan, bottom: torch.nn.Module, few: Features) -> torch.Tensor:
+    """What the label holder makes of the message with these rows; of a secure sum, one of its terms."""
+    activation = activation_of(bottom, [few.batch(torch.arange(len(few)))])
+    crossing = Crossing(plan.codec, plan.cut, plan.seed, "hub", embedding=plan.embedding)
+    _, message = crossing.send_activation(activation, 1, None)
+    return crossing.receive_activation(message, "", len(few), 1)[1].detach()
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ from splitnn.feature_inversion import LEAST, Column, invert
 from splitnn.features import Features
 from splitnn.randomness import permutation
 from splitnn.schedule import chunks
+from splitnn.secure_sum import SECURE_SUM
 
 ROWS: Final = 500
 """That the decoder is trained on; half of all, if they are fewer than twice as many."""
@@ -97,12 +98,15 @@ def _sent(run: Finished, file: Path | None, partner: str | None) -> Source:
     features = run.features(run.rows[some.numpy()])
     columns = dense(features, torch.arange(len(features)))
     title = f"what it sends to {config.contract.label_holder}, against its own columns"
+    if run.plan.fusion == SECURE_SUM:
+        title += ", as if all other feature holders told what they send"
     return Source(title, _crossed(run, features), columns, [*run.pipeline.groups({})], None)
 
 
 def _crossed(run: Finished, features: Features) -> Tensor:
     """What the label holder makes of this party's messages about these rows, in evaluation."""
-    crossing = Crossing(run.plan.codec, run.plan.cut, run.run, run.config.contract.label_holder)
+    plan, hub = run.plan, run.config.contract.label_holder
+    crossing = Crossing(plan.codec, plan.cut, run.run, hub, embedding=plan.embedding)
     bottom, arrived = run.bottom(run.run).eval(), []
     for number, rows in enumerate(chunks(torch.arange(len(features)))):
         with torch.no_grad():

@@ -63,16 +63,16 @@ def tables() -> dict[str, pd.DataFrame]:
     }
 
 
-@pytest.fixture(scope="module")
-def federation(
-    tmp_path_factory: pytest.TempPathFactory, certificates: Path, identities: dict[str, Any]
+def trained(
+    root: Path, certificates: Path, identities: dict[str, Any], fusion: str = "concat"
 ) -> dict[str, Path]:
     """The run's folder of each party, which is <home>/runs/<run>/<party>; party.toml is in <home>."""
-    root, configs = tmp_path_factory.mktemp("federation"), {}
+    configs = {}
     contract = (
         'version = 1\nname = "small"\nlabel_holder = "platform"\nseed = 1\nids.type = "email"\n'
         'psi = { protocol = "insecure-hash", allow_insecure = true }\nexamples.per_entity = "several"\n'
-        "model = { cut = 4, bottom_hidden = [8], top_hidden = [8] }\nevaluation = { test = 0.4 }\n"
+        f'model = {{ cut = 4, bottom_hidden = [8], top_hidden = [8], fusion = "{fusion}" }}\n'
+        'evaluation = { test = 0.4, importance = "none" }\n'
         "training = { epochs = 3, batch = 32, learning_rate = 0.01 }\n"
     ) + "".join(f'[parties.{name}]\nkey = "{identities[name].fingerprint}"\n' for name in NAMES)
     for name, table in tables().items():
@@ -87,12 +87,19 @@ def federation(
             f'tls = {{ ca = "{certificates}/ca.pem", certificate = "{certificates}/{name}.pem", '
             f'key = "{certificates}/{name}.key" }}\n'
             f'link = {{ {"listen" if holds else "hub"} = "127.0.0.1:1" }}\n'
-            + ("evaluation = { keep_activations = true }\n" if holds else "")
+            + ("evaluation = { keep_activations = true }\n" if holds and fusion == "concat" else "")
         )
         configs[name] = load(home / "party.toml")
     torch.set_num_threads(1)
     together({name: complete_run(prepare(one), Unfinished.of(one, {})) for name, one in configs.items()})
     return {name: next((root / name / "runs").glob(f"small-*/{name}/summary.json")).parent for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def federation(
+    tmp_path_factory: pytest.TempPathFactory, certificates: Path, identities: dict[str, Any]
+) -> dict[str, Path]:
+    return trained(tmp_path_factory.mktemp("federation"), certificates, identities)
 
 
 def config_of(folder: Path) -> Config:
@@ -151,6 +158,15 @@ def test_the_label_holder_inverts_what_it_received(federation: dict[str, Path], 
         sent = theirs.bottom(b"any").eval()(*theirs.features(theirs.rows).batch(torch.arange(len(emails))))
     for email, activation in zip(emails, sent, strict=True):
         assert email not in of_email or torch.allclose(of_email[email], activation, atol=1e-5)
+
+
+def test_under_a_secure_sum_a_feature_holder_inverts_what_the_others_hide(
+    tmp_path: Path, certificates: Path, identities: dict[str, Any]
+) -> None:
+    folder = trained(tmp_path, certificates, identities, "secure-sum")["logistics"]
+    found = inversion(finished(config_of(folder), folder), known=150)
+    assert found.lines[0].endswith("its own columns, as if all other feature holders told what they send")
+    assert found.record["columns"]["a"]["state"] == "leaks"
 
 
 def test_the_command(

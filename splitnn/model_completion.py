@@ -23,7 +23,7 @@ from sklearn.model_selection import StratifiedKFold
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from splitnn import metrics
+from splitnn.attacks import auc
 from splitnn.dense import dense
 from splitnn.features import Features
 from splitnn.importance import activation_of
@@ -174,10 +174,9 @@ def _network(
 
 
 def _auc(classes: NDArray[np.int64], scores: NDArray[np.float64], rows: NDArray[np.bool_]) -> float:
-    """NaN where these rows are of one class."""
-    truth, score = torch.from_numpy(classes[rows]), torch.from_numpy(scores[rows])
-    if not len(truth) or truth.min() == truth.max():
-        return float("nan")
-    if scores.shape[1] == 2:
-        return metrics.binary(truth, score[:, 1], only="auc")["auc"]
-    return metrics.multiclass(truth, score, [""] * scores.shape[1], only="auc")["auc"]
+    """Each class against the others, the mean; NaN where these rows are of one class."""
+    truth = torch.from_numpy(classes[rows])
+    each = [
+        auc(torch.from_numpy(score), truth == one, sure=False) for one, score in enumerate(scores[rows].T)
+    ]
+    return float(np.mean([area.value for area in each if area is not None] or [np.nan]))

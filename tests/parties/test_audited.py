@@ -291,6 +291,14 @@ def test_what_is_for_the_other_role_is_refused(federation: dict[str, Path], tmp_
         inversion(runs["logistics"], known=1)
 
 
+def test_what_a_run_leaves_is_its_owners_alone(federation: dict[str, Path]) -> None:
+    for name, folder in federation.items():
+        left = {path.name: path.stat().st_mode & 0o077 for path in [folder, *folder.iterdir()]}
+        assert not any(left.values())
+        assert {"model.safetensors", "pipeline.json", "alignment.parquet", "summary.json"} <= left.keys()
+        assert ("test_scores.parquet" in left) == (name == "platform")
+
+
 def test_activations_are_kept_on_demand_only(federation: dict[str, Path], tmp_path: Path) -> None:
     """Readable by their owner alone; a feature holder cannot ask for it, and has none."""
     kept = federation["platform"] / "activations.safetensors"

@@ -159,6 +159,7 @@ def test_who_never_comes_is_named(federation: Federate) -> None:
 def test_a_hub_among_strangers(federation: Federate, tmp_path: Path) -> None:
     """The hub waits for its parties. Whoever else comes is refused, and the run then is as if nobody had."""
     made = federation()
+    made.edit("platform", "party.toml", "wait = 60", "wait = 600")  # all strangers come first
     made.start("platform")
     made.listens()
 

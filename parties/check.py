@@ -10,6 +10,7 @@ import psi
 from parties.changes import described, refuse_changes
 from parties.config import Config
 from parties.contract import AUTO
+from parties.contract_privacy import Privacy
 from parties.errors import ConfigError, DataError, PartyError, exit_code
 from parties.labels import facts_of, told_of
 from parties.leaves import what_leaves
@@ -75,6 +76,7 @@ def check(config: Config, today: Today = today) -> Findings:
             return None
 
     attempt(lambda config: refuse_expired(config, today))
+    attempt(_ledger_is_whole)
     identity = attempt(own_identity)
     if identity is not None:
         found.identity = {
@@ -108,6 +110,13 @@ def _unfinished(config: Config) -> str:
     own = described(config)
     refuse_changes(config, own)
     return Unfinished.of(config, own).holds()
+
+
+def _ledger_is_whole(config: Config) -> None:
+    from parties.spending import check_ledger  # torch
+
+    if config.contract.privacy != Privacy():
+        check_ledger(config)
 
 
 def _protocol_is_installed(config: Config) -> None:

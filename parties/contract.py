@@ -175,6 +175,16 @@ class Contract(Section):
 
     @field_validator("privacy")
     @classmethod
+    def _noise_is_of_the_exact_schedule(cls, privacy: Privacy, info: ValidationInfo) -> Privacy:
+        schedule = info.data["training"].schedule if "training" in info.data else "exact"
+        if privacy.embedding_sigma is not None and schedule != "exact":
+            raise ValueError(
+                f"embedding_clip and embedding_sigma need training.schedule = 'exact', not {schedule!r}"
+            )
+        return privacy
+
+    @field_validator("privacy")
+    @classmethod
     def _defences_fit_the_task(cls, privacy: Privacy, info: ValidationInfo) -> Privacy:
         if "model" in info.data:
             privacy.check(info.data["model"].task)

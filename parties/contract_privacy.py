@@ -52,6 +52,16 @@ class Privacy(Section):
     """The AUC of an attack on the gradients from which on nothing leaves any more."""
     max_label_strength: float | None = Field(default=None, gt=0, le=STRONGEST)
     """What label_strength may be raised to before that; None: it stays."""
+    embedding_clip: float | None = Field(default=None, gt=0, le=1e9)
+    """The longest row of an activation; with embedding_sigma."""
+    embedding_sigma: float | None = Field(default=None, ge=0, le=1e6)
+    """The deviation of the noise on each number of it, in units of the clip."""
+    embedding_budget: float | None = Field(default=None, gt=0, le=1e6)
+    """The epsilon that a feature holder may spend with the label holder, over all runs."""
+    label_budget: float | None = Field(default=None, gt=0, le=1e6)
+    """The epsilon that the label holder may spend with each feature holder, over all runs."""
+    delta: float = Field(default=1e-5, gt=0, lt=1)
+    """At which epsilons are reckoned."""
     sum_bound: float = Field(default=32.0, gt=0, le=1 << 31)
     """Of the fusion `secure-sum`: the largest magnitude of an activation that crosses unclipped."""
     sum_fraction: int = Field(default=20, ge=0, le=30)
@@ -86,6 +96,15 @@ class Privacy(Section):
                     f"max_label_strength must be above label_strength, {self.label_strength:g}, "
                     f"not {self.max_label_strength:g}"
                 )
+        if (self.embedding_clip is None) != (self.embedding_sigma is None):
+            raise ValueError("embedding_clip and embedding_sigma go together; set both, or neither")
+        if self.embedding_budget is not None and not self.embedding_sigma:
+            raise ValueError(
+                "embedding_budget needs embedding_clip, and embedding_sigma above 0: without noise no budget "
+                "holds"
+            )
+        if self.label_budget is not None and self.label_epsilon is None:
+            raise ValueError("label_budget needs label_epsilon: true labels have no epsilon")
         return self
 
     def check(self, task: str) -> None:

@@ -134,6 +134,9 @@ importance = "parties"            # none | parties | columns: what is measured o
 # label_strength = 1.0            # of iso and marvell
 # label_epsilon = 3.0             # labels lie now and then
 # max_label_leak = 0.7            # the AUC of an attack at which training ends
+# embedding_clip = 1.0            # activations: no row longer (docs/splitnn.md)
+# embedding_sigma = 8.0           # and noise, in units of the clip
+# embedding_budget = 8.0          # the epsilon that a feature holder may spend, in all runs
 # purpose = "customer scoring"    # what the model may be used for
 # expires = 2027-01-31            # no run begins after this day
 """)

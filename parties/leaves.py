@@ -52,7 +52,7 @@ def what_leaves(
         )
         sent.append(
             f"to {hub}: {up} a row and step, the activations of your bottom model for the users in common"
-            f"{masked}"
+            f"{_noised(contract)}{masked}"
         )
         if by_columns:
             sent.append(
@@ -78,6 +78,15 @@ def _defended(contract: Contract) -> str:
     if privacy.max_label_leak is not None:
         done.append(f"none whose leak is above {privacy.max_label_leak:g}")
     return f" ({', '.join(done)})" if done else ""
+
+
+def _noised(contract: Contract) -> str:
+    """What is done to activations before they leave."""
+    privacy = contract.privacy
+    if privacy.embedding_clip is None:
+        return ""
+    noise = f", with noise of {privacy.embedding_sigma:g} times that" if privacy.embedding_sigma else ""
+    return f" (no row longer than {privacy.embedding_clip:g}{noise})"
 
 
 def _numbers_a_row(contract: Contract) -> tuple[str, str]:

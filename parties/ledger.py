@@ -11,6 +11,7 @@ drawn once and kept, the same answers in every run (`kept`), counts once.
 """
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -90,6 +91,10 @@ class Total(NamedTuple):
     epsilon: float | None
 
 
+def path_of(storage: Path, owner: str) -> Path:
+    return storage / f"{owner}.privacy.sqlite"
+
+
 class Ledger:
     """owner: this party's name; key: its key's fingerprint. clock: seconds since 1970.
 
@@ -97,8 +102,8 @@ class Ledger:
     where it cannot be used.
     """
 
-    def __init__(self, storage: Path, owner: str, key: str, clock: Callable[[], float] = time.time) -> None:
-        self.path, self._clock = storage / f"{owner}.privacy.sqlite", clock
+    def __init__(self, storage: Path, owner: str, key: str, clock: Callable[[], float] | None = None) -> None:
+        self.path, self._clock = path_of(storage, owner), clock or time.time
         with self._open() as database:
             if not self._entries(database):
                 self._append(database, {"format": FORMAT, "owner": owner, "key": key})
@@ -162,8 +167,11 @@ class Ledger:
     def _open(self) -> Iterator[sqlite3.Connection]:
         """A transaction that no other process shares."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.touch(mode=0o600)
+            if not self.path.exists():
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+                os.fsync(file)
+                os.close(file)
             database = sqlite3.connect(self.path, timeout=30, isolation_level=None)
             try:
                 database.executescript(SCHEMA)

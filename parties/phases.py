@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from parties.errors import AlignmentError, ContractError, StorageError
 from parties.examples import Examples, agree_on_examples
 from parties.features import Pipeline
 from parties.handshake import Brings, Meeting
-from parties.label_draws import lying
+from parties.label_draws import lying, question
 from parties.last_good import keeping_last_good
 from parties.own import (
     OwnData,
@@ -40,6 +40,7 @@ from parties.own import (
 )
 from parties.own_model import check_models, local_of
 from parties.scratch import empty
+from parties.spending import Spending, check_ledger
 from parties.storage import own_secret, private_seed, run_folder
 from parties.table import Table
 from parties.table_files import BLOCK
@@ -48,6 +49,7 @@ from protos.rounds import Rounds
 from splitnn.bags import Bag
 from splitnn.calibration import CALIBRATIONS, Calibration
 from splitnn.crossing import Codecs
+from splitnn.embedding_dp import EmbeddingDP
 from splitnn.exact import FeatureHolderResult, LabelHolderResult
 from splitnn.features import Features, Group
 from splitnn.fixed_point import FixedPoint
@@ -81,6 +83,7 @@ class Outcome:
     """What the run gave this party. calibration: at a label holder that asked for it.
 
     resumed: the epoch after which training went on, of an earlier attempt; 0 if from the beginning.
+    spent: as `Spending.settle` tells it; {} where the contract asks for no privacy.
     """
 
     meeting: Meeting
@@ -91,12 +94,14 @@ class Outcome:
     calibration: Calibration | None
     training_cost: Cost
     resumed: int
+    spent: dict[str, Any]
 
 
 def prepare(config: Config, today: Today = today) -> Prepared:
-    """Read and check this party's own files. Raises ConfigError, ContractExpired, DataError, IdError,
-    IdentityError."""
+    """Read and check this party's own files. Raises AccountError, ConfigError, ContractExpired, DataError,
+    IdError, IdentityError."""
     refuse_expired(config, today)
+    check_ledger(config)
     protocols = own_protocols(config)
     identity, data = own_identity(config), own_data(config)
     check_models(config, plan_of(config.contract), data)
@@ -187,7 +192,12 @@ def _after_meeting(
         training = keeping_last_good(training, folder, pipeline, say, resume)
         return measured("training", unfinished.keeping(training, run, epoch_steps), clock)
 
-    if prepared.data.labels is None:
+    labels = prepared.data.labels
+    asked = () if labels is None else (meeting.kind, question(config, labels.names))
+    spending = Spending.of(config, run, plan, examples, len(features.groups), asked, prepared.secret)
+    if spending is not None:
+        spending.reserve()
+    if labels is None:
         more = {}
         if plan.fusion == SECURE_SUM:  # the keys of this attempt: what is done again has other masks
             exported = {name: seal.exported for name, seal in meeting.seals.items()}
@@ -195,19 +205,20 @@ def _after_meeting(
         training = schedule.feature_holder(plan, examples.split, features, hub, seed, resume, local, **more)
         trained, training_cost = yield from trains(training)
     else:
-        labels = prepared.data.labels.of(examples.rows, examples.split, examples.entities)
-        labels = lying(
-            config, prepared.data, meeting.kind, examples.rows, examples.split, labels, prepared.secret
+        told = labels.of(examples.rows, examples.split, examples.entities)
+        told = lying(
+            config, prepared.data, meeting.kind, examples.rows, examples.split, told, prepared.secret
         )
         leading = schedule.label_holder(
-            plan, examples.split, features, labels, feature_holders, seed, resume, local
+            plan, examples.split, features, told, feature_holders, seed, resume, local
         )
         trained, training_cost = yield from trains(leading)
         method = config.party.evaluation.calibration
         if method != "none":
             fit = CALIBRATIONS[plan.task][method].fit
-            calibration = fit(plan.task, trained.validation_logits, labels.validation)
-    return Outcome(meeting, aligned, examples, pipeline, trained, calibration, training_cost, epoch)
+            calibration = fit(plan.task, trained.validation_logits, told.validation)
+    spent = {} if spending is None else spending.settle(trained.epochs)
+    return Outcome(meeting, aligned, examples, pipeline, trained, calibration, training_cost, epoch, spent)
 
 
 def going_on(held: bytes, meeting: Meeting) -> Iterator[str]:
@@ -263,6 +274,7 @@ def plan_of(contract: Contract) -> Plan:
             max_strength=privacy.max_label_strength,
             max_leak=privacy.max_label_leak,
         ),
+        embedding=EmbeddingDP(privacy.embedding_clip, privacy.embedding_sigma or 0.0),
         fixed_point=FixedPoint(privacy.sum_bound, privacy.sum_fraction),
     )
 

@@ -83,6 +83,7 @@ def summarise(prepared: Prepared, outcome: Outcome, metrics: dict[str, Any]) -> 
         },
         metrics=metrics,
         leak=leak(contract.privacy, trained) if isinstance(trained, LabelHolderResult) else {},
+        privacy=outcome.spent,
         importance=importance(prepared, outcome),
     )
     return summary.as_json()

@@ -59,11 +59,12 @@ class Summary:
     training: dict[str, Any]
     metrics: dict[str, Any]
     leak: dict[str, Any]
+    privacy: dict[str, Any]
     importance: dict[str, Any]
 
     def as_json(self) -> dict[str, Any]:
         content = asdict(self)
-        for name in ("metrics", "leak", "importance"):
+        for name in ("metrics", "leak", "privacy", "importance"):
             if not content[name]:
                 del content[name]
         return content
@@ -115,7 +116,7 @@ def report(summary: Mapping[str, Any]) -> str:
         before, after = found["test"], found["test_calibrated"]
         told = (f"{word} {before[metric]:.4f} -> {after[metric]:.4f}" for metric, word in CALIBRATED.items())
         lines.append(f"calibrated {'  '.join(told)}")
-    return "\n".join([*lines, *_leak(summary), *_importance(summary)]) + "\n"
+    return "\n".join([*lines, *_leak(summary), *_privacy(summary), *_importance(summary)]) + "\n"
 
 
 LEAKS = {"": "of a batch's rows, in the worst epoch", "_rows": "of each row's mean over all epochs"}
@@ -142,6 +143,22 @@ def _leak(summary: Mapping[str, Any]) -> Iterator[str]:
     defence += [f"labels that lie, epsilon {record['epsilon']:g}"] if record["epsilon"] is not None else []
     defence += [f"sum of KL {record['sum_kl']:.4g}"] if "sum_kl" in record else []
     yield f"defence    {', '.join(defence) or 'none'}; docs/label-privacy.md says what each costs"
+
+
+def _privacy(summary: Mapping[str, Any]) -> Iterator[str]:
+    """What was spent with each partner."""
+    record = summary.get("privacy")
+    if not record:
+        return
+    for name, spent in record["partners"].items():
+        told = [spent[key] for key in ("epsilon", "total")]
+        of_run, total = ("without bound" if one is None else f"{one:.3f}" for one in told)
+        of = "" if record["budget"] is None else f" of {record['budget']:g}"
+        yield (
+            f"privacy    {spent['mechanism']} with {name}: epsilon {of_run}, "
+            f"in {spent['runs']} run(s) {total}{of}; "
+            f"delta {record['delta']:g}, {spent['releases']:,} release(s) of a row"
+        )
 
 
 def _importance(summary: Mapping[str, Any]) -> Iterator[str]:

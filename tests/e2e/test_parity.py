@@ -15,6 +15,7 @@ from parties import audit
 from parties.demo import pooled
 from parties.storage import run_folder
 from psi.canonical import canonical
+from splitnn import accountant
 from splitnn.metrics import binary
 
 Federate = Callable[..., Any]
@@ -125,6 +126,30 @@ def test_defended_labels(federation: Federate) -> None:
     assert [{"norm", "cosine", "sum_kl"} <= epoch.keys() for epoch in leak["epochs"]] == [True] * 3
     [report] = (made.home("platform") / "runs").glob("*/platform/report.txt")
     assert "marvell, strength 1, labels that lie, epsilon 2" in report.read_text()
+
+
+def test_noise_on_embeddings_and_its_account(federation: Federate) -> None:
+    """Summed under masks as well: to the bit as in one process. A second run is over the budget."""
+    made = federation()
+    made.agree("epochs = 200, patience = 3", "epochs = 3")
+    made.agree("cut = 3,", 'cut = 3, fusion = "secure-sum",')
+    noise = "embedding_clip = 1.0, embedding_sigma = 8.0, embedding_budget = 2.5"
+    made.agree("training =", f'evaluation.importance = "none"\nprivacy = {{ {noise} }}\ntraining =')
+    check_run(made)
+    for name in ("logistics", "advertiser"):
+        [folder] = (made.home(name) / "runs").glob(f"*/{name}")
+        spent = json.loads((folder / "summary.json").read_text())["privacy"]
+        assert spent["partners"]["platform"]["releases"] == 3
+        assert spent["partners"]["platform"]["total"] == pytest.approx(accountant.epsilon(3 / 32, 1e-5))
+        assert (
+            f"privacy    embedding with platform: epsilon {spent['partners']['platform']['total']:.3f}"
+            in (folder / "report.txt").read_text()
+        )
+    ends = made.run()
+    assert {end.code for end in ends.values()} <= {8, 16}
+    refused = [end.error for end in ends.values() if end.code == 16]
+    assert refused
+    assert all("over the budget of epsilon 2.5 at delta 1e-05" in line for line in refused)
 
 
 @pytest.mark.slow

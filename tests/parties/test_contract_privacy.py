@@ -27,6 +27,7 @@ TABLES: dict[str, Any] = {
     "ids": {"type": "email"},
 }
 ISO = {"label_defence": "iso", "label_strength": 1.0}
+NOISE = {"embedding_clip": 1.0, "embedding_sigma": 4.0}
 GATE = {"max_label_leak": 0.7}
 
 
@@ -59,6 +60,10 @@ def test_every_key_counts() -> None:
         {"label_epsilon": 1.0},
         GATE,
         ISO | GATE | {"max_label_strength": 8.0},
+        NOISE,
+        NOISE | {"embedding_budget": 3.0},
+        NOISE | {"delta": 1e-6},
+        {"label_epsilon": 1.0, "label_budget": 3.0},
         {"purpose": "scores"},
         {"expires": date(2027, 1, 31)},
     ]
@@ -93,6 +98,17 @@ def test_every_key_counts() -> None:
         ({"purpose": " "}, "purpose: must be one line of text"),
         ({"expires": "2027-01-31"}, "expires: must be a date without quotes, such as 2027-01-31"),
         ({"expires": datetime(2027, 1, 31)}, "expires: must be a date without quotes"),
+        ({"embedding_clip": 0, "embedding_sigma": 1.0}, "embedding_clip: must be greater than 0, not 0"),
+        (NOISE | {"embedding_sigma": -1.0}, "embedding_sigma: must be greater than or equal to 0, not -1.0"),
+        ({"embedding_sigma": 1.0}, "embedding_clip and embedding_sigma go together; set both, or neither"),
+        ({"embedding_clip": 1.0}, "embedding_clip and embedding_sigma go together; set both, or neither"),
+        (NOISE | {"embedding_budget": 0}, "embedding_budget: must be greater than 0, not 0"),
+        ({"label_epsilon": 1.0, "label_budget": 0}, "label_budget: must be greater than 0, not 0"),
+        ({"embedding_budget": 3.0}, "embedding_budget needs embedding_clip, and embedding_sigma above 0"),
+        (NOISE | {"embedding_sigma": 0.0, "embedding_budget": 3.0}, "embedding_budget needs embedding_clip"),
+        ({"label_budget": 3.0}, "label_budget needs label_epsilon: true labels have no epsilon"),
+        (NOISE | {"delta": 0}, "delta: must be greater than 0, not 0"),
+        (NOISE | {"delta": 1}, "delta: must be less than 1, not 1"),
         ({"label_defense": "iso"}, "label_defense: unknown key; did you mean privacy.label_defence?"),
     ],
     ids=str,
@@ -164,3 +180,18 @@ def test_a_contract_ends_after_its_last_day() -> None:
         "run.toml: privacy.expires: 2027-01-31 was the last day for a run, and today is 2027-02-01 (UTC); "
         "agree on a new contract"
     )
+
+
+def test_noise_on_embeddings_is_the_plans_and_of_the_exact_schedule() -> None:
+    from parties.phases import plan_of
+    from splitnn.embedding_dp import EmbeddingDP
+
+    assert plan_of(made(**NOISE)).embedding == EmbeddingDP(1.0, 4.0)
+    assert plan_of(made(embedding_clip=1.0, embedding_sigma=0.0)).embedding == EmbeddingDP(1.0)
+    assert plan_of(made()).embedding == EmbeddingDP()
+    found: list[str] = []
+    tables = TABLES | {"training": {"schedule": "celu"}, "privacy": NOISE}
+    assert check(Contract, tables, Path("run.toml"), found) is None
+    assert found == [
+        "run.toml: privacy: embedding_clip and embedding_sigma need training.schedule = 'exact', not 'celu'"
+    ]

@@ -163,6 +163,14 @@ def _compare(name: str, files: Mapping[str, bytes], expected: Mapping[str, bytes
     for key in ("run", "party", "aligned", "examples", "metrics"):
         if ours.get(key) != theirs.get(key):
             raise Wrong(f"{name}: summary.json has other {key}")
+    if _spent(ours) != _spent(theirs):
+        raise Wrong(f"{name}: the run has spent {_spent(ours)}, not {_spent(theirs)}")
+
+
+def _spent(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """By partner, in this run: in all of them there may be one more, which was dropped."""
+    partners = summary.get("privacy", {}).get("partners", {})
+    return {name: (one["releases"], one["epsilon"]) for name, one in partners.items()}
 
 
 def _add_up(logs: Mapping[str, Path], power: bool) -> None:

@@ -79,6 +79,12 @@ SHAPES: dict[str, Shape] = {
     "several": Shape(2, further='examples.per_entity = "several"', several=True),
     "four": Shape(4),
     "secure sum": Shape(3, model=', fusion = "secure-sum"'),
+    "noise": Shape(
+        3,
+        task="binary",
+        further="privacy = { embedding_clip = 1.0, embedding_sigma = 4.0, embedding_budget = 9.0, "
+        "label_epsilon = 3.0, label_budget = 3.0 }",
+    ),
     "ecdh": Shape(3, psi="ecdh"),
     "rr22": Shape(2, psi="rr22"),
 }

@@ -1,0 +1,161 @@
+"""What a run is charged, before and after: of each side, over several runs, and where a budget ends it."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from parties.contract import Contract
+from parties.errors import AccountError, BudgetError
+from parties.ledger import DELTA, path_of
+from parties.phases import plan_of
+from parties.spending import Spending, check_ledger, ledger_of
+from splitnn.accountant import epsilon, rho
+from splitnn.schedule import Split
+
+NAMES = ("platform", "logistics", "advertiser")
+NOISE = {"embedding_clip": 1.0, "embedding_sigma": 4.0}
+ROWS = Split(torch.arange(20), torch.arange(20, 25), torch.arange(25, 30))
+
+
+def contract_of(privacy: dict[str, Any], **changes: Any) -> Contract:
+    return Contract.model_validate(
+        {
+            "version": 1,
+            "name": "private",
+            "label_holder": "platform",
+            "seed": 7,
+            "parties": {name: {"key": f"sha256:{name[0].encode().hex() * 32}"} for name in NAMES},
+            "ids": {"type": "email"},
+            "training": {"epochs": 10},
+            "privacy": privacy,
+        }
+        | changes
+    )
+
+
+def spending(
+    storage: Path,
+    name: str,
+    run: int = 1,
+    asked: tuple[str, ...] = ("email", "bought"),
+    rows: Split = ROWS,
+    groups: int = 0,
+    secret: bytes = b"s" * 32,
+    privacy: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Spending | None:
+    contract = contract_of(NOISE if privacy is None else privacy, **changes)
+    config: Any = SimpleNamespace(name=name, contract=contract, party=SimpleNamespace(storage=storage))
+    examples: Any = SimpleNamespace(split=rows)
+    return Spending.of(config, bytes([run] * 32), plan_of(contract), examples, groups, asked, secret)
+
+
+def spent(storage: Path, name: str, epochs: int = 10, **changes: Any) -> dict[str, Any]:
+    one = spending(storage, name, **changes)
+    assert one is not None
+    one.reserve()
+    return one.settle(epochs)
+
+
+def test_a_feature_holder_is_charged_for_each_release_of_a_row(tmp_path: Path) -> None:
+    told = spent(tmp_path, "logistics")
+    assert (told["delta"], told["budget"]) == (DELTA, None)
+    assert told["partners"]["platform"] == {
+        "mechanism": "embedding",
+        "rows": 30,
+        "releases": 10,
+        "epsilon": epsilon(rho(2.0, 10), DELTA),
+        "total": epsilon(rho(2.0, 10), DELTA),
+        "runs": 1,
+    }
+    assert told["partners"]["platform"]["epsilon"] == pytest.approx(8.079, abs=0.001)
+
+
+def test_what_was_not_run_is_given_back_and_runs_add_up(tmp_path: Path) -> None:
+    spent(tmp_path, "logistics", epochs=4)
+    [total] = ledger_of(config_of(tmp_path, "logistics")).totals().values()
+    assert (total.releases, total.epsilon) == (4, epsilon(rho(2.0, 4), DELTA))
+    told = spent(tmp_path, "logistics", epochs=4)["partners"]["platform"]  # started again: the same run
+    assert (told["runs"], told["total"]) == (1, told["epsilon"])
+    told = spent(tmp_path, "logistics", epochs=6, run=2)["partners"]["platform"]
+    assert (told["runs"], told["total"]) == (2, epsilon(rho(2.0, 10), DELTA))
+    assert told["total"] < 2 * told["epsilon"]
+
+
+def test_rows_of_several_examples_and_shuffled_columns_count(tmp_path: Path) -> None:
+    thrice = Split(torch.arange(20).repeat(3), *ROWS[1:])
+    assert spent(tmp_path, "logistics", rows=thrice)["partners"]["platform"]["releases"] == 30
+    columns = {"evaluation": {"importance": "columns"}}
+    told = spent(tmp_path, "logistics", run=2, groups=3, **columns)["partners"]["platform"]
+    assert told["releases"] == 1 + 2 * 5 * 3
+
+
+def test_the_label_holder_is_charged_once_for_answers_that_stay(tmp_path: Path) -> None:
+    lies = {"label_epsilon": 2.0, "label_budget": 4.5}
+    for run in (1, 2, 3):
+        told = spent(tmp_path, "platform", run=run, privacy=lies)
+        assert told["budget"] == 4.5
+        assert [(name, one["total"]) for name, one in told["partners"].items()] == [
+            ("advertiser", 2.0),
+            ("logistics", 2.0),
+        ]
+    other = spent(tmp_path, "platform", run=4, privacy=lies, asked=("email", "returned"))
+    assert other["partners"]["logistics"]["total"] == 4.0
+    with pytest.raises(BudgetError, match=r"with advertiser from 4\.000 to 6\.000, over the budget of"):
+        spent(tmp_path, "platform", run=5, privacy=lies, secret=b"other" * 8)
+
+
+def test_without_noise_there_is_no_bound_and_without_the_section_no_account(tmp_path: Path) -> None:
+    asked = {"purpose": "scores"}
+    assert spent(tmp_path, "logistics", privacy=asked)["partners"]["platform"]["total"] is None
+    assert spent(tmp_path, "platform", privacy=asked)["partners"]["logistics"]["epsilon"] is None
+    clipped = {"embedding_clip": 1.0, "embedding_sigma": 0.0}
+    assert spent(tmp_path, "advertiser", privacy=clipped)["partners"]["platform"]["epsilon"] is None
+    assert spending(tmp_path, "logistics", privacy={}) is None
+
+
+def test_a_run_beyond_the_budget_is_refused_before_anything_is_released(tmp_path: Path) -> None:
+    budget = NOISE | {"embedding_budget": 9.0}
+    spent(tmp_path, "logistics", privacy=budget)
+    one = spending(tmp_path, "logistics", run=2, privacy=budget)
+    assert one is not None
+    before = ledger_of(one.config).head
+    with pytest.raises(
+        BudgetError, match=r"over the budget of epsilon 9 at delta 1e-05: agree on more noise"
+    ):
+        one.reserve()
+    assert ledger_of(one.config).head == before
+    again = spending(tmp_path, "logistics", privacy=budget)
+    assert again is not None
+    again.reserve()  # the first run itself may go on
+
+
+def config_of(storage: Path, name: str, **changes: Any) -> Any:
+    one = spending(storage, name, **changes)
+    assert one is not None
+    return one.config
+
+
+def test_a_ledger_of_another_or_changed_is_refused_before_the_run(tmp_path: Path) -> None:
+    config = config_of(tmp_path, "logistics")
+    check_ledger(config)
+    assert not path_of(tmp_path, "logistics").exists()
+    spent(tmp_path, "logistics")
+    check_ledger(config)
+    content = path_of(tmp_path, "logistics").read_bytes()
+    path_of(tmp_path, "advertiser").write_bytes(content)
+    with pytest.raises(AccountError, match="is the ledger of 'logistics'"):
+        check_ledger(config_of(tmp_path, "advertiser"))
+    place = content.index(b'"releases":10')
+    path_of(tmp_path, "logistics").write_bytes(content[:place] + b'"releases":01' + content[place + 13 :])
+    with pytest.raises(AccountError, match="was changed from here on"):
+        check_ledger(config)
+    unasked = replace_contract(config)
+    check_ledger(unasked)  # nobody asks for an account
+
+
+def replace_contract(config: Any) -> Any:
+    return SimpleNamespace(**vars(config) | {"contract": contract_of({})})

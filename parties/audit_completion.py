@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from parties.audited import USERS, Audited, shown, state_of
+from parties.audited import USERS, Audited, numbers, shown, state_of
 from parties.errors import ConfigError, DataError
 from parties.finished import Finished
 from parties.known_users import Known, known_users
@@ -73,7 +73,7 @@ def completion(run: Finished, file: Path, label: str | None, known: int | None) 
         verdict,
     ]
     heads = {
-        side: {head: each._asdict() for head, each in getattr(result, side).items()}
+        side: {head: numbers(each) for head, each in getattr(result, side).items()}
         for side in ("attack", "baseline")
     }
     record = {
@@ -83,7 +83,7 @@ def completion(run: Finished, file: Path, label: str | None, known: int | None) 
         "classes": len(counts),
         "known": told,
         **heads,
-        "gain": result.gain._asdict(),
+        "gain": numbers(result.gain),
         "verdict": verdict,
     }
     return Audited(lines, record)

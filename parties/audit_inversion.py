@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from parties.audited import USERS, Audited, shown, state_of
+from parties.audited import USERS, Audited, numbers, shown, state_of
 from parties.errors import ConfigError, DataError
 from parties.features import Pipeline
 from parties.finished import Finished
@@ -36,13 +36,14 @@ ROWS: Final = 500
 
 class Source(NamedTuple):
     """What is attacked: activations [n, cut] and the columns of the same users. own: what the attacker knows
-    of them by itself, [n, d]."""
+    of them by itself, [n, d]. left_out: a line for each column that takes no part."""
 
     title: str
     activations: Tensor
     columns: Dense
     names: list[str]
     own: Tensor | None
+    left_out: tuple[str, ...] = ()
 
 
 def inversion(
@@ -76,15 +77,18 @@ def inversion(
         lines.append(f"  {each.name:<{width}}  {shown(each.told):<26}{baseline}".rstrip())
     columns = {
         each.name: {
-            "r2": each.told._asdict(),
-            "baseline": each.baseline._asdict() if each.baseline else None,
-            "gain": each.gain._asdict(),
+            "r2": numbers(each.told),
+            "baseline": numbers(each.baseline) if each.baseline else None,
+            "gain": numbers(each.gain),
             "state": state_of(each.gain),
         }
         for each in found
     }
     record = {"run": run.run.hex(), "party": run.config.name, "users": users, "known": told}
-    return Audited([*lines, verdict], record | {"columns": columns, "verdict": verdict})
+    return Audited(
+        [*source.left_out, *lines, verdict],
+        record | {"columns": columns, "left_out": [*source.left_out], "verdict": verdict},
+    )
 
 
 def _sent(run: Finished, file: Path | None, partner: str | None) -> Source:
@@ -146,7 +150,8 @@ def _received(run: Finished, file: Path | None, partner: str | None) -> Source:
     columns = dense(features_of(pipeline, table, of_file), torch.arange(len(of_file)))
     title = f"what it received of {partner}, against {partner}'s columns"
     own = _own(run, rows[places])
-    return Source(title, kept[partner][places].float(), columns, [*pipeline.groups({})], own)
+    arrived, names = kept[partner][places].float(), [*pipeline.groups({})]
+    return Source(title, arrived, columns, names, own, (*table.warnings, *pipeline.warnings))
 
 
 def _own(run: Finished, rows: NDArray[np.int64]) -> Tensor:

@@ -1,5 +1,6 @@
 """What an offline attack on a finished run came to, for people and for machines."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,6 +25,12 @@ def state_of(gain: Estimate) -> str:
     if gain.low > MARGIN:
         return "leaks"
     return "no leak" if gain.high < MARGIN else "not decided"
+
+
+def numbers(estimate: Estimate) -> dict[str, float | None]:
+    """As JSON has it; null where there was nothing to measure."""
+    found = estimate._asdict().items()
+    return {name: round(value, 6) if math.isfinite(value) else None for name, value in found}
 
 
 def shown(estimate: Estimate) -> str:

@@ -1,6 +1,7 @@
 """The offline attacks on what real runs of three parties have left, and what they refuse."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ import torch
 from parties import cli
 from parties.audit_completion import completion
 from parties.audit_inversion import inversion
-from parties.audited import state_of
+from parties.audited import numbers, state_of
 from parties.config import Config, load
 from parties.errors import ConfigError, DataError, StorageError
 from parties.finished import finished
@@ -142,11 +143,14 @@ def test_a_feature_holder_inverts_what_it_sends(federation: dict[str, Path]) -> 
 def test_the_label_holder_inverts_what_it_received(federation: dict[str, Path], tmp_path: Path) -> None:
     """Of a user with two examples only one counts."""
     run = finished(config_of(federation["platform"]), federation["platform"])
-    leaked = tables()["logistics"].sample(frac=1, random_state=9)
+    leaked = tables()["logistics"].sample(frac=1, random_state=9).assign(one=1)
     leaked.to_csv(tmp_path / "leaked.csv", index=False)
     found = inversion(run, tmp_path / "leaked.csv", "logistics", 150)
     tested = pd.read_parquet(run.folder / "test_scores.parquet")["id"]
     assert found.record["users"] == tested.nunique() < len(tested)
+    assert found.record["columns"].keys() == {"a", "kind"}
+    assert found.lines[0] == found.record["left_out"][0]
+    assert found.lines[0].endswith("column 'one' is left out: constant in training")
     column = found.record["columns"]["a"]
     assert column["state"] == "leaks"
     assert column["r2"]["mean"] > column["baseline"]["mean"] + 0.2  # the label tells some of it
@@ -315,6 +319,8 @@ def test_activations_are_kept_on_demand_only(federation: dict[str, Path], tmp_pa
 
 
 def test_states() -> None:
+    assert numbers(Estimate(math.nan, math.nan, math.nan)) == {"mean": None, "low": None, "high": None}
+    assert state_of(Estimate(math.nan, math.nan, math.nan)) == "not decided"
     assert state_of(Estimate(0.1, 0.02, 0.2)) == "leaks"
     assert state_of(Estimate(0.0, -0.02, 0.005)) == "no leak"
     assert state_of(Estimate(0.1, -0.02, 0.2)) == "not decided"

@@ -65,7 +65,7 @@ def tables() -> dict[str, pd.DataFrame]:
 
 
 def trained(
-    root: Path, certificates: Path, identities: dict[str, Any], fusion: str = "concat"
+    root: Path, certificates: Path, identities: dict[str, Any], fusion: str = "concat", privacy: str = ""
 ) -> dict[str, Path]:
     """The run's folder of each party, which is <home>/runs/<run>/<party>; party.toml is in <home>."""
     configs = {}
@@ -74,7 +74,7 @@ def trained(
         'psi = { protocol = "insecure-hash", allow_insecure = true }\nexamples.per_entity = "several"\n'
         f'model = {{ cut = 4, bottom_hidden = [8], top_hidden = [8], fusion = "{fusion}" }}\n'
         'evaluation = { test = 0.4, importance = "none" }\n'
-        "training = { epochs = 3, batch = 32, learning_rate = 0.01 }\n"
+        f"training = {{ epochs = 3, batch = 32, learning_rate = 0.01 }}\n{privacy}"
     ) + "".join(f'[parties.{name}]\nkey = "{identities[name].fingerprint}"\n' for name in NAMES)
     for name, table in tables().items():
         home = root / name
@@ -171,6 +171,19 @@ def test_under_a_secure_sum_a_feature_holder_inverts_what_the_others_hide(
     found = inversion(finished(config_of(folder), folder), known=150)
     assert found.lines[0].endswith("its own columns, as if all other feature holders told what they send")
     assert found.record["columns"]["a"]["state"] == "leaks"
+
+
+def test_noise_on_activations_is_in_what_a_feature_holder_inverts(
+    federation: dict[str, Path], tmp_path: Path, certificates: Path, identities: dict[str, Any]
+) -> None:
+    noise = "privacy = { embedding_clip = 1.0, embedding_sigma = 4.0 }\n"
+    noisy = trained(tmp_path, certificates, identities, privacy=noise)["logistics"]
+    told = [
+        inversion(finished(config_of(folder), folder), known=150).record["columns"]["a"]
+        for folder in (federation["logistics"], noisy)
+    ]
+    assert told[0]["r2"]["low"] > 0.5
+    assert told[1]["r2"]["mean"] < 0.1
 
 
 def test_the_command(

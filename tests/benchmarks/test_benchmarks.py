@@ -84,3 +84,13 @@ def test_audits() -> None:
     assert [result["party"] for result in results] == ["logistics", "advertiser"]
     for result in results:
         assert {"setting", "auc", "baseline", "gain", "numeric_r2", "level_r2", "test_auc"} <= set(result)
+
+
+def test_embeddings() -> None:
+    short = ["--people", "3000", "--seeds", "1", "--epochs", "2", "--choices", "secure-sum", "sigma 4"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "embeddings.py"), "--json", *short]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    summed, noised = [json.loads(each) for each in told.splitlines()]
+    assert summed["auc_off_sum"] <= 0.002
+    assert summed["epsilon"] is None
+    assert 0 < noised["epsilon_found"] < noised["epsilon"]

@@ -42,6 +42,24 @@ def test_sums_of_multiples_of_the_last_bit_are_exact(rows: list[list[int]]) -> N
     assert torch.equal(total, torch.stack(numbers).sum(0))
 
 
+@settings(deadline=None)
+@given(
+    st.sampled_from([0.5, 1.0, 3.3, 2.0**20 / 3]),
+    st.integers(0, 25),
+    st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=9),
+)
+def test_words_are_the_nearest_whole_numbers(bound: float, fraction: int, row: list[float]) -> None:
+    """By doubles, which hold each product exactly; of 32 bits they are reckoned otherwise."""
+    assume(1 <= int(bound * 2**fraction) < 2**31)
+    fixed = FixedPoint(bound, fraction)
+    found = fixed.words(torch.tensor([row])).view(np.int32)
+    exact = np.rint(np.array([row]) * 2.0**fraction)
+    assert found.tolist() == np.clip(exact, -fixed.largest, fixed.largest).tolist()
+    assert (
+        found.tolist() == FixedPoint(bound, fraction, 64).words(torch.tensor([row])).view(np.int64).tolist()
+    )
+
+
 def test_as_many_parties_as_fit_and_no_more() -> None:
     fixed = FixedPoint(bound=1.0, fraction=29)
     assert fixed.most_parties() == 3

@@ -185,6 +185,21 @@ class Contract(Section):
 
     @field_validator("privacy")
     @classmethod
+    def _budgets_are_enough_for_a_run(cls, privacy: Privacy, info: ValidationInfo) -> Privacy:
+        if privacy.embedding_budget is not None and "training" in info.data:
+            from splitnn.accountant import epsilon, rho  # numpy: who has no budget need not wait for it
+
+            epochs = info.data["training"].epochs
+            least = epsilon(rho((privacy.embedding_sigma or 0.0) / 2, epochs), privacy.delta)
+            if least > privacy.embedding_budget:
+                raise ValueError(
+                    f"embedding_budget is less than the {least:.2f} that {epochs} epochs may spend: raise "
+                    "it, or embedding_sigma, or lower training.epochs"
+                )
+        return privacy
+
+    @field_validator("privacy")
+    @classmethod
     def _defences_fit_the_task(cls, privacy: Privacy, info: ValidationInfo) -> Privacy:
         if "model" in info.data:
             privacy.check(info.data["model"].task)

@@ -105,6 +105,8 @@ class Privacy(Section):
             )
         if self.label_budget is not None and self.label_epsilon is None:
             raise ValueError("label_budget needs label_epsilon: true labels have no epsilon")
+        if self.label_budget is not None and self.label_budget < (self.label_epsilon or 0.0):
+            raise ValueError("label_budget must be at least label_epsilon: one run spends as much")
         return self
 
     def check(self, task: str) -> None:

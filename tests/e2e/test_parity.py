@@ -63,6 +63,7 @@ def test_three_parties(federation: Federate, optimizer: str) -> None:
     assert training["steps"] == 4 * training["epochs"]
 
 
+@pytest.mark.slow
 def test_secure_sum(federation: Federate) -> None:
     """The hub sees sums of what is under masks from the sealed relay: the reference's, to the bit."""
     made = federation()

@@ -1,6 +1,7 @@
 """Parties as separate processes on this machine, over the real link with mutual TLS, for the benchmarks."""
 
 import multiprocessing
+import os
 import resource
 import tempfile
 import time
@@ -106,6 +107,7 @@ def _party(
         ended, cpu = time.monotonic(), time.process_time() - cpu
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     results.put((name, Measured(began, ended, cpu, rss, link.traffic, steps, job.conclude(result))))
+    os._exit(0)  # as parties.__main__ does
 
 
 def _known(port: Any) -> int:

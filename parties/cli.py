@@ -3,7 +3,6 @@
 Everything heavy is imported inside the command that needs it, so that `party --help` answers at once.
 """
 
-import atexit
 import json
 import os
 import signal
@@ -224,17 +223,16 @@ def _stopped(number: int, frame: FrameType | None) -> None:
     raise _Interrupt
 
 
-def _deaf() -> None:
-    """How the process ends is decided, and Python takes its handlers away: a signal would change the code."""
+def deaf() -> None:
+    """How the process ends is decided: a signal would change the code."""
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_IGN)
 
 
 def main() -> NoReturn:
-    """The entry point: every error is one line a fault on stderr, and its class's exit code."""
+    """Every error is one line a fault on stderr, and its class's exit code."""
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, _stopped)
-    atexit.register(_deaf)
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="party", standalone_mode=False) or 0
         if code == INTERRUPTED:  # typer's answer to a KeyboardInterrupt

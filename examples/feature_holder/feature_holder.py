@@ -9,6 +9,7 @@ It takes part in a run of two parties: mutual TLS, handshake, terms, PSI by `ecd
 import copy
 import hashlib
 import json
+import os
 import secrets
 import struct
 import sys
@@ -314,8 +315,12 @@ def main():
             line.end("link/failed", f"{line.me} {reason}", within=2.0)
             raise
     except (Refused, OSError, KeyError, ValueError) as error:
-        sys.exit(f"feature_holder: {error}")
+        print(f"feature_holder: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # an interpreter that ends in good order may wait for a lock of gRPC's threads for ever

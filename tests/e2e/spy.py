@@ -31,7 +31,8 @@ def drawing(size: int, draw: Callable[[int], bytes] = os.urandom) -> bytes:
 
 os.urandom = drawing  # before anything takes it as its own
 
-from parties import checkpoints, cli  # noqa: E402
+from parties import checkpoints  # noqa: E402
+from parties.__main__ import main  # noqa: E402
 from parties.link import Link  # noqa: E402
 from parties.seal import Seal  # noqa: E402
 from parties.wire import Wire  # noqa: E402
@@ -84,4 +85,4 @@ before(Seal, "close", lambda seal, kind, payload: note("words", payload))
 buckets.align = aligning
 checkpoints.STEPS = 20
 SCHEDULES["exact"] = replace(exact, label_holder=leading, feature_holder=following)
-cli.main()
+main()

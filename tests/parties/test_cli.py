@@ -280,3 +280,47 @@ def test_every_key_is_documented_with_its_default() -> None:
                 assert written[name] in others or ("required" in written[name] and "refused" in written[name])
             elif written[name] != default:
                 assert float(written[name]) == float(default), name
+
+
+LOCKED = """
+import gc, threading
+from parties import __main__
+
+gc.disable()  # until the end
+lock = threading.RLock()
+held = threading.Event()
+
+def hold():
+    lock.acquire()
+    held.set()
+    threading.Event().wait()
+
+class Waits:
+    def __del__(self):
+        with lock:
+            pass
+
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+cycle = Waits()
+cycle.me = cycle
+del cycle
+__main__.main()
+"""
+
+
+@pytest.mark.parametrize(("words", "code"), [(["--version"], 0), (["nope"], 2)])
+def test_a_process_ends_whatever_its_threads_hold(words: list[str], code: int) -> None:
+    """As gRPC's may, where an object of gRPC's that is deleted at the end waits for what they hold."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOCKED, *words], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, bool(done.stdout), bool(done.stderr)) == (code, code == 0, code == 2)
+
+
+def test_output_that_nobody_reads_is_no_success() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "parties", "--version"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode != 0

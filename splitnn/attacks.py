@@ -24,7 +24,7 @@ HIGH = 0.95
 class Area(NamedTuple):
     """The area under one ROC curve. value: 0 to 1. pairs: of a positive and another row that were compared.
 
-    variance: of `value` as an estimate; NaN where nobody asked, or a class's single row tells nothing of it.
+    variance: of `value` as an estimate; NaN where nobody asked.
     """
 
     value: float
@@ -77,14 +77,17 @@ def auc(scores: Tensor, positive: Tensor, sure: bool = True) -> Area | None:
 
     None for rows of one class. scores: [n]. positive: bool [n]. sure: its variance is wanted. That is
     DeLong's (DeLong, DeLong and Clarke-Pearson 1988, "Comparing the Areas under Two or More Correlated ROC
-    Curves"), by sorting as in Sun and Xu 2014, "Fast Implementation of DeLong's Algorithm".
+    Curves"), by sorting as in Sun and Xu 2014, "Fast Implementation of DeLong's Algorithm". A class's single
+    row tells nothing of it: then it is that of scores which tell nothing (Mann and Whitney 1947).
     """
     score, is_positive = scores.numpy(), positive.numpy()
     yes, no = np.sort(score[is_positive]), np.sort(score[~is_positive])
     if not len(yes) or not len(no):
         return None
     below, variance = _share_below(no, yes), math.nan
-    if sure and len(yes) > 1 and len(no) > 1:
+    if sure and min(len(yes), len(no)) == 1:
+        variance = (len(yes) + len(no) + 1) / (12 * len(yes) * len(no))
+    elif sure:
         above = 1 - _share_below(yes, no)
         variance = float(below.var(ddof=1) / len(yes) + above.var(ddof=1) / len(no))
     return Area(float(below.mean()), variance, len(yes) * len(no))
@@ -95,7 +98,7 @@ def pooled(areas: Iterable[Area]) -> Interval | None:
 
     Pairs are compared within their batch only: scores of two batches are on two scales, as gradients shrink
     with the loss, and thrown together they would hide a leak. So it is the mean of the batches' AUC by their
-    pairs, and batches with a single row of a class are left out. One way round for all batches: an attacker
+    pairs. One way round for all batches: an attacker
     does not know which way each is.
     """
     known = [area for area in areas if not math.isnan(area.variance)]

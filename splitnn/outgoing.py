@@ -4,6 +4,7 @@ At every schedule this is the last place before the codec: what comes out of her
 does. Here noise is added, what still leaks is measured, and the gate stops what leaks too much.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -31,8 +32,9 @@ class Outgoing:
     """The label holder's, for all its feature holders, each by itself: none sees another's gradients.
 
     objective: of these labels, by which the gradients are computed. peers: the feature holders. seed: the
-    label holder's private seed. A step's noise is a function of seed, peer and step: who starts again sends
-    what was sent. meter: of binary labels, where there are feature holders.
+    label holder's private seed. A step's noise is a function of seed, peer, step, strength and the gradient
+    itself: who starts again and comes to the same gradient sends what was sent, and no two gradients ever
+    share noise, which their difference would tell. meter: of binary labels, where there are feature holders.
     """
 
     def __init__(
@@ -114,7 +116,8 @@ class Outgoing:
         if not strength:
             return clean
         width = 1 if self.defence.noise == "max_norm" else clean.shape[1]
-        normals = normal(self.seed, f"defence {step} {peer}", (len(clean), width))
+        content = hashlib.sha256((clean + 0.0).numpy().data).hexdigest()  # 0 and -0 are one gradient
+        normals = normal(self.seed, f"defence {step} {strength!r} {content} {peer}", (len(clean), width))
         if self.defence.noise == "max_norm":
             return max_norm(clean, strength, normals)
         if self.defence.noise == "iso":

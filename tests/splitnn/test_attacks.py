@@ -54,8 +54,24 @@ def test_the_other_way_round_is_as_bad(rows: list[tuple[int, bool]]) -> None:
     assert one.worst >= 0.5
 
 
-def test_a_single_row_of_a_class_says_nothing_of_the_variance() -> None:
-    area = auc(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([True, False, False]))
+def test_a_single_row_of_a_class_counts_as_scores_that_tell_nothing() -> None:
+    """Its AUC with n others is uniform on the n + 1 multiples of 1 / n."""
+    for others in (1, 2, 7):
+        positive = torch.tensor([True] + [False] * others)
+        area = auc(torch.arange(1.0 + others), positive)
+        assert area is not None
+        possible = torch.arange(1.0 + others, dtype=torch.float64) / others
+        assert area.variance == pytest.approx(possible.var(correction=0).item())
+        one, many = pooled([area]), pooled([area] * 20)
+        assert one is not None
+        assert many is not None
+        assert one.value == many.value == 1
+        assert one.low < 0.7
+        assert many.low > 0.75
+
+
+def test_what_nobody_asked_for_is_not_pooled() -> None:
+    area = auc(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([True, False, False]), sure=False)
     assert area is not None
     assert math.isnan(area.variance)
     assert pooled([area]) is None

@@ -138,6 +138,20 @@ def test_the_gate_stops_what_tells_much_at_once_and_what_tells_some_when_the_win
     assert some <= 19
 
 
+def test_the_gate_stops_what_tells_a_rare_class() -> None:
+    """With one positive row a batch no batch is sure by itself; a few of them together are."""
+    gate, left = LeakGate(0.7, 20, ["p1"]), 0
+    for seed in range(20):
+        gradient, _ = batch_of(seed)
+        positive = torch.arange(200) == 17
+        gradient[17] *= 100
+        meter = LeakMeter(positive, ["p1"], sure=True)
+        if gate.admit("p1", meter.attacked(gradient, gradient, torch.arange(200))) is not None:
+            break
+        left += 1
+    assert 0 < left <= 5
+
+
 def test_a_gate_goes_on_from_its_state() -> None:
     one = LeakGate(0.65, 5, ["p1", "p2"])
     assert admitted(one, range(4), leak=0.0) is None

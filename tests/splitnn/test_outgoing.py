@@ -1,5 +1,6 @@
 """What becomes of gradients before they leave: nothing undefended, and nothing else at any schedule."""
 
+import hashlib
 import struct
 from dataclasses import replace
 from typing import Any
@@ -37,9 +38,14 @@ def test_at_strength_0_the_gradient_itself_leaves(noise: str) -> None:
     assert outgoing(noise, 0.0).defended("p1", GRADIENT, BATCH, 1) is GRADIENT
 
 
+def normals_of(step: int, strength: float, gradient: Tensor, width: int) -> Tensor:
+    content = hashlib.sha256(gradient.contiguous().numpy().data).hexdigest()
+    return normal(b"secret", f"defence {step} {strength} {content} p1", (len(gradient), width))
+
+
 def test_each_defence_is_what_its_file_says() -> None:
     positive = TRUTH > 0.5
-    wide, one = (normal(b"secret", "defence 7 p1", (8, width)) for width in (4, 1))
+    wide, one = (normals_of(7, 0.5, GRADIENT, width) for width in (4, 1))
     noise = noise_of(GRADIENT, positive, 0.5)
     assert noise is not None
     expected = {
@@ -61,6 +67,20 @@ def test_noise_is_drawn_for_each_step_and_peer_and_again_alike(noise: str) -> No
     assert not torch.equal(one, left.defended("p2", GRADIENT, BATCH, 1))
     assert not torch.equal(one, left.defended("p1", GRADIENT, BATCH, 2))
     assert torch.equal(one, outgoing(noise, 1.0).defended("p1", GRADIENT, BATCH, 1))
+    zeros = GRADIENT.masked_fill(BATCH[:, None] == 3, 0.0)
+    least = torch.where(zeros == 0, -0.0, zeros)
+    assert torch.equal(*(outgoing(noise, 1.0).defended("p1", each, BATCH, 1) for each in (zeros, least)))
+
+
+@pytest.mark.parametrize("again", [(1.0, 3.0), (4.0, 1.0)])
+def test_no_two_gradients_share_noise(again: tuple[float, float]) -> None:
+    """A step that is done again with one longer row, or at another strength: were the noise the same, all
+    other rows' difference would be that noise, and the gradients bare."""
+    strength, longer = again
+    other = torch.cat((longer * GRADIENT[:1], GRADIENT[1:]))
+    one = outgoing("iso", 1.0).defended("p1", GRADIENT, BATCH, 1) - GRADIENT
+    two = outgoing("iso", strength).defended("p1", other, BATCH, 1) - other
+    assert abs(torch.corrcoef(torch.stack((one[1:].flatten(), two[1:].flatten())))[0, 1]) < 0.6
 
 
 def test_marvell_hides_the_rows_that_are_labelled_so() -> None:
@@ -72,7 +92,7 @@ def test_marvell_hides_the_rows_that_are_labelled_so() -> None:
 def test_a_batch_of_one_class_gets_the_noise_of_the_last_that_had_both() -> None:
     positive, ones = TRUTH > 0.5, BATCH[TRUTH > 0.5]
     single = GRADIENT[ones]
-    normals = normal(b"secret", "defence 2 p1", (5, 4))
+    normals = normals_of(2, 1.0, single, 4)
     left = outgoing("marvell", 1.0)
     first = left.defended("p1", single, ones, 2)
     assert torch.equal(first, perturbed(single, positive[ones], evenly(single, 1.0), normals))

@@ -11,6 +11,8 @@ from parties.egress import CHAIN, LONGEST, Totals, split
 from parties.errors import AccountError
 
 DONE: Final = "done"
+HANDSHAKE: Final = {"hello", "hellos", "agree", "agreed"}
+"""Kinds of messages that leave before the log of a run is there."""
 
 
 @dataclass
@@ -83,23 +85,48 @@ def read(path: Path) -> Log:
 def _take(log: Log, current: Attempt, entry: dict[str, Any]) -> Attempt:
     """Add an entry; the attempt that the next one belongs to."""
     if "attempt" in entry:
-        if log.attempts and (entry["run"], entry["party"]) != (log.run, log.party):
+        run, party, attempt = (_word(entry[key]) for key in ("run", "party", "attempt"))
+        if log.attempts and (run, party) != (log.run, log.party):
             raise ValueError("is of another run or party")
-        log.run, log.party = entry["run"], entry["party"]
-        return log.attempts.setdefault(entry["attempt"], Attempt())
+        log.run, log.party = run, party
+        return log.attempts.setdefault(attempt, Attempt())
     if not log.attempts or current.end is not None:
         raise ValueError("belongs to no attempt")
     if "end" in entry:
         if entry["sent"] != current.sent:
             raise ValueError("has other totals than its messages")
-        current.received, current.end = entry["received"], entry["end"]
+        current.received, current.end = _totals(entry["received"]), _word(entry["end"])
         return current
-    counted = current.sent.setdefault(entry["to"], {}).setdefault(entry["kind"], [0, 0])
+    size = _number(entry["bytes"])
+    counted = current.sent.setdefault(_word(entry["to"]), {}).setdefault(_word(entry["kind"]), [0, 0])
     counted[0] += 1
-    counted[1] += entry["bytes"]
+    counted[1] += size
     log.messages += 1
-    log.size += entry["bytes"]
+    log.size += size
     return current
+
+
+def _word(told: object) -> str:
+    """It is shown to people: a peer's log may hold anything."""
+    if not isinstance(told, str) or not told.isprintable():
+        raise TypeError
+    return told
+
+
+def _number(told: object) -> int:
+    if type(told) is not int or told < 0:  # True is an int, too
+        raise TypeError
+    return told
+
+
+def _totals(told: Any) -> Totals:
+    if not isinstance(told, dict) or not all(isinstance(kinds, dict) for kinds in told.values()):
+        raise TypeError
+    totals = {_word(peer): {_word(kind): [*pair] for kind, pair in of.items()} for peer, of in told.items()}
+    for pair in (pair for of in totals.values() for pair in of.values()):
+        if len([_number(number) for number in pair]) != 2:
+            raise TypeError
+    return totals
 
 
 def compare(ours: Log, theirs: Log) -> list[str]:
@@ -107,7 +134,7 @@ def compare(ours: Log, theirs: Log) -> list[str]:
     compared.
 
     In an attempt that both finished, what one sent the other received. In any other, no more than that: a
-    message may have been under way.
+    message may have been under way. An attempt that one of them lacks got no further than the handshake.
     """
     if ours.run != theirs.run or ours.party == theirs.party:
         raise AccountError(f"{ours.path} and {theirs.path} are not of one run and two parties")
@@ -129,11 +156,15 @@ def compare(ours: Log, theirs: Log) -> list[str]:
                         f"attempt {name[:12]}: {sender} logged {out[0]} {kind!r} of {out[1]} bytes for "
                         f"{receiver}, which received {there[0]} of {there[1]} bytes"
                     )
-    missing = ours.attempts.keys() ^ theirs.attempts.keys()
-    found += [
-        f"attempt {name[:12]}: in one log only, though it ended"
-        for name in sorted(missing)
-        for log in (ours, theirs)
-        if name in log.attempts and log.attempts[name].end == DONE
-    ]
+    for name in sorted(ours.attempts.keys() ^ theirs.attempts.keys()):
+        has, lacks = (ours, theirs) if name in ours.attempts else (theirs, ours)
+        one = has.attempts[name]
+        beyond = (one.received or {}).get(lacks.party, {}).keys() - HANDSHAKE
+        if one.end == DONE:
+            found.append(f"attempt {name[:12]}: in one log only, though it ended")
+        elif beyond:
+            found.append(
+                f"attempt {name[:12]}: {lacks.party} logged none, though {has.party} received "
+                f"{', '.join(map(repr, sorted(beyond)))} of it"
+            )
     return found

@@ -184,7 +184,11 @@ def split(line: bytes) -> tuple[bytes, bytes]:
     if not tail.startswith(b',"chain":"') or not tail.endswith(b'"}'):
         raise ValueError("has no chain")
     head = bytes.fromhex(tail[10:-2].decode("ascii"))
-    if head.hex().encode() != tail[10:-2] or not isinstance(json.loads(body), dict):
+    try:
+        entry = json.loads(body)
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
+    if head.hex().encode() != tail[10:-2] or not isinstance(entry, dict):
         raise ValueError("is no entry")
     return body, head
 

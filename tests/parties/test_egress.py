@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from parties import audit
 from parties.audit import compare, read
+from parties.chain import FIRST, link
 from parties.egress import Egress, leaving
 from parties.errors import AccountError, StorageError, exit_code
 from protos.memory import together
@@ -165,6 +166,47 @@ def rewritten(path: Path, change: Callable[[list[dict[str, Any]]], list[dict[str
         egress._write(entry)
 
 
+HOSTILE: list[dict[str, Any]] = [
+    {"party": "\x1b[2J"},
+    {"attempt": 3},
+    {"run": ["cc"]},
+    {"end": "\x1b]0;"},
+    {"bytes": -1},
+    {"bytes": True},
+    {"bytes": 1e300},
+    {"to": "p\n"},
+    {"kind": 1},
+    {"received": [1]},
+    {"received": {"bob": 3}},
+    {"received": {"bob": {"pieces": [1]}}},
+    {"received": {"bob": {"pieces": 3}}},
+    {"received": {"bob": {"pieces": ["1", "2"]}}},
+    {"received": {"bob\x1b": {}}},
+]
+
+
+@pytest.mark.parametrize("change", HOSTILE, ids=str)
+def test_a_log_with_a_good_chain_may_hold_anything(tmp_path: Path, change: dict[str, Any]) -> None:
+    path, _ = both(tmp_path)
+    rewritten(
+        path, lambda entries: [entry | (change if change.keys() <= entry.keys() else {}) for entry in entries]
+    )
+    with pytest.raises(AccountError, match=r"is no entry of such a log|other totals") as raised:
+        read(path)
+    assert str(raised.value).isprintable()
+
+
+def test_a_log_may_be_nested_deeply(tmp_path: Path) -> None:
+    path, _ = both(tmp_path)
+    depth = 200_000
+    body = b'{"deep":' + b"[" * depth + b"]" * depth + b"}"
+    path.write_bytes(body[:-1] + b',"chain":"' + link("egress", FIRST, body).hex().encode() + b'"}\n')
+    with pytest.raises(AccountError, match="line 1: is nested too deeply"):
+        read(path)
+    with pytest.raises(AccountError, match="nested too deeply, so it was changed"):
+        Egress("ann").open(path, RUN, ATTEMPT)
+
+
 def test_a_chain_made_anew_does_not_add_up(tmp_path: Path) -> None:
     path, other = both(tmp_path)
     rewritten(path, lambda entries: [entry for entry in entries if entry.get("kind") != "pieces"])
@@ -190,6 +232,26 @@ def test_a_log_that_lacks_an_attempt_does_not_add_up(tmp_path: Path) -> None:
     path.write_bytes(kept)
     [line] = compare(read(path), read(other))
     assert "in one log only" in line
+
+
+def test_an_attempt_that_failed_and_is_lacking_does_not_add_up(tmp_path: Path) -> None:
+    """Cut out of a log, of which a new chain was made. An attempt that never got beyond the handshake there
+    has no line there."""
+
+    def failed(paths: tuple[Path, Path]) -> tuple[audit.Log, audit.Log]:
+        ours, theirs = map(read, paths)
+        for attempt in ours.attempts.values():
+            attempt.end = "PeerFailed"
+        return ours, audit.Log(theirs.path, theirs.run, theirs.party)
+
+    ours, theirs = failed(both(tmp_path))
+    [line] = compare(ours, theirs)
+    assert "bob logged none, though ann received 'nothing', 'pieces' of it" in line
+    assert compare(theirs, ours) == [line]
+    for attempt in ours.attempts.values():
+        assert attempt.received is not None
+        attempt.received = {"bob": {"hello": attempt.received["bob"]["hello"]}}
+    assert compare(ours, theirs) == []
 
 
 def test_who_failed_has_told_how_it_ended(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from parties.errors import ConfigError
 from parties.features import Pipeline
 from parties.own import OwnData
 from parties.table import Table
-from splitnn.custom import check_module
+from splitnn.custom import Custom, check_module, check_rows_alone
 from splitnn.errors import TrainingError
 from splitnn.importance import MOST_GROUPS
 from splitnn.local import MLP, Local
@@ -56,6 +56,8 @@ def check_models(config: Config, plan: Plan, data: OwnData | None) -> None:
             ]
             inputs = [torch.zeros(ROWS, pipeline.width), codes, *bags]
             check_module(module, f"bottom model {local.bottom}", inputs)
+            if plan.embedding.sigma and isinstance(module, Custom):
+                check_rows_alone(module, inputs)
         except TrainingError as error:
             raise ConfigError(f"{config.path}: model.bottom: {error}") from error
     if CLASS.fullmatch(plan.top) and config.role == "label holder":

@@ -98,6 +98,26 @@ def _class(title: str, name: str) -> Any:
     return found
 
 
+def check_rows_alone(module: Custom, inputs: Sequence[Any]) -> None:
+    """Is each row's output a function of that row? Noise on embeddings hides a row in its own output, not in
+    those of the rest of its batch. inputs: made-up, at least two rows. Raises TrainingError."""
+    numeric, codes, *bags = inputs
+    state = module.generator.get_state()
+    with torch.no_grad():
+        one = module(numeric, codes, *bags)
+        module.generator.set_state(state)
+        numeric, codes = numeric.clone(), codes.clone()
+        numeric[-1] += 1
+        codes[-1] = 1  # every categorical column has the levels 0 and 1
+        other = module(numeric, codes, *bags)
+    module.generator.set_state(state)
+    if not torch.allclose(one[:-1], other[:-1], rtol=1e-3, atol=1e-6):
+        raise TrainingError(
+            f"{module.title}: a row's output depends on the other rows of its batch, as with batch norm, and "
+            "privacy.embedding_sigma hides a row in its own output only; use layer norm"
+        )
+
+
 @contextmanager
 def _blaming(title: str, quoting: bool = False) -> Iterator[None]:
     """quoting: the error's first line too; not where the user's code has seen data, which it may quote."""

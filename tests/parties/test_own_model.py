@@ -44,6 +44,17 @@ class OfBags(Bottom):
         return super().forward(numeric, categorical)
 
 
+class BatchBottom(nn.Module):
+    """Has batch norm."""
+
+    def __init__(self, numeric: int, levels: tuple[int, ...], cut: int) -> None:
+        super().__init__()
+        self.out, self.norm = nn.Linear(numeric, cut), nn.BatchNorm1d(cut)
+
+    def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
+        return self.norm(self.out(numeric))
+
+
 class NarrowBottom(Bottom):
     """Its activation is one short of what was agreed."""
 
@@ -208,3 +219,10 @@ def test_groups_of_columns(config_of: Make, monkeypatch: pytest.MonkeyPatch) -> 
     tried(config_of("bank", 'groups.who = ["age", "city"]', 'evaluation.importance = "columns"\n'))
     with pytest.raises(ConfigError, match="put columns together in groups"):
         tried(config_of("bank", agreed='evaluation.importance = "columns"\n'))
+
+
+def test_noise_on_embeddings_wants_each_row_by_itself(config_of: Make) -> None:
+    own = f'model.bottom = "{HERE}:BatchBottom"'
+    tried(config_of("bank", own))
+    with pytest.raises(ConfigError, match=r"party.toml: model.bottom: .* depends on the other rows"):
+        tried(config_of("bank", own, agreed="privacy = { embedding_clip = 1.0, embedding_sigma = 1.0 }\n"))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from splitnn.custom import Custom, check_module
+from splitnn.custom import Custom, check_module, check_rows_alone
 from splitnn.errors import TrainingError
 from splitnn.local import DEFAULTS, Local
 from splitnn.placement import Placement
@@ -41,6 +41,22 @@ class Frozen(Narrow):
 
     def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
         return torch.zeros(len(numeric), self.out.out_features + 1)
+
+
+class OfTheBatch(Narrow):
+    """Batch norm."""
+
+    def __init__(self, numeric: int, levels: Sequence[int], cut: int) -> None:
+        super().__init__(numeric, levels, cut)
+        self.out = nn.Sequential(nn.Linear(numeric, cut), nn.BatchNorm1d(cut))
+
+
+class OfTheRow(Narrow):
+    """Layer norm, and a draw."""
+
+    def __init__(self, numeric: int, levels: Sequence[int], cut: int) -> None:
+        super().__init__(numeric, levels, cut)
+        self.out = nn.Sequential(nn.Linear(numeric, cut), nn.LayerNorm(cut), nn.Dropout())
 
 
 class Failing(Narrow):
@@ -120,3 +136,12 @@ def test_a_module_that_is_not_there_or_takes_other_arguments() -> None:
 def test_a_model_that_can_be_trained_passes() -> None:
     check_module(made("Drawing"), "bottom", inputs())
     check_module(made("Drawing", local=Local(precision="bf16")), "bottom", inputs())
+
+
+def test_a_row_that_shows_in_others_of_its_batch_is_found() -> None:
+    with pytest.raises(TrainingError, match="depends on the other rows of its batch, as with batch norm"):
+        check_rows_alone(made("OfTheBatch"), inputs())
+    module = made("OfTheRow")
+    before = module.generator.get_state()
+    check_rows_alone(module, inputs())
+    assert torch.equal(module.generator.get_state(), before)

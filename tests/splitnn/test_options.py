@@ -166,6 +166,7 @@ OWN: dict[str, st.SearchStrategy[Any]] = {
     "learning_rate": st.sampled_from([None, 0.003, 0.03]),
     "device": st.just("cpu"),
     "precision": st.sampled_from(PRECISIONS),
+    "keep_activations": st.booleans(),
 }
 SECURE = {"fixed_point"}
 """In tests/splitnn/test_secure_sum.py, as is the fusion `secure-sum`: few others fit it."""

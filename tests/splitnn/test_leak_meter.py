@@ -152,6 +152,36 @@ def test_the_gate_stops_what_tells_a_rare_class() -> None:
     assert 0 < left <= 5
 
 
+def test_a_gate_that_can_measure_nothing_is_none() -> None:
+    """Each row by itself: its gradient has the label's sign, and there is nothing to compare it with."""
+    gradient, positive = batch_of(1)
+    meter = LeakMeter(positive, ["p1", "p2"], sure=True)
+    gate = LeakGate(0.7, 5, ["p1", "p2"])
+
+    def blind(row: int, peer: str = "p1", rows: int = 1) -> bool:
+        batch = torch.arange(row, row + rows)
+        return gate.blind(peer, meter.attacked(gradient[batch], gradient[batch], batch))
+
+    assert [blind(row) for row in range(5)] == [False] * 5
+    again = LeakGate(0.7, 5, ["p1", "p2"])
+    again.load(gate.state())
+    assert blind(5)
+    gate = again
+    assert blind(5)
+    assert not blind(5, "p2")
+    assert not blind(0, rows=200)
+    assert not any(blind(row) for row in range(50)), "one had both classes"
+
+
+def test_nothing_leaves_of_which_nothing_can_be_measured(make: Any) -> None:
+    plan = replace(PLAN, batch=1, label_defence=LabelDefence(max_leak=0.8, window=3))
+    for train in (make.federation(100, COLUMNS).split_training, make.federation(100, COLUMNS).reference):
+        with pytest.raises(
+            LeakError, match=r"step 4 no batch so far had both classes.* raise training.batch"
+        ):
+            train(plan)
+
+
 def test_a_gate_goes_on_from_its_state() -> None:
     one = LeakGate(0.65, 5, ["p1", "p2"])
     assert admitted(one, range(4), leak=0.0) is None

@@ -76,9 +76,9 @@ class Outgoing:
             attacked = self.meter.attacked(clean, left, batch)
             if self.gate.blind(peer, attacked):
                 raise LeakError(
-                    f"at step {step} no batch so far had both classes, so nobody can say what the gradients for "
-                    f"{peer!r} tell (privacy.max_label_leak is {self.defence.max_leak:g}): they were not sent; "
-                    "raise training.batch in run.toml"
+                    f"at step {step} no batch so far had both classes, so nobody can say what the "
+                    f"gradients for {peer!r} tell (privacy.max_label_leak is "
+                    f"{self.defence.max_leak:g}): they were not sent; raise training.batch in run.toml"
                 )
             while (leak := self.gate.admit(peer, attacked)) is not None:
                 if not self._harden(peer):

@@ -34,8 +34,8 @@ from splitnn.tasks import Labels
 GENERATED = "generated"
 STRENGTHS: dict[str, tuple[float, ...]] = {
     "none": (0.0,),
-    "marvell": (0.25, 1.0, 4.0),
-    "iso": (1.0, 2.5, 4.0),
+    "marvell": (0.25, 1.0, 4.0, 16.0, 64.0),
+    "iso": (0.58, 1.0, 2.5, 4.0),
     "max_norm": (1.0,),
     "label_dp": (1.0, 3.0, 8.0),
     "gate": (0.8, 0.7, 0.6),

@@ -131,7 +131,7 @@ def test_all_stop_and_keep_what_was_good(
 def test_gradients_that_tell_too_much_are_not_sent(federation: Federate) -> None:
     """Why, the label holder alone is told."""
     made = federation()
-    made.agree("training =", "privacy = { max_label_leak = 0.8 }\ntraining =")
+    made.agree("training =", "privacy = { max_label_leak = 0.55 }\ntraining =")
     found = made.run()
     assert {name: end.code for name, end in found.items()} == {
         "platform": 17,
@@ -139,8 +139,8 @@ def test_gradients_that_tell_too_much_are_not_sent(federation: Federate) -> None
         "advertiser": 8,
     }
     assert re.match(
-        r"at step 1 the (norm|cosine) attack tells labels by the gradients for '\w+' with AUC [\d.]+ "
-        r"\(at most [\d.]+; privacy\.max_label_leak is 0\.8\): they were not sent; raise",
+        r"at step \d+ the (norm|cosine) attack tells labels by the gradients for '\w+' with AUC [\d.]+ "
+        r"\(at most [\d.]+; privacy\.max_label_leak is 0\.55\): they were not sent; raise",
         found["platform"].error,
     )
     for name in ("logistics", "advertiser"):

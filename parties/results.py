@@ -103,7 +103,7 @@ def leak(privacy: Privacy, trained: LabelHolderResult) -> dict[str, Any]:
             found[attack] = max(told)
         by_rows = f"{attack}_rows"
         if told := [entry[by_rows] for entry in epochs if by_rows in entry]:
-            found[by_rows] = told[-1]
+            found[by_rows] = max(told)
     asked = {"defence": privacy.label_defence, "epsilon": privacy.label_epsilon}
     if not found and asked == {"defence": "none", "epsilon": None}:
         return {}

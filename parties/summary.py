@@ -1,6 +1,7 @@
 """What a run leaves for people and machines to read: summary.json and report.txt (docs/summary.md)."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -119,7 +120,10 @@ def report(summary: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *_leak(summary), *_privacy(summary), *_importance(summary)]) + "\n"
 
 
-LEAKS = {"": "of a batch's rows, in the worst epoch", "_rows": "of each row's mean over all epochs"}
+LEAKS = {
+    "": "of a batch's rows, in the worst epoch",
+    "_rows": "of each row's mean over the epochs so far, in the worst epoch",
+}
 """What the report says of the attacks' AUC."""
 
 
@@ -138,11 +142,23 @@ def _leak(summary: Mapping[str, Any]) -> Iterator[str]:
         if told:
             yield f"{title:<10} AUC by gradients (0.5: nothing): {'  '.join(told)}  {what}"
             title = ""
+    if record["bound"] is not None:
+        yield (
+            f"{'bound':<10} AUC {record['bound']:g}, of 20 batches pooled; the figures above, of the worst "
+            "single batches and of means over epochs, may be higher"
+        )
     defence = [] if record["defence"] == "none" else [record["defence"]]
     defence += [f"strength {record['strength']:g}"] if record["strength"] is not None else []
     defence += [f"labels that lie, epsilon {record['epsilon']:g}"] if record["epsilon"] is not None else []
-    defence += [f"sum of KL {record['sum_kl']:.4g}"] if "sum_kl" in record else []
+    defence += [_guess(record["sum_kl"])] if "sum_kl" in record else []
     yield f"defence    {', '.join(defence) or 'none'}; docs/label-privacy.md says what each costs"
+
+
+def _guess(sum_kl: float) -> str:
+    """What the sum of KL says: theorem 2 of `splitnn.marvell`'s paper, over all epochs."""
+    least = 0.5 - math.sqrt(sum_kl) / 4
+    what = f"a guess errs at least {least:.3f} of the time" if least > 0 else "bounds nothing"
+    return f"sum of KL {sum_kl:.4g} ({what})"
 
 
 def _privacy(summary: Mapping[str, Any]) -> Iterator[str]:

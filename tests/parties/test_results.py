@@ -184,7 +184,7 @@ def test_the_leak_of_each_epoch_is_told_with_the_defence() -> None:
 
     first = {"train_loss": 0.7, "norm_leak": 0.9, "norm_leak_rows": 0.8, "cosine_leak": 1.0}
     first |= {"cosine_leak_rows": 0.7, "auc": 0.6}
-    second = first | {"norm_leak": 0.75, "norm_leak_rows": 0.85}
+    second = first | {"norm_leak": 0.75, "norm_leak_rows": 0.85, "cosine_leak_rows": 0.6}
     told = of([first, second])
     assert (told["norm"], told["cosine"], told["norm_rows"], told["cosine_rows"]) == (0.9, 1.0, 0.85, 0.7)
     assert told["epochs"][1]["auc"] == 0.6
@@ -196,7 +196,12 @@ def test_the_leak_of_each_epoch_is_told_with_the_defence() -> None:
     defended = of([entry | {"sum_kl": 0.5} for entry in (first, second)], **marvell)
     assert defended["sum_kl"] == 1.0
     page = report(summary({}, "binary") | {"leak": defended})
-    assert "\ndefence    marvell, strength 2, labels that lie, epsilon 3, sum of KL 1; " in page
+    said = "sum of KL 1 (a guess errs at least 0.250 of the time)"
+    assert f"\ndefence    marvell, strength 2, labels that lie, epsilon 3, {said}; " in page
+    assert "\nbound " not in page
+    page = report(summary({}, "binary") | {"leak": defended | {"sum_kl": 4.0, "bound": 0.7}})
+    assert "sum of KL 4 (bounds nothing); " in page
+    assert "\nbound      AUC 0.7, " in page
     assert of([{"train_loss": 0.7}]) == {}
     unmeasured = of([{"train_loss": 0.7, "auc": 0.6}], label_epsilon=3.0)
     assert "norm" not in unmeasured

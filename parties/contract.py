@@ -205,6 +205,23 @@ class Contract(Section):
             privacy.check(info.data["model"].task)
         return privacy
 
+    @field_validator("privacy")
+    @classmethod
+    def _epsilon_is_of_all_that_leaves(cls, privacy: Privacy, info: ValidationInfo) -> Privacy:
+        if privacy.label_epsilon is None:
+            return privacy
+        if "evaluation" in info.data and info.data["evaluation"].importance == "columns":
+            raise ValueError(
+                "label_epsilon does not cover evaluation.importance = 'columns', which tells of true test "
+                "labels: choose 'parties' or 'none'"
+            )
+        if "examples" in info.data and info.data["examples"].per_entity == "several":
+            raise ValueError(
+                "label_epsilon needs examples.per_entity = 'one': rows of one id have no names of their own "
+                "by which each could answer alike in every run; or choose label_defence = max_norm or iso"
+            )
+        return privacy
+
     @field_validator("label_holder")
     @classmethod
     def _label_holder_takes_part(cls, name: str, info: ValidationInfo) -> str:

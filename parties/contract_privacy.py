@@ -24,6 +24,8 @@ LABEL_DEFENCES = {
 RANDOMISED = ("binary", "multiclass")
 """The tasks that have one class a row, which randomised response can change."""
 
+LARGEST_DELTA = 1e-3
+
 STRONGEST = 1e6
 """Of a defence. By far more, and gradients are noise of any size."""
 
@@ -46,8 +48,9 @@ class Privacy(Section):
     label_defence: Literal["none", "max_norm", "iso", "marvell"] = "none"
     label_strength: float | None = Field(default=None, gt=0, le=STRONGEST)
     """Of iso and marvell."""
-    label_epsilon: float | None = Field(default=None, gt=0, le=30)
-    """Of randomised response; None: labels are what they are."""
+    label_epsilon: float | None = Field(default=None, ge=0.01, le=30)
+    """Of randomised response; None: labels are what they are. By less, labels are noise, and the targets that
+    make up for it a hundred times as large and more."""
     max_label_leak: float | None = Field(default=None, gt=0.5, le=1)
     """The AUC of an attack on the gradients from which on nothing leaves any more."""
     max_label_strength: float | None = Field(default=None, gt=0, le=STRONGEST)
@@ -60,7 +63,7 @@ class Privacy(Section):
     """The epsilon that a feature holder may spend with the label holder, over all runs."""
     label_budget: float | None = Field(default=None, gt=0, le=1e6)
     """The epsilon that the label holder may spend with each feature holder, over all runs."""
-    delta: float = Field(default=1e-5, gt=0, lt=1)
+    delta: float = Field(default=1e-5, gt=0)
     """At which epsilons are reckoned."""
     sum_bound: float = Field(default=32.0, gt=0, le=1 << 31)
     """Of the fusion `secure-sum`: the largest magnitude of an activation that crosses unclipped."""
@@ -72,6 +75,16 @@ class Privacy(Section):
         Annotated[date, PlainValidator(_date), PlainSerializer(date.isoformat, return_type=str)] | None
     ) = None
     """The last day, in UTC, on which a run may begin."""
+
+    @field_validator("delta")
+    @classmethod
+    def _delta_is_small(cls, delta: float) -> float:
+        if delta > LARGEST_DELTA:
+            raise ValueError(
+                f"must be at most {LARGEST_DELTA:g}, not {delta:g}: it is the chance that epsilon does not "
+                "hold, and with a large one any noise would pass any budget"
+            )
+        return delta
 
     @field_validator("sum_fraction")
     @classmethod

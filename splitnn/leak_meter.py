@@ -32,7 +32,7 @@ class Attacked(NamedTuple):
 class LeakMeter:
     """Of the gradients for some feature holders, each by itself; what is reported is the worst of them.
 
-    positive: bool [n], the true labels of the training rows. zeros_tell: whether a row of zeros may tell
+    positive: bool [n], labels of the training rows. zeros_tell: whether a row of zeros may tell
     its label. With party dropout it does not, and whoever gets it knows: such rows are left out. sure: how
     sure each AUC is is wanted, for the gate.
     """

@@ -34,7 +34,8 @@ class Outgoing:
     objective: of these labels, by which the gradients are computed. peers: the feature holders. seed: the
     label holder's private seed. A step's noise is a function of seed, peer, step, strength and the gradient
     itself: who starts again and comes to the same gradient sends what was sent, and no two gradients ever
-    share noise, which their difference would tell. meter: of binary labels, where there are feature holders.
+    share noise, which their difference would tell. meter: of binary labels, where there are feature holders;
+    where a gate stops by it, of the labels that are learned from, else of the true ones.
     """
 
     def __init__(
@@ -53,7 +54,9 @@ class Outgoing:
         self.every = max(1, min(EVERY, steps_an_epoch(len(labels.train), plan.batch) // 2))
         if plan.task == "binary" and peers:
             gated = self.defence.max_leak is not None
-            self.meter = LeakMeter(labels.train > 0.5, peers, plan.party_dropout == 0, gated)
+            # Whether the gate stops, the peers see: by true labels that would be outside of epsilon.
+            by = objective.train if gated else labels.train
+            self.meter = LeakMeter(by > 0.5, peers, plan.party_dropout == 0, gated)
             if self.defence.max_leak is not None:
                 self.gate = LeakGate(self.defence.max_leak, self.defence.window, peers)
 

@@ -62,7 +62,8 @@ def test_every_key_counts() -> None:
         ISO | GATE | {"max_label_strength": 8.0},
         NOISE,
         NOISE | {"embedding_budget": 30.0},
-        NOISE | {"delta": 1e-6},
+        NOISE | {"delta": 1e-3},
+        {"label_epsilon": 0.01},
         {"label_epsilon": 1.0, "label_budget": 3.0},
         {"purpose": "scores"},
         {"expires": date(2027, 1, 31)},
@@ -86,8 +87,8 @@ def test_every_key_counts() -> None:
             'label_strength has an effect with label_defence = "iso" or "marvell" only',
         ),
         ({"label_defence": "max_norm", "label_strength": 1.0}, "label_strength has an effect with"),
-        ({"label_epsilon": 0.0}, "label_epsilon: must be greater than 0"),
-        ({"label_epsilon": -1.0}, "label_epsilon: must be greater than 0"),
+        ({"label_epsilon": 1e-16}, "label_epsilon: must be greater than or equal to 0.01"),
+        ({"label_epsilon": -1.0}, "label_epsilon: must be greater than or equal to 0.01"),
         ({"label_epsilon": math.nan}, "label_epsilon: must be"),
         ({"label_epsilon": 31.0}, "label_epsilon: must be less than or equal to 30"),
         ({"max_label_leak": 0.5}, "max_label_leak: must be greater than 0.5"),
@@ -113,7 +114,11 @@ def test_every_key_counts() -> None:
         ({"label_epsilon": 4.0, "label_budget": 3.0}, "label_budget must be at least label_epsilon"),
         ({"label_budget": 3.0}, "label_budget needs label_epsilon: true labels have no epsilon"),
         (NOISE | {"delta": 0}, "delta: must be greater than 0, not 0"),
-        (NOISE | {"delta": 1}, "delta: must be less than 1, not 1"),
+        (NOISE | {"delta": math.nan}, "delta: must be"),
+        (
+            NOISE | {"delta": 0.99},
+            "delta: must be at most 0.001, not 0.99: it is the chance that epsilon does",
+        ),
         ({"label_defense": "iso"}, "label_defense: unknown key; did you mean privacy.label_defence?"),
     ],
     ids=str,
@@ -151,6 +156,34 @@ def test_what_fits_a_task_is_what_the_plan_takes(
     privacy = agreed.privacy.model_copy(update=privacy)
     with pytest.raises(ValueError, match="task"):
         plan_of(agreed.model_copy(update={"privacy": privacy}))
+
+
+@pytest.mark.parametrize(
+    ("tables", "fitting", "line"),
+    [
+        (
+            {"evaluation": {"importance": "columns"}},
+            {"evaluation": {"importance": "parties"}},
+            "label_epsilon does not cover evaluation.importance = 'columns', which tells of true test "
+            "labels: choose 'parties' or 'none'",
+        ),
+        (
+            {"examples": {"per_entity": "several"}},
+            {"examples": {"per_entity": "one"}},
+            "label_epsilon needs examples.per_entity = 'one': rows of one id have no names of their own "
+            "by which each could answer alike in every run; or choose label_defence = max_norm or iso",
+        ),
+    ],
+)
+def test_labels_that_lie_are_all_that_is_told(
+    tables: dict[str, Any], fitting: dict[str, Any], line: str
+) -> None:
+    def found(tables: dict[str, Any], **privacy: float) -> list[str]:
+        check(Contract, TABLES | tables | {"privacy": privacy}, Path("run.toml"), found := [])
+        return found
+
+    assert found(tables, label_epsilon=1.0) == [f"run.toml: privacy: {line}"]
+    assert found(fitting, label_epsilon=1.0) == found(tables) == []
 
 
 def test_the_plan_is_told_all_of_it() -> None:

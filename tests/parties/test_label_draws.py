@@ -74,13 +74,3 @@ def test_another_question_is_answered_by_other_draws() -> None:
     ]
     assert len({str(pair) for pair in [plain, *others]}) == 6
     assert drawn(FILE, [0, 1, 2, 3], epsilon=None) == {}
-
-
-def test_each_row_of_a_user_answers_for_itself() -> None:
-    twice = [*FILE, "a@x.org", "A@x.org"]
-    one, other = drawn(twice, [0, 4, 5, 1]), drawn(twice, [1, 5, 0, 4])
-    assert one["b@x.org"] == other["b@x.org"]
-    first, second, third = one["a@x.org"]
-    assert other["a@x.org"] == [third, first, second]
-    assert len({first[0], second[0], third[0]}) == 3
-    assert [first] == drawn(FILE, [0, 1])["a@x.org"]

@@ -17,8 +17,10 @@ from splitnn.errors import LeakError
 from splitnn.label_defence import LabelDefence
 from splitnn.leak_gate import LeakGate
 from splitnn.leak_meter import LeakMeter
+from splitnn.outgoing import Outgoing
 from splitnn.plan import Plan
 from splitnn.schedules import SCHEDULES
+from splitnn.tasks import Labels, Objective
 
 COLUMNS = [(3, (4,)), (2, (5, 6)), (4, ())]
 PLAN = Plan(
@@ -220,6 +222,35 @@ def test_the_gate_raises_the_defence_where_the_plan_allows(make: Any) -> None:
     assert 1 <= strengths[-1] <= 16
     with pytest.raises(LeakError, match="not sent"):
         federation.split_training(replace(plan, label_defence=replace(plan.label_defence, max_strength=0.1)))
+
+
+@given(st.integers(0, 1 << 30), st.floats(0.0, 0.6))
+@settings(deadline=None, max_examples=20)
+def test_whether_the_gate_stops_hangs_on_the_answers_of_labels_that_lie(seed: int, leak: float) -> None:
+    """Not on the true labels: here are two worlds that have all of them otherwise, and the same answers."""
+    gradient, positive = batch_of(seed, leak=leak)
+    plan = replace(PLAN, label_defence=LabelDefence(epsilon=1.0, max_leak=0.6, window=3))
+
+    def went(truth: Tensor, drawn: float) -> tuple[list[str], dict[str, Tensor]]:
+        draws = torch.tensor([[drawn, 0.0]]).expand(len(truth), 2)
+        labels = Labels(truth, truth, truth, draws=(draws, draws))
+        objective = Objective("binary", "cross-entropy", labels, epsilon=1.0)
+        outgoing = Outgoing(plan, labels, objective, ["p1"], b"own")
+        stopped: list[str] = []
+        random = torch.Generator().manual_seed(seed)
+        for step in range(1, 6):
+            batch = torch.randperm(len(truth), generator=random)[:64]
+            try:
+                outgoing.defended("p1", gradient[batch], batch, step)
+            except LeakError as error:
+                stopped.append(str(error))
+        return stopped, outgoing.state()
+
+    truth = positive.float()
+    (one, state), (other, as_well) = went(truth, drawn=0.0), went(1 - truth, drawn=0.99)
+    assert one == other
+    assert state.keys() == as_well.keys()
+    assert all(torch.equal(state[name], as_well[name]) for name in state)
 
 
 @pytest.mark.parametrize("schedule", [*SCHEDULES])

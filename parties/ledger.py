@@ -7,7 +7,8 @@ run that is killed stays charged with what it reserved; one that goes on is char
 
 What counts is the worst row: one that is in every run, and is released as often as any. Charges of Gaussian
 noise add up as rho, and become an epsilon together (`splitnn.accountant`); pure epsilons add up; what is
-drawn once and kept, the same answers in every run (`kept`), counts once.
+drawn once and kept, the same answers in every run (`kept`), counts once. A run without noise is in it, and
+adds nothing to the epsilon: no epsilon bounds it, which is said in words beside what the others add up to.
 """
 
 import json
@@ -77,18 +78,25 @@ class Charge:
             raise ValueError("a charge of less than nothing, or of no number")
 
     @property
+    def bounded(self) -> bool:
+        """Does an epsilon say what it tells at most?"""
+        return (self.rho is not None and self.pure is not None) or not self.releases
+
+    @property
     def of(self) -> tuple[str, str, str]:
         return self.partner, self.run, self.mechanism
 
 
 class Total(NamedTuple):
-    """With one partner. rows, releases: the most of a run; of all runs. epsilon: None: without bound."""
+    """With one partner. rows, releases: the most of a run; of all runs. epsilon: of the runs with noise.
+    unbounded: runs without it, which no epsilon bounds."""
 
     name: str
     runs: int
     rows: int
     releases: int
-    epsilon: float | None
+    epsilon: float
+    unbounded: int
 
 
 def path_of(storage: Path, owner: str) -> Path:
@@ -118,7 +126,7 @@ class Ledger:
         """Charge a run with the most that it may spend, before it releases anything; what that makes in all.
 
         A run that is charged already is charged the larger of both. Raises BudgetError, and nothing is
-        charged, where the total would be above the budget.
+        charged, where the total would be above the budget, and where the run has none to be held against it.
         """
         with self._open() as database:
             charges = _charges(self._entries(database))
@@ -126,11 +134,15 @@ class Ledger:
             others = [one for one in charges if one.of != charge.of]
             now = charge if before is None else _larger(before, charge)
             total = total_of([*others, now], charge.partner, budget.delta if budget else DELTA)
-            if budget is not None and (total.epsilon is None or total.epsilon > budget.epsilon):
+            if budget is not None and not now.bounded:
+                raise BudgetError(
+                    f"the run has no noise, and no budget with {charge.name} holds without: agree on some"
+                )
+            if budget is not None and total.epsilon > budget.epsilon:
                 spent = total_of(charges, charge.partner, budget.delta).epsilon
                 raise BudgetError(
-                    f"the run would bring what is spent with {charge.name} from {_shown(spent)} to "
-                    f"{_shown(total.epsilon)}, over the budget of epsilon {budget.epsilon:g} at delta "
+                    f"the run would bring what is spent with {charge.name} from {spent:.3f} to "
+                    f"{total.epsilon:.3f}, over the budget of epsilon {budget.epsilon:g} at delta "
                     f"{budget.delta:g}: agree on more noise or fewer epochs, or raise the budget"
                 )
             if now != before:
@@ -241,10 +253,8 @@ def total_of(charges: Iterable[Charge], partner: str, delta: float) -> Total:
     """Of all charges with the partner."""
     own = [charge for charge in charges if charge.partner == partner]
     rho, pure, kept = 0.0, 0.0, set[tuple[str, float]]()
-    bounded = True
     for charge in own:
         if charge.rho is None or charge.pure is None:
-            bounded = bounded and not charge.releases
             continue
         rho += charge.rho
         if charge.kept:
@@ -257,7 +267,8 @@ def total_of(charges: Iterable[Charge], partner: str, delta: float) -> Total:
         len({charge.run for charge in own}),
         max((charge.rows for charge in own), default=0),
         sum(charge.releases for charge in own),
-        spent if bounded else None,
+        spent,
+        len({charge.run for charge in own if not charge.bounded}),
     )
 
 
@@ -267,11 +278,13 @@ def text(totals: dict[str, Total], delta: float) -> str:
         return "nothing was charged yet"
     lines = [f"{'partner':<24}{'runs':>6}{'rows':>12}{'releases':>10}{'epsilon':>12}  (at delta {delta:g})"]
     lines += [
-        f"{total.name:<24}{total.runs:>6}{total.rows:>12}{total.releases:>10}{_shown(total.epsilon):>12}"
+        f"{total.name:<24}{total.runs:>6}{total.rows:>12}{total.releases:>10}{total.epsilon:>12.3f}"
+        + beside(total.unbounded)
         for _, total in sorted(totals.items())
     ]
     return "\n".join(lines)
 
 
-def _shown(spent: float | None) -> str:
-    return "no bound" if spent is None else f"{spent:.3f}"
+def beside(unbounded: int) -> str:
+    """What is to be said beside an epsilon, of so many runs that are not in it."""
+    return f" and {unbounded} run(s) without noise, which no epsilon bounds" if unbounded else ""

@@ -61,7 +61,8 @@ class Spending:
     def settle(self, epochs: int) -> dict[str, Any]:
         """Training is over after so many epochs: charge what was spent, and tell it, as JSON has it.
 
-        By partner: `epsilon` of this run, `total` of all runs; null: there is no bound.
+        By partner: `epsilon` of this run, null if it has no noise, so no bound; `total` of all `runs` but
+        those `unbounded`, which have none.
         """
         ledger, delta, budget = self._ledger(), self.config.contract.privacy.delta, self._budget()
         told = {}
@@ -75,6 +76,7 @@ class Spending:
                 "epsilon": _epsilon(charge, delta),
                 "total": total.epsilon,
                 "runs": total.runs,
+                "unbounded": total.unbounded,
             }
         return {"delta": delta, "budget": budget.epsilon if budget else None, "partners": told}
 

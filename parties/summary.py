@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from parties.ledger import beside
+
 if TYPE_CHECKING:
     from parties.alignment import Alignment
     from parties.contract import Contract
@@ -167,12 +169,12 @@ def _privacy(summary: Mapping[str, Any]) -> Iterator[str]:
     if not record:
         return
     for name, spent in record["partners"].items():
-        told = [spent[key] for key in ("epsilon", "total")]
-        of_run, total = ("without bound" if one is None else f"{one:.3f}" for one in told)
+        of_run = "without bound" if spent["epsilon"] is None else f"{spent['epsilon']:.3f}"
         of = "" if record["budget"] is None else f" of {record['budget']:g}"
         yield (
             f"privacy    {spent['mechanism']} with {name}: epsilon {of_run}, "
-            f"in {spent['runs']} run(s) {total}{of}; "
+            f"in {spent['runs'] - spent['unbounded']} run(s) {spent['total']:.3f}{of}"
+            f"{beside(spent['unbounded'])}; "
             f"delta {record['delta']:g}, {spent['releases']:,} release(s) of a row"
         )
 

@@ -37,7 +37,6 @@ def test_runs_add_up_as_one_gaussian(ledger: Ledger) -> None:
     assert total == ledger.totals()["sha256:aa"]
     assert (total.name, total.runs, total.rows, total.releases) == ("platform", 3, 1000, 30)
     assert total.epsilon == epsilon(rho(2, 30), 1e-5)
-    assert total.epsilon is not None
     assert total.epsilon < 3 * epsilon(rho(2, 10), 1e-5)
 
 
@@ -84,15 +83,15 @@ def test_the_budget_refuses_and_nothing_is_charged(ledger: Ledger) -> None:
     ledger.reserve(run(2), budget)  # what was not used is free again
 
 
-def test_without_noise_there_is_no_bound_and_no_budget_allows_it(ledger: Ledger) -> None:
+def test_a_run_without_noise_is_told_of_and_bars_no_other(ledger: Ledger) -> None:
     bare = replace(CHARGE, rho=None)
-    with pytest.raises(BudgetError, match="to no bound"):
+    with pytest.raises(BudgetError, match="has no noise, and no budget with platform holds without"):
         ledger.reserve(bare, Budget(1e6))
-    assert ledger.reserve(bare).epsilon is None
-    assert ledger.totals()["sha256:aa"].epsilon is None
-    with pytest.raises(BudgetError, match="from no bound to no bound"):
-        ledger.reserve(run(2), Budget(100.0))
-    assert "no bound" in text(ledger.totals(), 1e-5)
+    assert (ledger.reserve(bare).epsilon, ledger.totals()["sha256:aa"].unbounded) == (0, 1)
+    total = ledger.reserve(run(2), Budget(9.0))
+    assert (total.runs, total.unbounded, total.epsilon) == (2, 1, epsilon(rho(2, 10), 1e-5))
+    assert "8.079 and 1 run(s) without noise, which no epsilon bounds" in text(ledger.totals(), 1e-5)
+    assert "without noise" not in text({"sha256:aa": total._replace(unbounded=0)}, 1e-5)
 
 
 def test_what_is_drawn_once_counts_once() -> None:
@@ -112,8 +111,6 @@ def test_what_is_drawn_once_counts_once() -> None:
 def test_the_order_of_runs_does_not_matter(spent: list[tuple[float, int]]) -> None:
     charges = [run(place, releases=n, rho=rho(z, n)) for place, (z, n) in enumerate(spent)]
     forwards, backwards = (total_of(part, "sha256:aa", 1e-6).epsilon for part in (charges, charges[::-1]))
-    assert forwards is not None
-    assert backwards is not None
     assert math.isclose(forwards, backwards, abs_tol=1e-9)
     assert forwards >= max(epsilon(rho(z, n), 1e-6) for z, n in spent) - 1e-9
 

@@ -12,6 +12,7 @@ from parties.errors import AccountError, BudgetError
 from parties.ledger import DELTA, path_of
 from parties.phases import plan_of
 from parties.spending import Spending, check_ledger, ledger_of
+from parties.summary import _privacy
 from splitnn.accountant import epsilon, rho
 from splitnn.schedule import Split
 
@@ -70,6 +71,7 @@ def test_a_feature_holder_is_charged_for_each_release_of_a_row(tmp_path: Path) -
         "epsilon": epsilon(rho(2.0, 10), DELTA),
         "total": epsilon(rho(2.0, 10), DELTA),
         "runs": 1,
+        "unbounded": 0,
     }
     assert told["partners"]["platform"]["epsilon"] == pytest.approx(8.079, abs=0.001)
 
@@ -110,8 +112,12 @@ def test_the_label_holder_is_charged_once_for_answers_that_stay(tmp_path: Path) 
 
 def test_without_noise_there_is_no_bound_and_without_the_section_no_account(tmp_path: Path) -> None:
     asked = {"purpose": "scores"}
-    assert spent(tmp_path, "logistics", privacy=asked)["partners"]["platform"]["total"] is None
+    bare = spent(tmp_path, "logistics", privacy=asked)["partners"]["platform"]
+    assert (bare["epsilon"], bare["total"], bare["unbounded"]) == (None, 0, 1)
     assert spent(tmp_path, "platform", privacy=asked)["partners"]["logistics"]["epsilon"] is None
+    [told] = _privacy({"privacy": spent(tmp_path, "logistics", run=2, privacy=NOISE)})
+    assert "8.079, in 1 run(s) 8.079 and 1 run(s) without noise, which no epsilon bounds; delta" in told
+    spent(tmp_path, "logistics", run=2, privacy=NOISE | {"embedding_budget": 9.0})  # nothing bars it
     clipped = {"embedding_clip": 1.0, "embedding_sigma": 0.0}
     assert spent(tmp_path, "advertiser", privacy=clipped)["partners"]["platform"]["epsilon"] is None
     assert spending(tmp_path, "logistics", privacy={}) is None

@@ -3,7 +3,8 @@
 storage/<party>.privacy.sqlite, one table, append-only (triggers say so) and hash-chained (`parties.chain`).
 An entry is canonical JSON. The first names the owner; each other one is a charge: of one run with one partner
 by one mechanism, `reserved` before anything is released, and `spent` when the run is over and used less. A
-run that is killed stays charged with what it reserved; one that goes on is charged once.
+run that is killed stays charged with what it reserved, one that ends by an error with what had left until
+then; one that goes on is charged once.
 
 What counts is the worst row: one that is in every run, and is released as often as any. Charges of Gaussian
 noise add up as rho, and become an epsilon together (`splitnn.accountant`); pure epsilons add up; what is
@@ -132,7 +133,7 @@ class Ledger:
             charges = _charges(self._entries(database))
             before = next((one for one in charges if one.of == charge.of), None)
             others = [one for one in charges if one.of != charge.of]
-            now = charge if before is None else _larger(before, charge)
+            now = charge if before is None else larger(before, charge)
             total = total_of([*others, now], charge.partner, budget.delta if budget else DELTA)
             if budget is not None and not now.bounded:
                 raise BudgetError(
@@ -232,7 +233,9 @@ def _charges(entries: Iterable[dict[str, Any]]) -> list[Charge]:
     return [*last.values()]
 
 
-def _larger(one: Charge, other: Charge) -> Charge:
+def larger(one: Charge, other: Charge) -> Charge:
+    """Of two of the same run, partner and mechanism: what covers both."""
+
     def most(a: float | None, b: float | None) -> float | None:
         return None if a is None or b is None else max(a, b)
 

@@ -190,13 +190,13 @@ def _after_meeting(
     def trains(training: Rounds[T]) -> Rounds[tuple[T, Cost]]:
         folder = partial(run_folder, config.party.storage, contract.name, run, me)
         training = keeping_last_good(training, folder, pipeline, say, resume)
-        return measured("training", unfinished.keeping(training, run, epoch_steps), clock)
+        training = unfinished.keeping(training, run, epoch_steps)
+        charged = training if spending is None else spending.charged(training, epoch)
+        return measured("training", charged, clock)
 
     labels = prepared.data.labels
     asked = () if labels is None else (meeting.kind, question(config, labels.names))
     spending = Spending.of(config, run, plan, examples, len(features.groups), asked, prepared.secret)
-    if spending is not None:
-        spending.reserve()
     if labels is None:
         more = {}
         if plan.fusion == SECURE_SUM:  # the keys of this attempt: what is done again has other masks

@@ -7,18 +7,24 @@ which each feature holder's gradients tell of. Only where the contract has a `[p
 import hashlib
 import hmac
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from collections import Counter
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeVar
 
 from parties.config import Config
 from parties.contract_privacy import Privacy
+from parties.errors import PartyError
 from parties.examples import Examples
-from parties.ledger import Budget, Charge, Ledger, path_of
+from parties.ledger import Budget, Charge, Ledger, larger, path_of
+from protos.rounds import Round, Rounds, Send, mapped
 from splitnn.accountant import epsilon
 from splitnn.plan import Plan
 from splitnn.releases import releases
+from splitnn.schedule import steps_an_epoch
 
+T = TypeVar("T")
 EMBEDDING, LABELS = "embedding", "labels"
 
 
@@ -52,11 +58,42 @@ class Spending:
         question = b"vertical labels in the ledger v1\0" + "\0".join(asked).encode()
         return cls(config, run, plan, examples, groups, hmac.digest(secret, question, hashlib.sha256).hex())
 
-    def reserve(self) -> None:
-        """Charge the most that the run may spend. Raises BudgetError, AccountError, StorageError."""
-        ledger = self._ledger()
-        for charge in self._charges(None):
-            ledger.reserve(charge, self._budget())
+    def charged(self, training: Rounds[T], resumed: int = 0) -> Rounds[T]:
+        """The same rounds of a schedule, which goes on after epoch `resumed`. Before them the run is charged
+        the most that it may spend; where they end by an error, what had left until then. What an earlier
+        attempt was charged stays: where one was killed, nobody knows how far it came.
+
+        Raises BudgetError, AccountError, StorageError, with nothing sent.
+        """
+        ledger, sent = self._ledger(), Counter[str]()
+        stood = {charge.of: charge for charge in ledger.charges()}
+
+        def each(word: Round) -> Generator[Round, Any, Any]:
+            if isinstance(word, Send):
+                sent[word.kind] += 1
+            return (yield word)
+
+        try:
+            for charge in self._charges(None):
+                ledger.reserve(charge, self._budget())
+            return (yield from mapped(training, each))
+        except GeneratorExit:
+            raise
+        except BaseException:  # an interrupt, too
+            with suppress(PartyError):  # the reason of the end is not to be hidden by it
+                for charge in self._charged_for(sent, resumed):
+                    before = stood.get(charge.of)
+                    ledger.settle(charge if before is None else larger(before, charge))
+            raise
+
+    def _charged_for(self, sent: Counter[str], resumed: int) -> list[Charge]:
+        """An attempt that ended when it had sent so many messages of each kind."""
+        steps = steps_an_epoch(len(self.examples.split.train), self.plan.batch)
+        begun = min(self.plan.epochs, resumed - -sent["activation"] // steps)
+        charges = replace(self, groups=self.groups if sent["groups"] else 0)._charges(begun)
+        if sent:
+            return charges
+        return [replace(charge, rows=0, releases=0, rho=0.0, pure=0.0, kept="") for charge in charges]
 
     def settle(self, epochs: int) -> dict[str, Any]:
         """Training is over after so many epochs: charge what was spent, and tell it, as JSON has it.

@@ -1,5 +1,6 @@
 """What a run is charged, before and after: of each side, over several runs, and where a budget ends it."""
 
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,11 +9,12 @@ import pytest
 import torch
 
 from parties.contract import Contract
-from parties.errors import AccountError, BudgetError
+from parties.errors import AccountError, BudgetError, PartyError
 from parties.ledger import DELTA, path_of
 from parties.phases import plan_of
 from parties.spending import Spending, check_ledger, ledger_of
 from parties.summary import _privacy
+from protos.rounds import Rounds, Send
 from splitnn.accountant import epsilon, rho
 from splitnn.schedule import Split
 
@@ -57,8 +59,53 @@ def spending(
 def spent(storage: Path, name: str, epochs: int = 10, **changes: Any) -> dict[str, Any]:
     one = spending(storage, name, **changes)
     assert one is not None
-    one.reserve()
+    training(one, "activation")
     return one.settle(epochs)
+
+
+class Ended(PartyError):
+    """Training ends before its time."""
+
+
+def sending(*kinds: str, error: BaseException | None = None) -> Rounds[None]:
+    """A training that sends messages of these kinds, and ends, by that error or without."""
+    for kind in kinds:
+        yield Send("platform", kind, b"")
+    if error is not None:
+        raise error
+
+
+def training(one: Spending, *kinds: str, error: BaseException | None = None, resumed: int = 0) -> None:
+    with suppress(Ended):
+        for _ in one.charged(sending(*kinds, error=error), resumed):
+            pass
+
+
+def test_what_had_left_when_training_ended_is_charged(tmp_path: Path) -> None:
+    """Of 20 rows in batches of 8: three steps an epoch."""
+    columns = {"training": {"epochs": 10, "batch": 8}, "evaluation": {"importance": "columns"}}
+    step = ("activation",)
+
+    def releases(*kinds: str, run: int, resumed: int = 0, killed: bool = False) -> int:
+        one = spending(tmp_path, "logistics", run=run, groups=3, **columns)
+        assert one is not None
+        if killed:
+            rounds = one.charged(sending(*kinds), resumed)
+            next(rounds)
+            rounds.close()
+        else:
+            training(one, *kinds, error=Ended(), resumed=resumed)
+        return {charge.run: charge.releases for charge in ledger_of(one.config).charges()}[one.run.hex()]
+
+    assert releases(run=1) == 0
+    assert releases(*step, run=2) == 1
+    assert releases(*step * 4, run=3) == 2
+    assert releases(*step, run=3, resumed=4) == 5  # it has gone on
+    assert releases(run=3, resumed=4) == 5
+    assert releases(*step * 30, "test", run=4) == 10
+    assert releases(*step * 30, "test", "groups", run=5) == 31
+    assert releases(*step, run=6, killed=True) == 31
+    assert releases(*step, run=6) == 31  # how far the killed one came, nobody knows
 
 
 def test_a_feature_holder_is_charged_for_each_release_of_a_row(tmp_path: Path) -> None:
@@ -128,15 +175,15 @@ def test_a_run_beyond_the_budget_is_refused_before_anything_is_released(tmp_path
     spent(tmp_path, "logistics", privacy=budget)
     one = spending(tmp_path, "logistics", run=2, privacy=budget)
     assert one is not None
-    before = ledger_of(one.config).head
+    before = ledger_of(one.config).totals()
     with pytest.raises(
         BudgetError, match=r"over the budget of epsilon 9 at delta 1e-05: agree on more noise"
     ):
-        one.reserve()
-    assert ledger_of(one.config).head == before
+        training(one, "activation")
+    assert ledger_of(one.config).totals() == before
     again = spending(tmp_path, "logistics", privacy=budget)
     assert again is not None
-    again.reserve()  # the first run itself may go on
+    training(again)  # the first run itself may go on
 
 
 def config_of(storage: Path, name: str, **changes: Any) -> Any:

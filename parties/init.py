@@ -1,5 +1,6 @@
 """`party init`: a commented party.toml and run.toml to begin with."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from string import Template
 
@@ -129,16 +130,23 @@ test = 0.15
 every = "auto"                    # epochs from one validation to the next; auto: so that it costs under 5 %
 importance = "parties"            # none | parties | columns: what is measured on the test rows
 
-# [privacy]                       # what gradients may tell of the labels (docs/label-privacy.md)
-# label_defence = "marvell"       # none | max_norm | iso | marvell
-# label_strength = 1.0            # of iso and marvell
-# label_epsilon = 3.0             # labels lie now and then
-# max_label_leak = 0.7            # the AUC of an attack at which training ends
-# embedding_clip = 1.0            # activations: no row longer (docs/splitnn.md)
-# embedding_sigma = 8.0           # and noise, in units of the clip
-# embedding_budget = 8.0          # the epsilon that a feature holder may spend, in all runs
-# purpose = "customer scoring"    # what the model may be used for
-# expires = 2027-01-31            # no run begins after this day
+# What the parties may learn of one another (docs/label-privacy.md, docs/splitnn.md). Take off one "# " of
+# each of these lines; those that have a second one are further choices, one by one.
+# [privacy]
+# label_defence = "marvell"       # noise on gradients: none | max_norm | iso | marvell (binary task only)
+# label_strength = 4.0            # how much; of iso and marvell, and required there
+# max_label_leak = 0.8            # the AUC of an attack on gradients (0.5: a guess) at which training ends
+# max_label_strength = 1024.0     # but first label_strength is doubled, up to this
+# # label_epsilon = 3.0           # or, and: labels lie now and then; the less, the more often
+# # label_budget = 9.0            # with it: the sum of such epsilons that a partner may learn, in all runs
+# # embedding_clip = 1.0          # no row of an activation is longer: schedule exact only
+# # embedding_sigma = 8.0         # with it: noise, in units of the clip; much of it and nothing is learned
+# # embedding_budget = 20.0       # with both: the most epsilon in all runs; 50 epochs of a run: 9.3
+# delta = 1e-5                    # how probably an epsilon may not hold: below 1 / users in common
+# # sum_bound = 32.0              # of fusion "secure-sum": activations are cut off here
+# # sum_fraction = 20             # of the same: bits behind the point
+# purpose = "customer scoring"    # what the model may be used for: signed by all, for people to read
+# expires = $expires            # no run begins after this day
 """)
 
 
@@ -160,10 +168,16 @@ def init(folder: Path, name: str, *, label_holder: bool, seed: int) -> list[Path
         else 'hub = "hub.example.com:50051"     # where the label holder listens'
     )
     label, evaluation = (LABEL, EVALUATION) if label_holder else ("", "")
+    a_year_on = datetime.now(UTC).date() + timedelta(days=365)
     files = {own: PARTY.substitute(name=name, label=label, link=link, evaluation=evaluation)}
     if not shared.exists():
         files[shared] = RUN.substitute(
-            name=name, other=other, label_holder=name if label_holder else other, seed=seed, paste=PASTE
+            name=name,
+            other=other,
+            label_holder=name if label_holder else other,
+            seed=seed,
+            paste=PASTE,
+            expires=a_year_on,
         )
     for path, text in files.items():
         write(path, text.encode(), mode=0o644)

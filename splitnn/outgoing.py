@@ -88,9 +88,9 @@ class Outgoing:
                     attack, interval = leak
                     raise LeakError(
                         f"at step {step} the {attack} attack tells labels by the gradients for {peer!r} with "
-                        f"AUC {interval.value:.2f} (at most {interval.high:.2f}; privacy.max_label_leak is "
-                        f"{self.defence.max_leak:g}): they were not sent; raise that, or the label defence's "
-                        "strength, in run.toml"
+                        f"AUC {interval.value:.2f} (between {interval.low:.2f} and {interval.high:.2f} with "
+                        f"95 % confidence; privacy.max_label_leak allows {self.defence.max_leak:g}): they "
+                        f"were not sent; {self._advice()} in run.toml, then `party run --afresh`"
                     )
                 left = self._noised(peer, clean, batch, step)
                 attacked = self.meter.attacked(clean, left, batch)
@@ -139,6 +139,15 @@ class Outgoing:
         else:
             noise = self.noises.get(peer) or evenly(clean, strength)
         return perturbed(clean, positive, noise, normals)
+
+    def _advice(self) -> str:
+        """What may bring the leak under the bound."""
+        if self.defence.noise == "none":
+            return "set privacy.label_defence, or raise max_label_leak,"
+        if self.defence.noise == "max_norm":  # a contract gives it no strength
+            return "choose another privacy.label_defence, or raise max_label_leak,"
+        key = "label_strength" if self.defence.max_strength is None else "max_label_strength"
+        return f"raise privacy.{key}, or max_label_leak,"
 
     def _harden(self, peer: str) -> bool:
         """Double the strength for this peer, if the plan allows; from 0, to a sixteenth of the most."""

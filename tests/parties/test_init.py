@@ -7,6 +7,7 @@ import pytest
 
 from parties.config import Config, load
 from parties.contract import Psi
+from parties.contract_privacy import Privacy
 from parties.contract_training import Evaluation, Model, Training
 from parties.errors import ConfigError
 from parties.init import PASTE, init
@@ -40,6 +41,20 @@ def test_what_init_writes_loads(tmp_path: Path, name: str, label_holder: bool) -
 def test_comments_stand_in_a_column(tmp_path: Path) -> None:
     init(tmp_path, "platform", label_holder=True, seed=2**32 - 1)
     assert max(len(line) for path in tmp_path.iterdir() for line in path.read_text().splitlines()) <= 110
+
+
+@pytest.mark.parametrize("alternatives", [False, True])
+def test_privacy_may_be_uncommented_as_it_stands(tmp_path: Path, alternatives: bool) -> None:
+    init(tmp_path, "platform", label_holder=True, seed=7)
+    run = tmp_path / "run.toml"
+    before, mark, section = run.read_text().partition("# [privacy]\n")
+    assert {*re.findall(r"^(?:# )+(\w+) =", section, re.M)} == {*Privacy.model_fields}
+    taken = re.sub(r"^(# )+" if alternatives else r"^# ", "", mark + section, flags=re.M)
+    run.write_text(before + taken)
+    asked = filled(tmp_path, "platform").contract.privacy
+    assert asked.max_label_leak is not None
+    assert asked.purpose
+    assert (asked.embedding_budget is None) != alternatives
 
 
 def test_as_it_is_the_contract_is_refused(tmp_path: Path) -> None:

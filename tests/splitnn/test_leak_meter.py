@@ -204,7 +204,8 @@ def test_nothing_leaves_that_tells_too_much(make: Any, schedule: str) -> None:
         if isinstance(word, Send):
             kinds.append(word.kind)
 
-    with pytest.raises(LeakError, match=r"step 1 .* attack .* not sent; raise"):
+    said = r"step 1 .* attack .*between .* allows 0.8.* not sent; set privacy.label_defence, .* --afresh`"
+    with pytest.raises(LeakError, match=said):
         together(federation.protocols(plan), hear)
     assert "activation" in kinds
     assert "gradient" not in kinds
@@ -220,7 +221,7 @@ def test_the_gate_raises_the_defence_where_the_plan_allows(make: Any) -> None:
     strengths = [entry["label_defence_strength"] for entry in results["p0"].history]
     assert strengths == sorted(strengths)
     assert 1 <= strengths[-1] <= 16
-    with pytest.raises(LeakError, match="not sent"):
+    with pytest.raises(LeakError, match=r"not sent; raise privacy\.max_label_strength, or"):
         federation.split_training(replace(plan, label_defence=replace(plan.label_defence, max_strength=0.1)))
 
 

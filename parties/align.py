@@ -25,7 +25,16 @@ from parties.cost import Clock
 from parties.errors import AlignmentError, ContractError, DataError, PartyError
 from parties.handshake import Meeting
 from parties.id_kinds import written_as
-from parties.own import brings, leakage, own_identity, own_ids, own_protocols, refuse_expired
+from parties.own import (
+    Today,
+    brings,
+    leakage,
+    own_identity,
+    own_ids,
+    own_protocols,
+    refuse_expired,
+    today,
+)
 from parties.room import to_align
 from parties.storage import check_writable, locked, run_folder, write, writing
 from parties.summary import agreement, as_json, psi_record
@@ -102,10 +111,12 @@ def alignment_only(
     protocols: Mapping[str, psi.Psi],
     clock: Clock = time.monotonic,
     random: Random = os.urandom,
+    today: Today = today,
 ) -> Rounds[tuple[Meeting, Alignment] | ContractError | AlignmentError]:
-    """`party align` as rounds."""
+    """`party align` as rounds. today: as `parties.phases.whole_run` asks, at each meeting."""
 
     def then(meeting: Meeting) -> Rounds[tuple[Meeting, Alignment]]:
+        refuse_expired(config, today)
         return meeting, (yield from align(config, ids, protocols, meeting, clock, random, unfinished(config)))
 
     own = brings(config, "align", protocols)

@@ -122,15 +122,19 @@ def whole_run(
     random: Random = os.urandom,
     say: Callable[[str], None] = lambda line: None,
     met: Callable[[Meeting], None] = lambda meeting: None,
+    today: Today = today,
 ) -> Rounds[Outcome | ContractError | AlignmentError]:
     """The run as rounds, as `parties.alignment.meet` says. Raises what its phases raise.
 
     unfinished: where it keeps what it could go on with, and goes on with what all parties have kept. clock:
     seconds, for the summary. random: n -> n bytes, for what is fresh in each attempt and never stored. say:
     told what it goes on with, and where training fails, what is kept of it. met: told of the meeting first.
+    today: asked once more when all have met, as one may wait past the last day; not where a run goes on.
     """
 
     def then(meeting: Meeting) -> Rounds[Outcome]:
+        if unfinished.run() != meeting.run:
+            refuse_expired(prepared.config, today)
         return _after_meeting(prepared, meeting, unfinished, clock, random, say)
 
     brings = prepared.told._replace(previous=unfinished.previous())

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from parties.chain import FIRST, link
 from parties.egress import CHAIN, LONGEST, Totals, split
-from parties.errors import AccountError
+from parties.errors import AccountError, StorageError
 
 DONE: Final = "done"
 HANDSHAKE: Final = {"hello", "hellos", "agree", "agreed"}
@@ -56,7 +56,8 @@ class Log:
 
 
 def read(path: Path) -> Log:
-    """Raises AccountError, with the line's number, for a log that is not as it was written."""
+    """Raises AccountError, with the line's number, for a log that is not as it was written, and StorageError
+    for a file that cannot be read."""
     log, current = Log(path), Attempt()
     try:
         with path.open("rb") as file:
@@ -76,7 +77,9 @@ def read(path: Path) -> Log:
                         f"{path}, line {number}: {why}; the log was changed from here on"
                     ) from error
     except OSError as error:
-        raise AccountError(f"cannot read {path}: {error.strerror}") from error
+        raise StorageError(
+            f"cannot read {path}: {error.strerror}; name an audit.jsonl, in a run's folder"
+        ) from error
     if not log.attempts:
         raise AccountError(f"{path} holds no attempt: it is no audit log")
     return log

@@ -36,7 +36,7 @@ def verify(
         typer.echo(f"run {ours.run[:12]}, {ours.party}: {ours.messages} messages, {ours.size} bytes left")
         typer.echo(f"chain whole, last link {ours.head.hex()}")
         for name, one in ours.attempts.items():
-            typer.echo(f"attempt {name[:12]}: {one.end or 'killed'}")
+            typer.echo(f"attempt {name[:12]}: {one.end or 'killed, or cut off'}")
         if ours.torn:
             typer.echo(f"an unfinished line of {ours.torn} bytes at the end: the process was killed in it")
         if peer is not None and not differences:

@@ -16,6 +16,7 @@ import json
 import os
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -144,7 +145,8 @@ class Ledger:
                 raise BudgetError(
                     f"the run would bring what is spent with {charge.name} from {spent:.3f} to "
                     f"{total.epsilon:.3f}, over the budget of epsilon {budget.epsilon:g} at delta "
-                    f"{budget.delta:g}: agree on more noise or fewer epochs, or raise the budget"
+                    f"{budget.delta:g}: agree on more noise or fewer epochs, or raise the "
+                    "budget, in run.toml, then `party run --afresh`"
                 )
             if now != before:
                 self._append(database, {"charge": "reserved", **asdict(now)})
@@ -276,14 +278,19 @@ def total_of(charges: Iterable[Charge], partner: str, delta: float) -> Total:
 
 
 def text(totals: dict[str, Total], delta: float) -> str:
-    """For people: a partner a line."""
+    """For people: a partner a line; its key's first digits where another key had the same name."""
     if not totals:
         return "nothing was charged yet"
     lines = [f"{'partner':<24}{'runs':>6}{'rows':>12}{'releases':>10}{'epsilon':>12}  (at delta {delta:g})"]
+    names = Counter(total.name for total in totals.values())
+
+    def shown(key: str, name: str) -> str:
+        return name if names[name] == 1 else f"{name} ({key.removeprefix('sha256:')[:8]})"
+
     lines += [
-        f"{total.name:<24}{total.runs:>6}{total.rows:>12}{total.releases:>10}{total.epsilon:>12.3f}"
-        + beside(total.unbounded)
-        for _, total in sorted(totals.items())
+        f"{shown(key, total.name):<24}{total.runs:>6}{total.rows:>12}{total.releases:>10}"
+        f"{total.epsilon:>12.3f}" + beside(total.unbounded)
+        for key, total in sorted(totals.items())
     ]
     return "\n".join(lines)
 

@@ -23,11 +23,13 @@ from parties import bucket_files, checkpoints, row_files
 from parties.checkpoints import Stamp
 from parties.config import Config
 from parties.contract import Contract
-from parties.errors import StorageError
+from parties.errors import BudgetError, StorageError
+from parties.news import REASONS
 from parties.previous import NOTHING, STEPS_AT_MOST, Previous
 from parties.row_files import Rows
 from parties.storage import removing, write
-from protos.rounds import Resume, Rounds
+from protos.rounds import PeerFailed, Resume, Rounds
+from splitnn.errors import TrainingError
 
 T = TypeVar("T")
 ALIGNMENT = "alignment.parquet"
@@ -192,12 +194,21 @@ def told(
         say(f"{earlier} of an earlier attempt, used if all parties still have it")
     try:
         yield earlier
-    except BaseException:
+    except BaseException as error:
         if whole := results():
             say(f"results are whole in {whole}; if so at all parties: `party run --afresh` for the next")
         elif kept := holds():
-            say(f"{kept} kept: start the same command again at all parties to go on")
+            again = "start the same command again at all parties to go on"
+            if _ends_so_again(error):
+                again = "of no use, as it would end so again: agree on a change, then `party run --afresh`"
+            say(f"{kept} kept: {again}")
         raise
+
+
+def _ends_so_again(error: BaseException) -> bool:
+    """Would going on end by the same error, until something is agreed on otherwise?"""
+    at_a_peer = isinstance(error, PeerFailed) and error.reason == REASONS["training"]
+    return at_a_peer or isinstance(error, BudgetError | TrainingError)
 
 
 def forget(folder: Path) -> None:

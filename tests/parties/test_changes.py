@@ -12,11 +12,14 @@ from parties import certs, checkpoints, row_files
 from parties.certificate import key_fingerprint
 from parties.changes import described, refuse_change_while_read, refuse_changes
 from parties.config import Config, load
-from parties.errors import ConfigError, DataError, NetworkError
+from parties.errors import BudgetError, ConfigError, DataError, NetworkError
+from parties.news import REASONS
 from parties.previous import NOTHING, Previous
 from parties.run import run_party
 from parties.storage import run_folder
 from parties.unfinished import Unfinished, forget, told, under_any_contract
+from protos.rounds import PeerFailed
+from splitnn.errors import LeakError
 
 CONTRACT = """version = 1
 name = "run"
@@ -196,6 +199,22 @@ def test_the_code_of_ones_own_class(home: Path, monkeypatch: pytest.MonkeyPatch)
     (home / "ours_for_this_test.py").write_text("class Half: half = 1\n")
     with pytest.raises(ConfigError, match="the code of ours_for_this_test:Half is not what it was"):
         again(home)
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (BudgetError("over the budget"), "would end so again: agree on a change, then `party run --afresh`"),
+        (LeakError("at step 3"), "would end so again"),
+        (PeerFailed("ann", "training", REASONS["training"]), "would end so again"),
+        (PeerFailed("ann", "training", REASONS["lost"]), "start the same command again at all parties"),
+    ],
+)
+def test_whether_to_go_on_or_to_begin_anew_is_told(error: Exception, advice: str) -> None:
+    said: list[str] = []
+    with pytest.raises(type(error)), told(lambda: "the alignment", said.append):
+        raise error
+    assert advice in said[-1]
 
 
 def test_results_that_are_whole_are_told(home: Path) -> None:

@@ -67,6 +67,8 @@ def test_partners_are_apart(ledger: Ledger) -> None:
     assert totals["sha256:aa"].epsilon == epsilon(rho(2, 10), 1e-5)
     assert totals["sha256:bb"].epsilon == epsilon(rho(8, 10), 1e-5)
     assert [line.split()[0] for line in text(totals, 1e-5).splitlines()[1:]] == ["platform", "bank"]
+    totals["sha256:bb"] = totals["sha256:bb"]._replace(name="platform")  # of an earlier key
+    assert [line[:14] for line in text(totals, 1e-5).splitlines()[1:]] == ["platform (aa) ", "platform (bb) "]
     assert text({}, 1e-5) == "nothing was charged yet"
 
 

@@ -1,6 +1,7 @@
 """`party check`: try all that this party can try alone, and say what a run would send from here."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from shutil import get_terminal_size
 from textwrap import fill
@@ -11,7 +12,7 @@ from parties.changes import described, refuse_changes
 from parties.config import Config
 from parties.contract import AUTO
 from parties.contract_privacy import Privacy
-from parties.errors import ConfigError, DataError, PartyError, exit_code
+from parties.errors import ConfigError, DataError, PartyError, StorageError, exit_code
 from parties.labels import facts_of, told_of
 from parties.leaves import what_leaves
 from parties.own import (
@@ -26,7 +27,7 @@ from parties.own import (
     today,
 )
 from parties.probe import look_at_hub, look_at_port
-from parties.unfinished import Unfinished
+from parties.unfinished import Unfinished, read, run_of, unfinished
 from psi import IdError, Psi
 
 T = TypeVar("T")
@@ -76,7 +77,8 @@ def check(config: Config, today: Today = today) -> Findings:
             return None
 
     attempt(lambda config: refuse_expired(config, today))
-    attempt(_ledger_is_whole)
+    if spends := attempt(_may_spend):
+        found.privacy["spending"] = spends
     identity = attempt(own_identity)
     if identity is not None:
         found.identity = {
@@ -94,14 +96,14 @@ def check(config: Config, today: Today = today) -> Findings:
     protocols = attempt(own_protocols)
     if protocols is not None:
         found.psi = _psi(config, protocols, data)
-    unfinished = attempt(_unfinished) or ""
+    holds = attempt(_unfinished) or ""
     found.examples = leakage_of_examples(config.contract)
     # Last: a hub that is not there yet must not hide a fault of our own.
     if config.role == "label holder":
         found.link = {"listen": str(config.party.link.listen), "free": attempt(_port_is_free) is True}
     elif identity is not None:
         found.link = {"hub": str(config.party.link.hub), "reachable": attempt(_hub_answers) is True}
-    found.leaves = what_leaves(config, data, protocols, unfinished)
+    found.leaves = what_leaves(config, data, protocols, holds)
     return found
 
 
@@ -112,11 +114,16 @@ def _unfinished(config: Config) -> str:
     return Unfinished.of(config, own).holds()
 
 
-def _ledger_is_whole(config: Config) -> None:
-    from parties.spending import check_ledger  # torch
+def _may_spend(config: Config) -> str:
+    from parties.spending import check_ledger, foreseen  # torch
 
-    if config.contract.privacy != Privacy():
-        check_ledger(config)
+    if config.contract.privacy == Privacy():
+        return ""
+    check_ledger(config)
+    run = b""
+    with suppress(StorageError):  # of a damaged run.json `_unfinished` tells
+        run = run_of(read(unfinished(config)))
+    return foreseen(config, run)
 
 
 def _protocol_is_installed(config: Config) -> None:

@@ -133,21 +133,8 @@ class Ledger:
         with self._open() as database:
             charges = _charges(self._entries(database))
             before = next((one for one in charges if one.of == charge.of), None)
-            others = [one for one in charges if one.of != charge.of]
             now = charge if before is None else larger(before, charge)
-            total = total_of([*others, now], charge.partner, budget.delta if budget else DELTA)
-            if budget is not None and not now.bounded:
-                raise BudgetError(
-                    f"the run has no noise, and no budget with {charge.name} holds without: agree on some"
-                )
-            if budget is not None and total.epsilon > budget.epsilon:
-                spent = total_of(charges, charge.partner, budget.delta).epsilon
-                raise BudgetError(
-                    f"the run would bring what is spent with {charge.name} from {spent:.3f} to "
-                    f"{total.epsilon:.3f}, over the budget of epsilon {budget.epsilon:g} at delta "
-                    f"{budget.delta:g}: agree on more noise or fewer epochs, or raise the "
-                    "budget, in run.toml, then `party run --afresh`"
-                )
+            total = total_with(charges, now, budget)
             if now != before:
                 self._append(database, {"charge": "reserved", **asdict(now)})
             return total
@@ -275,6 +262,23 @@ def total_of(charges: Iterable[Charge], partner: str, delta: float) -> Total:
         spent,
         len({charge.run for charge in own if not charge.bounded}),
     )
+
+
+def total_with(charges: Iterable[Charge], now: Charge, budget: Budget | None) -> Total:
+    """With its partner, with this charge in place of what its run was charged before. Raises BudgetError."""
+    charges = [*charges]
+    others = [one for one in charges if one.of != now.of]
+    total = total_of([*others, now], now.partner, budget.delta if budget else DELTA)
+    if budget is not None and not now.bounded:
+        raise BudgetError(f"the run has no noise, and no budget with {now.name} holds without: agree on some")
+    if budget is not None and total.epsilon > budget.epsilon:
+        spent = total_of(charges, now.partner, budget.delta).epsilon
+        raise BudgetError(
+            f"the run would bring what is spent with {now.name} from {spent:.3f} to {total.epsilon:.3f}, "
+            f"over the budget of epsilon {budget.epsilon:g} at delta {budget.delta:g}: agree on more noise "
+            "or fewer epochs, or raise the budget, in run.toml, then `party run --afresh`"
+        )
+    return total
 
 
 def text(totals: dict[str, Total], delta: float) -> str:

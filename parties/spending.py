@@ -17,9 +17,19 @@ from parties.config import Config
 from parties.contract_privacy import Privacy
 from parties.errors import PartyError
 from parties.examples import Examples
-from parties.ledger import Budget, Charge, Ledger, larger, path_of
+from parties.ledger import (
+    Budget,
+    Charge,
+    Ledger,
+    beside,
+    larger,
+    path_of,
+    total_of,
+    total_with,
+)
 from protos.rounds import Round, Rounds, Send, mapped
 from splitnn.accountant import epsilon
+from splitnn.embedding_dp import EmbeddingDP
 from splitnn.plan import Plan
 from splitnn.releases import releases
 from splitnn.schedule import steps_an_epoch
@@ -151,6 +161,31 @@ def check_ledger(config: Config) -> None:
     """Is it whole, and this party's own, if there is one? Raises AccountError, StorageError."""
     if config.contract.privacy != Privacy() and path_of(config.party.storage, config.name).exists():
         ledger_of(config)
+
+
+def foreseen(config: Config, run: bytes) -> str:
+    """What the next run of a feature holder may spend with the label holder, in words; nothing without noise.
+
+    run: the unfinished one that it would go on with, or nothing. A row is taken to leave once an epoch.
+    Raises BudgetError where even that is over the budget, AccountError, StorageError.
+    """
+    contract, privacy = config.contract, config.contract.privacy
+    hub, epochs = contract.label_holder, contract.training.epochs
+    if config.name == hub or privacy.embedding_clip is None or not privacy.embedding_sigma:
+        return ""
+    rho = EmbeddingDP(privacy.embedding_clip, privacy.embedding_sigma).rho(epochs)
+    key, known = contract.parties[hub].key, path_of(config.party.storage, config.name).exists()
+    charges = ledger_of(config).charges() if known else []
+    budget = Budget(privacy.embedding_budget, privacy.delta) if privacy.embedding_budget else None
+    now = Charge(key, hub, run.hex(), EMBEDDING, 0, epochs, rho)
+    total_with(charges, now, budget)
+    before = total_of(charges, key, privacy.delta)
+    more = " or more" if contract.several or contract.evaluation.importance == "columns" else ""
+    return (
+        f"with {hub} a run may spend epsilon {epsilon(rho, privacy.delta):.2f}{more} at delta "
+        f"{privacy.delta:g}; spent so far {before.epsilon:.2f}{beside(before.unbounded)}; "
+        + (f"budget {budget.epsilon:g}" if budget else "no budget")
+    )
 
 
 def _epsilon(charge: Charge, delta: float) -> float | None:

@@ -15,9 +15,11 @@ from parties.certs import Identity
 from parties.check import check, text
 from parties.config import Config, load
 from parties.contract import Contract
-from parties.errors import ConfigError, ContractExpired, DataError, IdentityError, NetworkError
+from parties.errors import BudgetError, ConfigError, ContractExpired, DataError, IdentityError, NetworkError
 from parties.hub import Hub
+from parties.ledger import Charge
 from parties.own import own_protocols
+from parties.spending import ledger_of
 from psi.ids import IdError
 from psi.protocols import EcdhPsi
 
@@ -354,3 +356,16 @@ def test_what_crosses_is_said_as_the_codec_writes_it(config_of: Make) -> None:
     leaves = check(config_of("logistics", codec=few)).leaves
     assert any("4 of 32 float32 numbers, and which, a row and step" in line for line in leaves)
     assert not any("share a value" in line for line in leaves)
+
+
+@pytest.mark.usefixtures("hub")
+def test_what_a_run_may_spend_is_told_and_refused(config_of: Make) -> None:
+    noise = {"embedding_clip": 1.0, "embedding_sigma": 4.0, "embedding_budget": 9.0}
+    config = config_of("logistics", privacy=noise, training={"epochs": 10})
+    said = "with platform a run may spend epsilon 8.08 at delta 1e-05; spent so far 0.00; budget 9"
+    assert check(config).privacy["spending"] == said
+    key = config.contract.parties["platform"].key
+    earlier = Charge(key, "platform", "1" * 64, "embedding", 1000, 10, 10 / 8)
+    ledger_of(config).reserve(earlier)
+    [fault] = check(config).faults
+    assert isinstance(fault, BudgetError)

@@ -12,7 +12,7 @@ from parties.contract import Contract
 from parties.errors import AccountError, BudgetError, PartyError
 from parties.ledger import DELTA, path_of
 from parties.phases import plan_of
-from parties.spending import Spending, check_ledger, ledger_of
+from parties.spending import Spending, check_ledger, foreseen, ledger_of
 from parties.summary import _privacy
 from protos.rounds import Rounds, Send
 from splitnn.accountant import epsilon, rho
@@ -181,6 +181,11 @@ def test_a_run_beyond_the_budget_is_refused_before_anything_is_released(tmp_path
     ):
         training(one, "activation")
     assert ledger_of(one.config).totals() == before
+    with pytest.raises(BudgetError, match=r"from 8\.079 to 12\.\d+, over the budget of epsilon 9"):
+        foreseen(one.config, b"")
+    assert foreseen(one.config, bytes([1] * 32)) == (  # to go on with the first
+        "with platform a run may spend epsilon 8.08 at delta 1e-05; spent so far 8.08; budget 9"
+    )
     again = spending(tmp_path, "logistics", privacy=budget)
     assert again is not None
     training(again)  # the first run itself may go on
@@ -195,6 +200,10 @@ def config_of(storage: Path, name: str, **changes: Any) -> Any:
 def test_a_ledger_of_another_or_changed_is_refused_before_the_run(tmp_path: Path) -> None:
     config = config_of(tmp_path, "logistics")
     check_ledger(config)
+    assert foreseen(config, b"").endswith(
+        "may spend epsilon 8.08 at delta 1e-05; spent so far 0.00; no budget"
+    )
+    assert foreseen(config_of(tmp_path, "platform"), b"") == ""
     assert not path_of(tmp_path, "logistics").exists()
     spent(tmp_path, "logistics")
     check_ledger(config)

@@ -1,5 +1,8 @@
 """The demo's tables, or a real set cut up, aligned by their truth and ready to train on: no PSI is run."""
 
+import json
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +18,8 @@ from parties.table import read_table
 from psi.canonical import canonical
 from splitnn.features import Features
 from splitnn.schedule import Split, split_rows
+
+GENERATED = "generated"
 
 
 @dataclass(frozen=True)
@@ -47,3 +52,14 @@ def aligned(folder: Path, source: Path | None, seed: int, people: int) -> Aligne
             values = yes_or_no(table.labels[party.label], party.positive or ())
             labels = torch.from_numpy(values[alignment])
     return Aligned(features, labels, rows)
+
+
+def source_of(name: str) -> Path | None:
+    """The set's folder, None for made-up data. Ends the program, with the reason, where it is absent."""
+    if name == GENERATED:
+        return None
+    root = Path(os.environ.get("PARTY_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (root / name / "split.json").exists():
+        print(json.dumps({"data": name, "skipped": f"no {name} under {root}: set PARTY_DATA"}))
+        sys.exit(0)
+    return root / name

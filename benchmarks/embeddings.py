@@ -22,8 +22,7 @@ import torch
 
 sys.path[0] = str(Path(__file__).parents[1])  # benchmarks/psi.py would hide the package psi
 
-from benchmarks.aligned_data import Aligned, aligned
-from benchmarks.leakage import GENERATED, source_of
+from benchmarks.aligned_data import GENERATED, Aligned, aligned, source_of
 from splitnn.accountant import epsilon
 from splitnn.embedding_dp import EmbeddingDP
 from splitnn.plan import Plan

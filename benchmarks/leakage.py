@@ -11,7 +11,6 @@ over the seeds; of `gate`, over those whose training it did not end: `stopped` i
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -22,7 +21,7 @@ import torch
 
 sys.path[0] = str(Path(__file__).parents[1])  # benchmarks/psi.py would hide the package psi
 
-from benchmarks.aligned_data import Aligned, aligned
+from benchmarks.aligned_data import GENERATED, Aligned, aligned, source_of
 from splitnn import outgoing
 from splitnn.errors import LeakError
 from splitnn.label_defence import LabelDefence
@@ -31,7 +30,6 @@ from splitnn.randomised_response import draws
 from splitnn.reference import train
 from splitnn.tasks import Labels
 
-GENERATED = "generated"
 STRENGTHS: dict[str, tuple[float, ...]] = {
     "none": (0.0,),
     "marvell": (0.25, 1.0, 4.0, 16.0, 64.0),
@@ -69,17 +67,6 @@ def trained(data: Aligned, seed: int, defence: LabelDefence, batch: int, epochs:
     found["test_auc"] = result.objective.metrics(result.labels, result.scores)["auc"]
     found["raised_to"] = result.history[-1].get("label_defence_strength", defence.strength)
     return found | {"epochs": float(result.epochs), "stopped": 0.0}
-
-
-def source_of(name: str) -> Path | None:
-    """The set's folder, None for made-up data. Ends the program, with the reason, where it is absent."""
-    if name == GENERATED:
-        return None
-    root = Path(os.environ.get("PARTY_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    if not (root / name / "split.json").exists():
-        print(json.dumps({"data": name, "skipped": f"no {name} under {root}: set PARTY_DATA"}))
-        sys.exit(0)
-    return root / name
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ rows at the end, means over seeds. bytes and steps: until that moment, at the la
 import argparse
 import json
 import math
-import os
 import statistics
 import sys
 import tempfile
@@ -27,7 +26,7 @@ sys.path[0] = str(Path(__file__).parents[1])  # benchmarks/psi.py would hide the
 import torch
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.aligned_data import Aligned, aligned
+from benchmarks.aligned_data import GENERATED, Aligned, aligned, source_of
 from benchmarks.emulated_line import Line
 from benchmarks.loopback import Job, measure
 from parties.contract import Contract
@@ -40,7 +39,6 @@ from splitnn.schedules import SCHEDULES
 from splitnn.tasks import Labels
 
 BATCH = 1024
-GENERATED = "generated"
 INT8 = ["codec.activations=int8", "codec.gradients=int8"]
 BEST = ["training.schedule=celu", "training.reuse=2", *INT8]
 BEST_ON_GENERATED = ["training.schedule=pipelined", "evaluation.every=1", *INT8]
@@ -169,17 +167,6 @@ def compare(settings: list[str], source: Path | None, seed: int, people: int, li
         "steps": (ours or never).steps,
         "steps_exact": theirs.steps,
     }
-
-
-def source_of(name: str) -> Path | None:
-    """The set's folder, None for made-up data. Ends the program, with the reason, where it is absent."""
-    if name == GENERATED:
-        return None
-    root = Path(os.environ.get("PARTY_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    if not (root / name / "split.json").exists():
-        print(json.dumps({"data": name, "skipped": f"no {name} under {root}: set PARTY_DATA"}))
-        sys.exit(0)
-    return root / name
 
 
 def main() -> None:

@@ -98,12 +98,9 @@ def leak(privacy: Privacy, trained: LabelHolderResult) -> dict[str, Any]:
         for entry in history
     ]
     found: dict[str, Any] = {}
-    for attack in ("norm", "cosine"):
+    for attack in ("norm", "norm_rows", "cosine", "cosine_rows"):
         if told := [entry[attack] for entry in epochs if attack in entry]:
             found[attack] = max(told)
-        by_rows = f"{attack}_rows"
-        if told := [entry[by_rows] for entry in epochs if by_rows in entry]:
-            found[by_rows] = max(told)
     asked = {"defence": privacy.label_defence, "epsilon": privacy.label_epsilon}
     if not found and asked == {"defence": "none", "epsilon": None}:
         return {}

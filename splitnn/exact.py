@@ -164,7 +164,7 @@ def label_holder(
             # What the others wait for comes first; the top's own gradients go back the same graph below.
             torch.autograd.backward(loss, inputs=[*dict.fromkeys(leaves)], retain_graph=True)
             gradients = [
-                outgoing.defended(name, _gradient(leaf), batch, step)
+                outgoing.defended(name, gradient_of(leaf), batch, step)
                 for name, leaf in zip(crossings, leaves[1:], strict=True)
             ]
             for (name, crossing), gradient in zip(crossings.items(), gradients, strict=True):
@@ -172,7 +172,7 @@ def label_holder(
             if weights:
                 torch.autograd.backward(loss, inputs=weights)
             outgoing.measure()
-            own.backward(_gradient(leaves[0]))
+            own.backward(gradient_of(leaves[0]))
             learner.step()
             total_loss += value * len(batch)
             yield Progress("training", step, plan.epochs * epoch_steps)
@@ -267,6 +267,6 @@ def exchanges_an_epoch(plan: Plan, rows: Split) -> int:
     return steps_an_epoch(len(rows.train), plan.batch) + steps_an_epoch(len(rows.validation), EVALUATION_ROWS)
 
 
-def _gradient(part: Tensor) -> Tensor:
+def gradient_of(part: Tensor) -> Tensor:
     assert part.grad is not None
     return part.grad

@@ -32,7 +32,7 @@ from protos.rounds import Progress, Receive, Resume, Rounds, Save, Send
 from splitnn.crossing import Crossing, arrived, receive_each
 from splitnn.errors import TrainingError
 from splitnn.evaluation import be_scored, score
-from splitnn.exact import FeatureHolderResult, LabelHolderResult
+from splitnn.exact import FeatureHolderResult, LabelHolderResult, gradient_of
 from splitnn.features import Features
 from splitnn.importance import be_examined, examine
 from splitnn.learner import Learner, copied
@@ -62,11 +62,7 @@ def stale_activation(ahead: nn.Module, bottom: nn.Module, features: Features, en
 
 def gradients(peers: Iterable[str], leaves: Sequence[Tensor]) -> dict[str, Tensor]:
     """Of the loss by what each of these feature holders sent."""
-    found = {}
-    for name, leaf in zip(peers, leaves, strict=True):
-        assert leaf.grad is not None
-        found[name] = leaf.grad
-    return found
+    return {name: gradient_of(leaf) for name, leaf in zip(peers, leaves, strict=True)}
 
 
 def label_holder(
@@ -80,10 +76,8 @@ def label_holder(
     local: Local = DEFAULTS,
 ) -> Rounds[LabelHolderResult]:
     """As `splitnn.exact.label_holder`. `steps` counts the in_flight - 1 that stopping early throws away."""
-    objective, window = (
-        Objective(plan.task, plan.loss, labels, plan.label_defence.epsilon),
-        Window.of(plan, rows),
-    )
+    objective = Objective(plan.task, plan.loss, labels, plan.label_defence.epsilon)
+    window = Window.of(plan, rows)
 
     def models() -> tuple[nn.Module, nn.Module]:
         return (

@@ -36,10 +36,8 @@ def train(
     choices: Mapping[str, Local] = MappingProxyType({}),
 ) -> ReferenceResult:
     """As `splitnn.reference.train`, with the weights that `splitnn.pipelined` states for each number."""
-    objective, window = (
-        Objective(plan.task, plan.loss, labels, plan.label_defence.epsilon),
-        Window.of(plan, rows),
-    )
+    objective = Objective(plan.task, plan.loss, labels, plan.label_defence.epsilon)
+    window = Window.of(plan, rows)
     columns, local = list(features.values()), {name: choices.get(name, DEFAULTS) for name in features}
     hub, *others = features
 

@@ -111,10 +111,8 @@ def train(
     choices: of the parties that do not take the defaults.
     Raises TrainingError where the loss is not finite, or labels leave nothing to train or evaluate by.
     """
-    objective, columns = (
-        Objective(plan.task, plan.loss, labels, plan.label_defence.epsilon),
-        list(features.values()),
-    )
+    objective = Objective(plan.task, plan.loss, labels, plan.label_defence.epsilon)
+    columns = list(features.values())
     local = {name: choices.get(name, DEFAULTS) for name in features}
     bottoms = {
         name: bottom_model(

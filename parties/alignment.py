@@ -78,18 +78,24 @@ def meet(
         return error
 
 
-def logged(config: Config, rounds: Callable[[Callable[[Meeting], None]], Rounds[T]]) -> Rounds[T]:
+def logged(
+    config: Config,
+    rounds: Callable[[Callable[[Meeting], None]], Rounds[T]],
+    met: Callable[[Meeting], None] = lambda meeting: None,
+) -> Rounds[T]:
     """An attempt at a run, with each message that leaves in the run's audit.jsonl (`parties.egress`).
 
-    rounds: made of what they are to call as soon as all have met. Raises StorageError, AccountError.
+    rounds: made of what they are to call as soon as all have met; met: called then, too. Raises StorageError,
+    AccountError.
     """
     egress = Egress(config.name)
 
-    def met(meeting: Meeting) -> None:
+    def begin(meeting: Meeting) -> None:
         folder = run_folder(config.party.storage, config.contract.name, meeting.run, config.name)
         egress.open(folder / AUDIT, meeting.run, meeting.attempt)
+        met(meeting)
 
-    return leaving(rounds(met), egress)
+    return leaving(rounds(begin), egress)
 
 
 def align(

@@ -1,8 +1,10 @@
 """`party run`: one party's process, from its configuration to the files that the run leaves."""
 
+import json
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -15,7 +17,7 @@ from parties.config import Config
 from parties.connection import OnProgress, connected
 from parties.contract import Contract
 from parties.cost import Clock
-from parties.errors import AlignmentError, ContractError, PartyError
+from parties.errors import AlignmentError, ContractError, NetworkError, PartyError
 from parties.handshake import Meeting
 from parties.outlast import warning_of_expiry
 from parties.own import large_batch, leakage, leakage_of_examples
@@ -26,7 +28,7 @@ from parties.storage import locked, write
 from parties.summary import as_json, report
 from parties.unfinished import Unfinished, forget, told, under_any_contract
 from parties.watch import OnPeer, Watch
-from protos.rounds import Progress, Receive, Rounds, Send
+from protos.rounds import PeerFailed, Progress, Receive, Rounds, Send
 from splitnn.exact import LabelHolderResult
 
 AT_THE_END: Final = 86_400.0
@@ -48,6 +50,8 @@ def run_party(
     drop what an unfinished run of this name has left.
 
     Returns the content of summary.json, the last file to be written: where it stands, all others are whole.
+    That of a run that was whole here already, too, where the others did not come: who was killed between its
+    last word and theirs cannot know whether they still need it. Its unfinished run stays, for them.
     """
     torch.set_num_threads(1)  # a sum in another order has other bits
     with locked(config.party.storage, config.name), Watch(config, "run", on_peer) as watch:
@@ -65,12 +69,21 @@ def run_party(
 
         room = to_run(config.contract, prepared.protocols)
 
+        meetings: list[Meeting] = []
+
         def attempt() -> dict[str, Any] | ContractError | AlignmentError:
             with connected(config, prepared.identity, room, on_progress, say, watch.linked) as link:
-                return link.drive(complete_run(prepared, unfinished, say=say), on_progress=on_progress)
+                rounds = complete_run(prepared, unfinished, say=say, met=meetings.append)
+                return link.drive(rounds, on_progress=on_progress)
 
         with told(unfinished.holds, say, unfinished.results) as earlier:
-            summary = attempts(attempt, earlier, unfinished.holds, say)
+            try:
+                summary = attempts(attempt, earlier, unfinished.holds, say)
+            except (NetworkError, PeerFailed):
+                if meetings or (whole := unfinished.results()) is None:
+                    raise
+                say(f"nobody met who still needs this run; results in {whole}")
+                summary = json.loads((whole / "summary.json").read_bytes())
     if isinstance(summary, PartyError):
         raise summary
     return summary
@@ -82,17 +95,16 @@ def complete_run(
     clock: Clock = time.monotonic,
     random: Random = os.urandom,
     say: Callable[[str], None] = lambda line: None,
+    met: Callable[[Meeting], None] = lambda meeting: None,
 ) -> Rounds[dict[str, Any] | ContractError | AlignmentError]:
     """The run as rounds, its files included: `whole_run`, then the results, and when those of all parties are
     whole, the end of what was kept to go on with. A party that is killed at any moment either still has what
-    it takes to go on, or nobody needs it any more. Raises StorageError, AccountError, and what `whole_run`
-    raises.
+    it takes to go on, or nobody needs it any more. met: told of the meeting. Raises StorageError,
+    AccountError, and what `whole_run` raises.
     """
 
-    def run(met: Callable[[Meeting], None]) -> Rounds[dict[str, Any] | ContractError | AlignmentError]:
-        return _complete_run(prepared, unfinished, clock, random, say, met)
-
-    return (yield from logged(prepared.config, run))
+    run = partial(_complete_run, prepared, unfinished, clock, random, say)
+    return (yield from logged(prepared.config, run, met))
 
 
 def _complete_run(

@@ -66,6 +66,7 @@ SAID = re.compile(
     r"[\w:]+: the leader learns .*|[\w:]+ is not installed here, or .*"
     r"|(\d+ finished bucket|the alignment|training up to epoch ).*"
     r"|run [0-9a-f]{12} (goes on from|is dropped).*"
+    r"|nobody met who still needs this run; results in .*"
     r"|results are (written; waiting until|whole in) .*"
     r"|training ended after .*|training\.batch = .* each epoch is one step|examples: every party learns .*"
     r"|calling \w+ at [\w.:]+, for up to [\d.]+ s|\w+ is away; waiting up to [\d.]+ s|\w+ is back"

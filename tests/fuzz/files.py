@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from parties import bucket_files, certs, checkpoints, row_files
+from parties import audit, bucket_files, certs, checkpoints, row_files
+from parties.chain import FIRST, link
 from parties.changes import refuse_changes
 from parties.checkpoints import Stamp
 from parties.config import Config, load
-from parties.errors import ConfigError, StorageError
+from parties.egress import CHAIN, Egress, split
+from parties.errors import AccountError, ConfigError, StorageError
 from parties.status import status, text
 from parties.unfinished import ALIGNMENT, Unfinished, read
 from psi.buckets import Finished
+from tests.fuzz.replay import edited
 from tests.fuzz.target import HUB, NAMES, Target, contract_of, patched
 
 RUN = bytes(range(32))
@@ -142,3 +145,37 @@ def status_json() -> Target:
         assert text(status(made))
 
     return damaged(path, json.dumps(written).encode(), look)
+
+
+def audit_log() -> Target:
+    """`parties.audit`: a peer's log, in which an entry is another one, and the chain as it ought to be."""
+    path = folder() / "audit.jsonl"
+    logs: dict[str, audit.Log] = {}
+    for party, peer in ((HUB, "logistics"), ("logistics", HUB)):
+        egress = Egress(party, clock=lambda: 1.5)
+        file = folder() / party
+        egress.open(file, RUN, RUN)
+        egress.at("training", 3)
+        egress.leaves(peer, "activation", 7, "ab" * 32)
+        egress.came(peer, "activation", 7)
+        egress.end("done")
+        egress.close()
+        logs[party] = audit.read(file)
+    lines = logs[HUB].path.read_bytes().splitlines()
+    bodies = [split(line)[0] for line in lines]
+
+    def hear(data: bytes) -> None:
+        at, body = edited(bodies, data)
+        head, content = FIRST, b""
+        for entry in (*bodies[:at], body, *bodies[at + 1 :]):
+            head = link(CHAIN, head, entry)
+            content += entry[:-1] + b',"chain":"' + head.hex().encode() + b'"}\n'
+        path.write_bytes(content)
+        try:
+            found = audit.read(path)
+            assert found.described()
+            audit.compare(logs["logistics"], found)
+        except AccountError as error:
+            one_line(error)
+
+    return Target(hear, [bytes([at, how, 0, 0, 0, 0]) for at in range(len(bodies)) for how in (0, 5)])

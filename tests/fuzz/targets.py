@@ -37,13 +37,15 @@ from splitnn.crossing import Codecs
 from splitnn.errors import TrainingError
 from splitnn.features import Features
 from splitnn.learner import Learner
+from splitnn.masks import Masks
 from splitnn.models import bottom_model
 from splitnn.plan import Plan
 from splitnn.schedule import Split, split_rows
 from splitnn.schedules import SCHEDULES
+from splitnn.secure_sum import SECURE_SUM
 from splitnn.tasks import Labels
 from splitnn.tensors import decode, encode
-from tests.fuzz.files import checkpoint_file, rows_file, run_json, status_json
+from tests.fuzz.files import audit_log, checkpoint_file, rows_file, run_json, status_json
 from tests.fuzz.replay import Replay
 from tests.fuzz.streams import greeting, line, link
 from tests.fuzz.target import HUB, NAMES, Target, contract_of, identities, patched, several
@@ -158,7 +160,7 @@ def learning(schedule: str, codec: Codecs, **options: Any) -> Target:
     """Everything that crosses in a training, at the label holder and at a feature holder."""
     plan = Plan(
         b"public", cut=4, bottom_hidden=(3,), top_hidden=(3,), batch=8, epochs=2, dropout=0.0, codec=codec,
-        schedule=schedule, in_flight=2, importance="columns", **options,
+        schedule=schedule, in_flight=2, **({"importance": "columns"} | options),
     )  # fmt: skip
     draw = torch.Generator().manual_seed(0)
     features = {
@@ -173,8 +175,13 @@ def learning(schedule: str, codec: Codecs, **options: Any) -> Target:
         made: dict[str, Rounds[Any]] = {
             "p0": chosen.label_holder(plan, rows, features["p0"], labels, ["p1", "p2"], b"p0")
         }
-        for name in ("p1", "p2"):
-            made[name] = chosen.feature_holder(plan, rows, features[name], "p0", name.encode())
+        holders = ("p1", "p2")
+        for name in holders:
+            more = {}
+            if plan.fusion == SECURE_SUM:
+                pairs = dict.fromkeys(set(holders) - {name}, b"what both share")
+                more["masks"] = Masks(name, holders, pairs, b"r" * 32, b"a" * 32)
+            made[name] = chosen.feature_holder(plan, rows, features[name], "p0", name.encode(), **more)
         return made
 
     def weights(rounds: Any) -> Any:
@@ -301,6 +308,7 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "psi-buckets": in_buckets,
     "tensor": tensors,
     "train-exact": partial(learning, "exact", Codecs()),
+    "train-secure-sum": partial(learning, "exact", Codecs(), fusion=SECURE_SUM, importance="none"),
     "train-pipelined": partial(learning, "pipelined", Codecs("int8", "bf16")),
     "train-fedbcd": partial(learning, "fedbcd", Codecs("randtopk", "int8", keep=2), local_steps=2),
     "train-celu": partial(learning, "celu", Codecs(), party_dropout=0.2),
@@ -310,5 +318,6 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "alignment.parquet": partial(rows_file, "alignment"),
     "bucket.parquet": partial(rows_file, "bucket"),
     "status.json": status_json,
+    "audit.jsonl": audit_log,
 }
 """By name; each is made when it is first needed."""

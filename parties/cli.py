@@ -166,8 +166,9 @@ def ledger(
     """What privacy was spent with each partner, over all runs."""
     from dataclasses import asdict
 
+    from parties.charges import text
     from parties.config import load
-    from parties.ledger import Ledger, text
+    from parties.ledger import Ledger
 
     loaded = load(config, for_training=False)
     own = Ledger(loaded.party.storage, loaded.name, loaded.contract.parties[loaded.name].key)

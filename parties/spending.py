@@ -13,20 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
+from parties.charges import Budget, Charge, beside, larger, total_of, total_with
 from parties.config import Config
 from parties.contract_privacy import Privacy
 from parties.errors import PartyError
 from parties.examples import Examples
-from parties.ledger import (
-    Budget,
-    Charge,
-    Ledger,
-    beside,
-    larger,
-    path_of,
-    total_of,
-    total_with,
-)
+from parties.ledger import Ledger
 from protos.rounds import Round, Rounds, Send, mapped
 from splitnn.accountant import epsilon
 from splitnn.embedding_dp import EmbeddingDP
@@ -159,7 +151,7 @@ def ledger_of(config: Config) -> Ledger:
 
 def check_ledger(config: Config) -> None:
     """Is it whole, and this party's own, if there is one? Raises AccountError, StorageError."""
-    if config.contract.privacy != Privacy() and path_of(config.party.storage, config.name).exists():
+    if config.contract.privacy != Privacy():
         ledger_of(config)
 
 
@@ -174,8 +166,7 @@ def foreseen(config: Config, run: bytes) -> str:
     if config.name == hub or privacy.embedding_clip is None or not privacy.embedding_sigma:
         return ""
     rho = EmbeddingDP(privacy.embedding_clip, privacy.embedding_sigma).rho(epochs)
-    key, known = contract.parties[hub].key, path_of(config.party.storage, config.name).exists()
-    charges = ledger_of(config).charges() if known else []
+    key, charges = contract.parties[hub].key, ledger_of(config).charges()
     budget = Budget(privacy.embedding_budget, privacy.delta) if privacy.embedding_budget else None
     now = Charge(key, hub, run.hex(), EMBEDDING, 0, epochs, rho)
     total_with(charges, now, budget)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from parties.ledger import beside
+from parties.charges import beside
 
 if TYPE_CHECKING:
     from parties.alignment import Alignment

@@ -12,12 +12,12 @@ import pytest
 
 import psi
 from parties.certs import Identity
+from parties.charges import Charge
 from parties.check import check, text
 from parties.config import Config, load
 from parties.contract import Contract
 from parties.errors import BudgetError, ConfigError, ContractExpired, DataError, IdentityError, NetworkError
 from parties.hub import Hub
-from parties.ledger import Charge
 from parties.own import own_protocols
 from parties.spending import ledger_of
 from psi.ids import IdError

@@ -7,16 +7,18 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from parties.chain import FIRST, link
+from parties.charges import Budget, Charge, text, total_of
 from parties.errors import AccountError, BudgetError, StorageError, exit_code
-from parties.ledger import Budget, Charge, Ledger, text, total_of
+from parties.ledger import CHAIN, Ledger
 from splitnn.accountant import epsilon, rho
 
 CHARGE = Charge("sha256:aa", "platform", "1" * 64, "embedding", 1000, 10, rho(2, 10))
@@ -117,10 +119,11 @@ def test_the_order_of_runs_does_not_matter(spent: list[tuple[float, int]]) -> No
     assert forwards >= max(epsilon(rho(z, n), 1e-6) for z, n in spent) - 1e-9
 
 
-def tampering(path: Path, *statements: str) -> None:
+def tampering(path: Path, *statements: str, triggers: bool = True) -> None:
     """By somebody with a text editor for databases: the triggers are gone."""
     database = sqlite3.connect(path)
-    database.executescript("DROP TRIGGER no_update; DROP TRIGGER no_delete;")
+    if triggers:
+        database.executescript("DROP TRIGGER no_update; DROP TRIGGER no_delete;")
     for statement in statements:
         database.execute(statement)
     database.commit()
@@ -172,14 +175,81 @@ def test_a_file_that_is_no_ledger(tmp_path: Path) -> None:
     (tmp_path / "logistics.privacy.sqlite").write_bytes(b"no database at all" * 100)
     with pytest.raises(AccountError, match="is damaged"):
         Ledger(tmp_path, "logistics", "sha256:own")
-    with pytest.raises(StorageError, match="cannot use"):
-        Ledger(tmp_path / "logistics.privacy.sqlite", "logistics", "sha256:own")
+    with pytest.raises(StorageError, match="cannot write"):
+        Ledger(tmp_path / "logistics.privacy.sqlite", "logistics", "sha256:own").reserve(CHARGE)
+
+
+def test_no_file_is_a_new_account_and_an_empty_one_is_none(ledger: Ledger) -> None:
+    assert (ledger.charges(), ledger.totals(), ledger.head) == ([], {}, bytes(32))
+    assert not ledger.path.exists()
+    ledger.path.write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(AccountError, match="is empty, and an account never is: restore it"):
+            ledger.reserve(CHARGE)
+    ledger.path.unlink()
+    ledger.reserve(CHARGE)
+    tampering(ledger.path, "DELETE FROM ledger")
+    with pytest.raises(AccountError, match="is empty"):
+        ledger.charges()
+    tampering(ledger.path, "DROP TABLE ledger", "CREATE TABLE ledger (number)", triggers=False)
+    with pytest.raises(AccountError, match="is damaged"):
+        ledger.charges()
+
+
+ENTRIES = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"])),
+    st.just("[" * 100_000),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from([*asdict(CHARGE), "x"]), inner),
+    ).map(json.dumps),
+    st.fixed_dictionaries(
+        {
+            name: st.just(value) | st.sampled_from([None, True, "1", 1, 1.5, [], {}])
+            for name, value in asdict(CHARGE).items()
+        }
+    ).map(json.dumps),
+)
+
+
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ENTRIES, st.booleans())
+def test_whatever_is_written_and_chained_anew_is_a_charge_or_one_error(
+    tmp_path: Path, entry: str, first: bool
+) -> None:
+    """By somebody who knows how the chain is made."""
+    path = tmp_path / "logistics.privacy.sqlite"
+    path.unlink(missing_ok=True)
+    ledger = Ledger(tmp_path, "logistics", "sha256:own")
+    ledger.reserve(CHARGE)
+    number = 1 if first else 2
+    database = sqlite3.connect(path)
+    database.executescript("DROP TRIGGER no_update; DROP TRIGGER no_delete;")
+    [(begun,)] = database.execute("SELECT link FROM ledger WHERE number = 1").fetchall()
+    head = link(CHAIN, FIRST if first else bytes.fromhex(begun), entry.encode()).hex()
+    database.execute("UPDATE ledger SET entry = ?, link = ? WHERE number = ?", (entry, head, number))
+    if first:
+        database.execute("DELETE FROM ledger WHERE number = 2")
+    database.commit()
+    database.close()
+    refused = ""
+    try:
+        text(ledger.totals(), 1e-5)
+    except AccountError as error:
+        refused = str(error)
+    if refused:
+        assert "\n" not in refused
+        assert "move the file away" in refused or "restore it from a copy" in refused
+    else:
+        assert isinstance(json.loads(entry), dict)
+        assert not first
 
 
 KILLED = """
 import os, sys
 from pathlib import Path
-from parties.ledger import Charge, Ledger
+from parties.charges import Charge
+from parties.ledger import Ledger
 ledger = Ledger(Path(sys.argv[1]), "logistics", "sha256:own")
 for number in range(1000):
     ledger.reserve(Charge("sha256:aa", "platform", f"{number:064x}", "embedding", 1, 1, 0.125))

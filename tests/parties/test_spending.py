@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from parties.charges import DELTA
 from parties.contract import Contract
 from parties.errors import AccountError, BudgetError, PartyError
-from parties.ledger import DELTA, path_of
+from parties.ledger import path_of
 from parties.phases import plan_of
 from parties.spending import Spending, check_ledger, foreseen, ledger_of
 from parties.summary import _privacy

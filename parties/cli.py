@@ -1,4 +1,4 @@
-"""The command line: `party init | certs | check | run | align | status | ledger | psi | audit | demo`.
+"""The commands `party init | certs | check | run | align | status | ledger | models | psi | audit | demo`.
 
 Everything heavy is imported inside the command that needs it, so that `party --help` answers at once.
 """
@@ -17,6 +17,7 @@ import typer
 
 from parties.audit_cli import app as audit_app
 from parties.certs_cli import app as certs_app
+from parties.models_cli import app as models_app
 from parties.psi_cli import app as psi_app
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.add_typer(certs_app, name="certs")
 app.add_typer(psi_app, name="psi")
 app.add_typer(audit_app, name="audit")
+app.add_typer(models_app, name="models")
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="This party's party.toml.")]
 

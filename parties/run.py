@@ -72,6 +72,7 @@ def run_party(
         meetings: list[Meeting] = []
 
         def attempt() -> dict[str, Any] | ContractError | AlignmentError:
+            meetings.clear()
             with connected(config, prepared.identity, room, on_progress, say, watch.linked) as link:
                 rounds = complete_run(prepared, unfinished, say=say, met=meetings.append)
                 return link.drive(rounds, on_progress=on_progress)

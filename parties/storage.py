@@ -36,7 +36,7 @@ def writing(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
     """The same, piece by piece: the file appears where the block ends without an error."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make(path.parent)
         with open(os.open(partial, DRAFT, mode), "wb") as file:
             yield file
             file.flush()
@@ -51,6 +51,15 @@ def writing(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
         raise StorageError(
             f"cannot write {path}: {error.strerror}; free space or choose another storage"
         ) from error
+
+
+def make(folder: Path, mode: int = 0o777) -> None:
+    """The folder and those it is in, if they are not there: they, too, are to outlast a power cut. Raises
+    OSError."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(mode, parents=True, exist_ok=True)
+    for each in reversed(missing):
+        _sync(each.parent)
 
 
 @contextmanager
@@ -88,7 +97,7 @@ def locked(storage: Path, party: str) -> Iterator[None]:
     """
     path = storage / f"{party}.lock"
     try:
-        storage.mkdir(parents=True, exist_ok=True)
+        make(storage)
         file = path.open("a")
     except OSError as error:
         raise StorageError(f"cannot use storage {storage}: {error.strerror}") from error
@@ -148,7 +157,7 @@ def run_folder(storage: Path, name: str, run: bytes, party: str) -> Path:
     """Make the folder of one run of one party, its owner's only. name, party: validated by the contract."""
     folder = storage / f"{name}-{run.hex()[:12]}" / party
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make(folder, 0o700)
     except OSError as error:
         raise StorageError(f"cannot make {folder}: {error.strerror}") from error
     return folder

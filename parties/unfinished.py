@@ -217,7 +217,9 @@ def forget(folder: Path) -> None:
         if folder.is_symlink():
             folder.unlink()  # what it leads to is not ours
         elif folder.exists():
-            (folder / "run.json").unlink(missing_ok=True)  # the rest is nothing without it
+            # run.json is the last: who is killed meanwhile still knows which run has ended.
+            for path in (each for each in folder.iterdir() if each.name != "run.json"):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
             shutil.rmtree(folder)
             with suppress(OSError):  # parties may share a storage
                 folder.parent.rmdir()

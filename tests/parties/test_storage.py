@@ -134,3 +134,19 @@ def test_a_link_out_of_the_folder_is_replaced_and_never_written_through(tmp_path
         write(folder / "run.json", b"later")
     assert (folder / "run.json").read_bytes() == b"ours"
     assert outside.read_bytes() == b"another's"
+
+
+def test_new_folders_outlast_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of each is synced in the folder that it is in."""
+    synced, real = list[str](), os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    folder = run_folder(tmp_path / "runs", "run", b"r" * 32, "ann")
+    assert synced == [str(each) for each in (tmp_path, tmp_path / "runs", folder.parent)]
+    synced.clear()
+    assert run_folder(tmp_path / "runs", "run", b"r" * 32, "ann") == folder
+    assert not synced

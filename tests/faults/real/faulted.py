@@ -199,9 +199,8 @@ class Faulted:
 
     def _complete(self, name: str) -> bool:
         """Has it left its results, and nothing to go on with?"""
-        homes = self.homes
-        done = homes.kept(name, f"*/{name}/summary.json") and not homes.kept(name, f"*-unfinished/{name}")
-        return bool(done)
+        has, goes_on = f"*/{name}/summary.json", f"*-unfinished/{name}/run.json"
+        return bool(self.homes.kept(name, has)) and not self.homes.kept(name, goes_on)
 
     def _outlast(self, point: Point) -> None:
         """Longer than the budget: every other party ends in time by a typed error; then all start again."""
@@ -223,7 +222,7 @@ class Faulted:
         self._heal(point)
         self.forgiven = {*homes.names} if point.kind == "stop" else set()
         for other in waiting:
-            if homes.code(other) != 0:
+            if homes.code(other) != 0 or MET_NOBODY.fullmatch(homes.last_line(other)):
                 homes.start(other)
 
     # ---- the end --------------------------------------------------------------------------------------
@@ -236,6 +235,7 @@ class Faulted:
         for name in self.homes.names:
             left = self.homes.kept(name, "**/.*.partial")
             if not MET_NOBODY.fullmatch(self.homes.last_line(name)):  # else it stays for the others
-                left += self.homes.kept(name, "*-unfinished/*")
+                inside = "/*" if name in self.complete else ""
+                left += self.homes.kept(name, f"*-unfinished/*{inside}")
             if left:
                 raise Wrong(f"left behind: {[str(path.name) for path in left]}")

@@ -3,7 +3,7 @@ goes through the functions of `os`, which are replaced while it runs.
 
 A process that dies does nothing any more: no clearing up, no removal of what was half-written. Where the
 power goes as well, what was not synced is lost: content that was not (a file is cut short), and names that
-were not (a rename is undone, as if it had never been).
+were not (a rename is undone, as if it had never been; a new folder is gone with all that is in it).
 """
 
 import errno
@@ -35,6 +35,7 @@ class Disk:
         self.operations: dict[str, int] = {}
         self.happened: list[str] = []
         self._full: set[str] = set()
+        self._lost = 0
         self._party: str | None = None
         self._void = False
         self._written: dict[str, set[str]] = {}  # by party: files whose content is not synced
@@ -83,6 +84,9 @@ class Disk:
         for path, before in reversed(renamed[len(renamed) - undone :]):
             if before is not None:
                 Path(path).write_bytes(before)
+            elif os.path.isdir(path):
+                self._lost += 1
+                self._real["rename"](path, os.path.join(self._root, f".lost-{self._lost}"))
             elif os.path.exists(path):
                 self._real["unlink"](path)
 
@@ -162,6 +166,8 @@ class Disk:
     def _mkdir(self, path: Any, *args: Any, **named: Any) -> None:
         if not os.path.isdir(path) and self._operates("mkdir", path):
             self._real["mkdir"](path, *args, **named)
+            if self._party is not None and self._concerns(path):
+                self._renamed.setdefault(self._party, []).append((os.path.abspath(path), None))
         elif os.path.isdir(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
 

@@ -165,6 +165,7 @@ class Run:
         meetings: list[Any] = []
 
         def attempt() -> Any:
+            meetings.clear()
             self._attempts += 1
             number = self._attempts
             rounds = complete_run(prepared, kept, clock, fresh, met=meetings.append)

@@ -5,20 +5,25 @@ step draws as it did before, with nothing to keep but the step, and the order in
 does not matter.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from protos.rounds import Receive, Rounds
+from protos.rounds import LocalProtocolError, Receive, Rounds
 from splitnn.codecs import DENSE, FP32, Codec, Kept, RandTopk, finite
 from splitnn.embedding_dp import EmbeddingDP
 from splitnn.errors import TrainingError
+from splitnn.masks import Masks
 from splitnn.randomness import generator
-from splitnn.secure_sum import Hidden
+from splitnn.secure_sum import SECURE_SUM, Hidden
 from splitnn.tensors import decode, encode, encoded_size
+
+if TYPE_CHECKING:
+    from splitnn.plan import Plan
 
 IDENTITY = EmbeddingDP()
 ACTIVATION_CODECS = (*DENSE, "randtopk")
@@ -159,6 +164,22 @@ class Crossing:
         return generator(self.seed, f"codec {direction} {step}")
 
 
+def to_feature_holders(plan: "Plan", names: Sequence[str], seed: bytes) -> dict[str, Crossing]:
+    """The label holder's end of each line. Raises TrainingError where the secure sum is not of so many."""
+    hidden = Hidden(plan.fixed_point, len(names)) if plan.fusion == SECURE_SUM else None
+    return {name: Crossing(plan.codec, plan.cut, seed, name, hidden) for name in names}
+
+
+def to_hub(plan: "Plan", hub: str, seed: bytes, masks: Masks | None) -> Crossing:
+    """A feature holder's end. masks: this attempt's, where the plan's fusion is a secure sum."""
+    hidden = None
+    if plan.fusion == SECURE_SUM:
+        if masks is None:
+            raise LocalProtocolError("secure-sum without masks: nothing leaves")
+        hidden = Hidden(plan.fixed_point, masks.holders, masks)
+    return Crossing(plan.codec, plan.cut, seed, hub, hidden, plan.embedding)
+
+
 def activations(
     crossings: Mapping[str, Crossing], kind: str, own: Tensor, exchange: int
 ) -> Rounds[tuple[list[Tensor], list[Tensor]]]:
@@ -179,24 +200,30 @@ def arrived(
     crossings: Mapping[str, Crossing], kind: str, messages: Mapping[str, bytes], own: Tensor, exchange: int
 ) -> tuple[list[Tensor], list[Tensor]]:
     """What crossed, a leaf of the autograd graph a party, and the activations that they make: the label
-    holder's own first, then one of each feature holder. Under secure sum all these have one leaf, which is
-    the only other activation: their sum."""
+    holder's own first, then as `received` has them."""
     leaf = own.detach().requires_grad_()
-    leaves, cut = [leaf], [leaf]
+    leaves, theirs = received(crossings, kind, messages, len(own), exchange)
+    return [leaf, *leaves], [leaf, *theirs]
+
+
+def received(
+    crossings: Mapping[str, Crossing], kind: str, messages: Mapping[str, bytes], rows: int, exchange: int
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The same of the feature holders: a leaf and an activation [rows, cut] each. Under secure sum all these
+    have one leaf, which is the only activation: their sum."""
     hidden = next((crossing.hidden for crossing in crossings.values()), None)
     if hidden is not None:
-        codec, shape = hidden.codec, (len(own), own.shape[1])
         shares = [
-            decode(messages[name], f"{kind} from {name!r}", shape, exchange, codec) for name in crossings
+            decode(messages[name], f"{kind} from {name!r}", (rows, crossing.width), exchange, hidden.codec)
+            for name, crossing in crossings.items()
         ]
         total = hidden.total(shares, kind).requires_grad_()
-        return [leaf, *[total] * len(crossings)], [leaf, total]
-    for name, crossing in crossings.items():
-        what = f"{kind} from {name!r}"
-        leaf, activation = crossing.receive_activation(messages[name], what, len(own), exchange)
-        leaves.append(leaf)
-        cut.append(activation)
-    return leaves, cut
+        return [total] * len(crossings), [total]
+    found = [
+        crossing.receive_activation(messages[name], f"{kind} from {name!r}", rows, exchange)
+        for name, crossing in crossings.items()
+    ]
+    return [leaf for leaf, _ in found], [activation for _, activation in found]
 
 
 @contextmanager

@@ -1,14 +1,14 @@
 """Scoring rows that nobody trains on, at both ends: chunk by chunk, in evaluation mode."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
-from protos.rounds import Receive, Rounds, Send
-from splitnn.crossing import Crossing, activations
+from protos.rounds import Progress, Receive, Rounds, Send
+from splitnn.crossing import Crossing, receive_each, received
 from splitnn.features import Features
 from splitnn.schedule import EVALUATION_ROWS, chunks
 
@@ -49,17 +49,30 @@ def score(
     for place, entities in enumerate(chunks(part), number):
         with torch.no_grad():
             own = bottom(*features.batch(entities))
-        _, cut = yield from activations(crossings, kind, own, place)
+        cut = [own, *(yield from receive_chunk(crossings, kind, len(entities), place))]
         if kept is not None and sum(len(rows) for rows, *_ in kept) < EXAMINED:
-            kept.append([activation.detach() for activation in cut])
+            kept.append(cut)
         with torch.no_grad():
             logits.append(top(cut))
         if acknowledged:
-            for name in crossings:
-                yield Send(name, "scored", b"")
+            yield from acknowledge(crossings)
     bottom.train()
     top.train()
     return torch.cat(logits, -2)
+
+
+def receive_chunk(
+    crossings: Mapping[str, Crossing], kind: str, rows: int, number: int
+) -> Rounds[list[Tensor]]:
+    """Of each feature holder the activations [rows, cut] of a chunk; under secure sum only their sum."""
+    messages = yield from receive_each(crossings, kind, rows)
+    _, theirs = received(crossings, kind, messages, rows, number)
+    return [activation.detach() for activation in theirs]
+
+
+def acknowledge(crossings: Iterable[str]) -> Rounds[None]:
+    for name in crossings:
+        yield Send(name, "scored", b"")
 
 
 def be_scored(
@@ -85,8 +98,9 @@ def send_chunks(
     columns: Iterable[tuple[Any, ...]],
     number: int,
     acknowledged: bool = True,
+    told: Callable[[int], Progress] | None = None,
 ) -> Rounds[None]:
-    """columns: of each chunk, what a bottom model takes."""
+    """columns: of each chunk, what a bottom model takes. told: of a chunk that was sent, by its number."""
     bottom.eval()
     unscored = 0
     for place, chunk in enumerate(columns, number):
@@ -98,6 +112,8 @@ def send_chunks(
             unscored -= 1
         yield Send(hub, kind, payload)
         unscored += 1
+        if told is not None:
+            yield told(place)
     for _ in range(unscored if acknowledged else 0):
         yield Receive(hub, "scored", at_most=0)
     bottom.train()

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from protos.rounds import LocalProtocolError, Progress, Receive, Resume, Rounds, Save, Send
-from splitnn.crossing import Crossing, activations
+from protos.rounds import Progress, Receive, Resume, Rounds, Save, Send
+from splitnn.crossing import Crossing, activations, to_feature_holders, to_hub
 from splitnn.errors import TrainingError
 from splitnn.evaluation import be_scored, most_bytes_unscored, score
 from splitnn.features import Features
@@ -146,8 +146,7 @@ def label_holder(
     position = learner.position
     exchanges = exchanges_an_epoch(plan, rows)
     weights = [weight for weight in top.parameters() if weight.requires_grad]
-    hidden = Hidden(plan.fixed_point, len(feature_holders)) if plan.fusion == SECURE_SUM else None
-    crossings = {name: Crossing(plan.codec, plan.cut, seed, name, hidden) for name in feature_holders}
+    crossings = to_feature_holders(plan, feature_holders, seed)
 
     while not position.stopped and position.epoch < plan.epochs:
         exchange = position.epoch * exchanges
@@ -192,7 +191,7 @@ def label_holder(
 
     learner.restore_best()
     exchange = position.epoch * exchanges + 1
-    kept: list[list[Tensor]] | None = [] if local.keep_activations and hidden is None else None
+    kept: list[list[Tensor]] | None = [] if local.keep_activations and plan.fusion != SECURE_SUM else None
     logits, importance = yield from examine(
         plan, crossings, bottom, top, features, rows.test, labels.test, objective, seed, exchange, kept
     )
@@ -221,12 +220,7 @@ def feature_holder(
         learner.load(resume.state)
     position = learner.position
     exchanges = exchanges_an_epoch(plan, rows)
-    hidden = None
-    if plan.fusion == SECURE_SUM:
-        if masks is None:
-            raise LocalProtocolError("secure-sum without masks: nothing leaves")
-        hidden = Hidden(plan.fixed_point, masks.holders, masks)
-    crossing = Crossing(plan.codec, plan.cut, seed, hub, hidden, plan.embedding)
+    crossing = to_hub(plan, hub, seed, masks)
 
     while not position.stopped and position.epoch < plan.epochs:
         exchange = position.epoch * exchanges

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from protos.rounds import Progress, Receive, Resume, Rounds, Save, Send
-from splitnn.crossing import Crossing, arrived, receive_each
+from splitnn.crossing import arrived, receive_each, to_feature_holders, to_hub
 from splitnn.errors import TrainingError
 from splitnn.evaluation import be_scored, score
 from splitnn.exact import FeatureHolderResult, LabelHolderResult, gradient_of
@@ -89,7 +89,7 @@ def label_holder(
     outgoing = Outgoing(plan, labels, objective, feature_holders, seed)
     learner = Learner(plan, nn.ModuleList([bottom, top]), window.epoch_steps, local, outgoing)
     judged = nn.ModuleList(models())  # with the weights at the end of the last epoch to judge
-    crossings = {name: Crossing(plan.codec, plan.cut, seed, name) for name in feature_holders}
+    crossings = to_feature_holders(plan, feature_holders, seed)
     cache = Cache(plan)
     told: dict[str, float] = {}
     total_loss = 0.0
@@ -186,7 +186,7 @@ def feature_holder(
         bottom_model(plan, width, features.levels, seed, local, features.bag_levels) for _ in range(2)
     )
     learner = Learner(plan, bottom, window.epoch_steps, local)
-    crossing = Crossing(plan.codec, plan.cut, seed, hub)
+    crossing = to_hub(plan, hub, seed, None)
     judged: dict[str, Tensor] = {}
     cache = Cache(plan)
     sent: deque[tuple[Tensor, bytes]] = deque()  # each batch under way, and its message

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from parties.errors import BudgetError
 from protos.line import CONTROL
 from protos.rounds import Cancelled, PeerFailed, PeerRestarted, PeerTimeout, RemoteProtocolError
 from splitnn.errors import TrainingError
@@ -14,8 +15,8 @@ FAILED: Final = CONTROL + "failed"
 
 REASONS: Final = {
     "error": "it stopped by an error on its side; ask there for the reason",
-    "training": "its training cannot go on: the model diverged, has nothing to learn, or tells too much; "
-    "ask there",
+    "training": "its training cannot go on: the model diverged, has nothing to learn, tells too much, or "
+    "would spend more privacy than its budget leaves; ask there",
     "cancelled": "it was interrupted on its side",
     "protocol": "it refused a message as not allowed by the protocol; compare versions",
     "timeout": "it waited for a peer in vain; ask there for which",
@@ -42,7 +43,7 @@ def reason_of(error: BaseException) -> str:
             return "timeout"
         case PeerFailed():
             return "peer"
-        case TrainingError():
+        case TrainingError() | BudgetError():  # who tries again ends so again
             return "training"
         case _:
             return "error"

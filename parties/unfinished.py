@@ -198,17 +198,19 @@ def told(
         if whole := results():
             say(f"results are whole in {whole}; if so at all parties: `party run --afresh` for the next")
         elif kept := holds():
-            again = "start the same command again at all parties to go on"
-            if _ends_so_again(error):
-                again = "of no use, as it would end so again: agree on a change, then `party run --afresh`"
-            say(f"{kept} kept: {again}")
+            say(f"{kept} kept: {_what_next(error)}")
         raise
 
 
-def _ends_so_again(error: BaseException) -> bool:
-    """Would going on end by the same error, until something is agreed on otherwise?"""
+def _what_next(error: BaseException) -> str:
+    """With what is kept: an end that would come again is mended by another contract only."""
+    again = "start the same command again at all parties to go on"
+    if isinstance(error, PeerFailed) and error.reason == REASONS["error"]:
+        return f"once {error.peer} has mended its error, {again}"
     at_a_peer = isinstance(error, PeerFailed) and error.reason == REASONS["training"]
-    return at_a_peer or isinstance(error, BudgetError | TrainingError)
+    if at_a_peer or isinstance(error, BudgetError | TrainingError):
+        return "of no use, as it would end so again: agree on a change, then `party run --afresh`"
+    return again
 
 
 def forget(folder: Path) -> None:

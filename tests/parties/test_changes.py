@@ -13,7 +13,7 @@ from parties import certs, checkpoints, row_files
 from parties.certificate import key_fingerprint
 from parties.changes import described, refuse_change_while_read, refuse_changes
 from parties.config import Config, load
-from parties.errors import BudgetError, ConfigError, DataError, NetworkError
+from parties.errors import AccountError, BudgetError, ConfigError, DataError, NetworkError
 from parties.news import REASONS
 from parties.previous import NOTHING, Previous
 from parties.run import run_party
@@ -208,7 +208,9 @@ def test_the_code_of_ones_own_class(home: Path, monkeypatch: pytest.MonkeyPatch)
         (BudgetError("over the budget"), "would end so again: agree on a change, then `party run --afresh`"),
         (LeakError("at step 3"), "would end so again"),
         (PeerFailed("ann", "training", REASONS["training"]), "would end so again"),
-        (PeerFailed("ann", "training", REASONS["lost"]), "start the same command again at all parties"),
+        (PeerFailed("ann", "training", REASONS["lost"]), "kept: start the same command again at all parties"),
+        (PeerFailed("ann", "psi", REASONS["error"]), "kept: once ann has mended its error, start the same"),
+        (AccountError("changed"), "kept: start the same command again at all parties"),
     ],
 )
 def test_whether_to_go_on_or_to_begin_anew_is_told(error: Exception, advice: str) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from parties.certs import Identity
 from parties.dial import Spoke
-from parties.errors import ConfigError
+from parties.errors import BudgetError, ConfigError
 from parties.hub import Hub
 from parties.limits import Limits
+from parties.news import REASONS
 from protos.rounds import (
     ANY,
     Bind,
@@ -26,6 +27,7 @@ from protos.rounds import (
     Send,
     Traffic,
 )
+from splitnn.errors import LeakError, TrainingError
 
 Meet = Callable[..., dict[str, Any]]
 RUN = bytes(range(32))
@@ -222,6 +224,22 @@ def test_an_error_reaches_the_others_with_its_author_and_without_its_text(meet: 
         assert (error.peer, error.phase) == ("logistics", "training")
         assert error.reason == "it stopped by an error on its side; ask there for the reason"
     assert len(cleaned) == 2
+
+
+@pytest.mark.parametrize("error", [BudgetError("over"), LeakError("at step 3"), TrainingError("diverged")])
+def test_an_end_that_would_come_again_is_told_as_such_and_without_its_text(
+    meet: Meet, error: Exception
+) -> None:
+    def ending() -> Rounds[None]:
+        yield Receive("platform", "word", 10)
+        raise error
+
+    ends = meet(
+        {"platform": say_and_wait("logistics"), "logistics": ending(), "advertiser": hear("logistics")}
+    )
+    assert ends["logistics"] is error
+    for name in ("platform", "advertiser"):
+        assert str(ends[name]) == f"logistics failed during handshake: {REASONS['training']}"
 
 
 def test_an_interrupt_becomes_cancelled_and_the_others_are_told(meet: Meet) -> None:

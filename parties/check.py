@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from shutil import get_terminal_size
-from textwrap import fill
 from typing import Any, TypeVar
 
 import psi
@@ -13,7 +11,7 @@ from parties.config import Config
 from parties.contract import AUTO
 from parties.contract_privacy import Privacy
 from parties.errors import ConfigError, DataError, PartyError, StorageError, exit_code
-from parties.labels import facts_of, told_of
+from parties.labels import facts_of
 from parties.leaves import what_leaves
 from parties.own import (
     OwnData,
@@ -27,6 +25,7 @@ from parties.own import (
     today,
 )
 from parties.probe import look_at_hub, look_at_port
+from parties.storage import own_secret
 from parties.unfinished import Unfinished, read, run_of, unfinished
 from psi import IdError, Psi
 
@@ -34,9 +33,6 @@ T = TypeVar("T")
 
 WITHIN = 5.0
 """Seconds to wait for the hub's answer."""
-
-WIDTH = 110
-"""Characters of a line of the text."""
 
 
 @dataclass
@@ -77,8 +73,6 @@ def check(config: Config, today: Today = today) -> Findings:
             return None
 
     attempt(lambda config: refuse_expired(config, today))
-    if spends := attempt(_may_spend):
-        found.privacy["spending"] = spends
     identity = attempt(own_identity)
     if identity is not None:
         found.identity = {
@@ -91,6 +85,8 @@ def check(config: Config, today: Today = today) -> Findings:
     if data is not None:
         found.data = _data(config, data)
         found.faults += _too_many(config, data)
+    if spends := attempt(lambda config: _may_spend(config, data)):
+        found.privacy["spending"] = spends
     attempt(lambda config: _models_can_be_trained(config, data))
     attempt(_protocol_is_installed)
     protocols = attempt(own_protocols)
@@ -114,16 +110,20 @@ def _unfinished(config: Config) -> str:
     return Unfinished.of(config, own).holds()
 
 
-def _may_spend(config: Config) -> str:
-    from parties.spending import check_ledger, foreseen  # torch
+def _may_spend(config: Config, data: OwnData | None) -> str:
+    from parties.label_draws import question  # torch
+    from parties.spending import check_ledger, foreseen, kept_of
 
     if config.contract.privacy == Privacy():
         return ""
     check_ledger(config)
-    run = b""
-    with suppress(StorageError):  # of a damaged run.json `_unfinished` tells
+    run, answers = b"", list[str]()
+    with suppress(StorageError):  # of a damaged run.json or secret `_unfinished` tells
         run = run_of(read(unfinished(config)))
-    return foreseen(config, run)
+        if data is not None and data.labels is not None:
+            secret, asked = own_secret(config.party.storage), question(config, data.labels.names)
+            answers = [kept_of(secret, (kind, asked)) for kind in config.id_columns]
+    return foreseen(config, run, answers)
 
 
 def _protocol_is_installed(config: Config) -> None:
@@ -228,78 +228,3 @@ def _psi(config: Config, protocols: dict[str, Psi], data: OwnData | None) -> dic
             for name, protocol in protocols.items()
         },
     }
-
-
-def text(found: Findings) -> str:
-    """For people: one topic a line, long ones wrapped."""
-    facts = [("party", f"{found.party} ({found.role})"), ("contract", found.contract)]
-    facts += [("privacy", f"{key}: {value}") for key, value in found.privacy.items()]
-    if found.identity:
-        facts += [("key", found.identity["key"]), ("certificate", f"until {found.identity['expires']}")]
-    if "listen" in found.link:
-        facts += [("listen", f"{found.link['listen']}: {'free' if found.link['free'] else 'NOT FREE'}")]
-    if "hub" in found.link:
-        facts += [("hub", f"{found.link['hub']}: {'answers' if found.link['reachable'] else 'NO ANSWER'}")]
-    if found.data:
-        facts += _facts_of_data(found.data)
-    if found.psi:
-        facts += _facts_of_psi(found.psi)
-    facts += [("leakage", one) for one in found.examples]
-    facts += [("warning", one) for one in found.identity.get("warnings", [])]
-    facts += [("warning", one) for one in found.data.get("warnings", [])]
-    lines = [_wrapped(f"{label:<13}", fact) for label, fact in facts]
-    lines += ["", "What a run sends from this machine:", *(_wrapped("  - ", one) for one in found.leaves), ""]
-    lines += [f"To mend: {len(found.faults)}" if found.faults else "All is well."]
-    return "\n".join(lines)
-
-
-def _facts_of_data(data: dict[str, Any]) -> list[tuple[str, str]]:
-    kinds = ("numeric", "categorical", "bags")
-    return [
-        ("data", f"{data['file']}: {data['rows']:,} rows"),
-        *(
-            (
-                "id",
-                f"{kind}: {', '.join(ids['columns'])} ({', '.join(ids['types'])}): {ids['usable']:,} usable; "
-                f"dropped: {ids['null']:,} null, {ids['blank']:,} blank, "
-                f"{ids['duplicate']:,} duplicate"
-                + (f"; {ids['further']:,} further examples of these ids" if ids["further"] else ""),
-            )
-            for kind, ids in data["ids"].items()
-        ),
-        *([("label", told_of(data["label"]))] if data["label"] else []),
-        *((kind, f"{len(data[kind])}: {', '.join(data[kind])}") for kind in kinds if data[kind]),
-    ]
-
-
-def _facts_of_psi(psi: dict[str, Any]) -> list[tuple[str, str]]:
-    facts = [] if psi["protocol"] in psi["protocols"] else [("psi", f"{psi['protocol']}: of these")]
-    for name, one in psi["protocols"].items():
-        size = one["bytes_hidden" if psi["hide_sizes"] else "bytes"] / 1e6
-        filled, alike = "all sets are filled up to psi.at_most", "all have as many ids as you"
-        assumed = filled if psi["hide_sizes"] else alike
-        if not one["secure"]:
-            facts.append(("warning", f"{name} hides nothing: whoever guesses an id finds it"))
-        facts += [
-            ("psi", f"{name}: {one['maturity']}"),
-            ("", f"leakage: {one['leakage']}"),
-            (
-                "",
-                f"cost: {one['cost']}: {size:,.1f} MB on all wires if {assumed}",
-            ),
-        ]
-    ratio = f", at most {psi['largest_ratio']:g} times the smallest set" if psi["largest_ratio"] else ""
-    hidden = "hidden" if psi["hide_sizes"] else "told"
-    return [*facts, ("caps", f"at most {psi['at_most']:,} ids a party{ratio}; sizes are {hidden}")]
-
-
-def _wrapped(label: str, fact: str) -> str:
-    rest = " " * len(label)
-    return fill(
-        fact,
-        min(WIDTH, get_terminal_size().columns),
-        initial_indent=label,
-        subsequent_indent=rest,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )

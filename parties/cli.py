@@ -95,7 +95,8 @@ def init(
 @app.command()
 def check(config: ConfigFile = Path("party.toml"), as_json: Json = False) -> None:
     """Try config, data, certificate and hub; say what will leave."""
-    from parties.check import check, text
+    from parties.check import check
+    from parties.check_text import text
     from parties.config import load
     from parties.errors import exit_code
 

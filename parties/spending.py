@@ -57,8 +57,7 @@ class Spending:
         (`parties.label_draws`). secret: the party's own, from which the answers are drawn."""
         if config.contract.privacy == Privacy():
             return None
-        question = b"vertical labels in the ledger v1\0" + "\0".join(asked).encode()
-        return cls(config, run, plan, examples, groups, hmac.digest(secret, question, hashlib.sha256).hex())
+        return cls(config, run, plan, examples, groups, kept_of(secret, asked))
 
     def charged(self, training: Rounds[T], resumed: int = 0) -> Rounds[T]:
         """The same rounds of a schedule, which goes on after epoch `resumed`. Before them the run is charged
@@ -77,7 +76,7 @@ class Spending:
 
         try:
             for charge in self._charges(None):
-                ledger.reserve(charge, self._budget())
+                ledger.reserve(charge, budget_of(self.config))
             return (yield from mapped(training, each))
         except GeneratorExit:
             raise
@@ -103,7 +102,7 @@ class Spending:
         By partner: `epsilon` of this run, null if it has no noise, so no bound; `total` of all `runs` but
         those `unbounded`, which have none.
         """
-        ledger, delta, budget = self._ledger(), self.config.contract.privacy.delta, self._budget()
+        ledger, delta, budget = self._ledger(), self.config.contract.privacy.delta, budget_of(self.config)
         told = {}
         for charge in self._charges(epochs):
             ledger.settle(charge)
@@ -134,14 +133,21 @@ class Spending:
             for name in contract.feature_holders
         ]
 
-    def _budget(self) -> Budget | None:
-        privacy = self.config.contract.privacy
-        of_labels = self.config.name == self.config.contract.label_holder
-        most = privacy.label_budget if of_labels else privacy.embedding_budget
-        return Budget(most, privacy.delta) if most is not None else None
-
     def _ledger(self) -> Ledger:
         return ledger_of(self.config)
+
+
+def kept_of(secret: bytes, asked: Sequence[str]) -> str:
+    """As `Charge` has it, of all answers to what is asked: `Spending.of` says what that is."""
+    question = b"vertical labels in the ledger v1\0" + "\0".join(asked).encode()
+    return hmac.digest(secret, question, hashlib.sha256).hex()
+
+
+def budget_of(config: Config) -> Budget | None:
+    """This party's with each partner."""
+    privacy, of_labels = config.contract.privacy, config.name == config.contract.label_holder
+    most = privacy.label_budget if of_labels else privacy.embedding_budget
+    return Budget(most, privacy.delta) if most is not None else None
 
 
 def ledger_of(config: Config) -> Ledger:
@@ -155,28 +161,42 @@ def check_ledger(config: Config) -> None:
         ledger_of(config)
 
 
-def foreseen(config: Config, run: bytes) -> str:
-    """What the next run of a feature holder may spend with the label holder, in words; nothing without noise.
+def foreseen(config: Config, run: bytes, answers: Sequence[str]) -> str:
+    """What the next run may spend with each partner, in words; nothing without noise.
 
-    run: the unfinished one that it would go on with, or nothing. A row is taken to leave once an epoch.
-    Raises BudgetError where even that is over the budget, AccountError, StorageError.
+    run: the unfinished one that it would go on with, or nothing. A row of a feature holder is taken to leave
+    once an epoch. answers: of a label holder, `kept_of` for each kind of id of which the parties may choose;
+    that is taken which adds least. Raises BudgetError where even that is over the budget, AccountError,
+    StorageError.
     """
-    contract, privacy = config.contract, config.contract.privacy
+    contract, privacy, budget = config.contract, config.contract.privacy, budget_of(config)
     hub, epochs = contract.label_holder, contract.training.epochs
-    if config.name == hub or privacy.embedding_clip is None or not privacy.embedding_sigma:
+    pure, rho, ways, partners = 0.0, 0.0, answers, contract.feature_holders
+    if config.name == hub:
+        pure, mechanism, releases = privacy.label_epsilon or 0.0, LABELS, 1
+    else:
+        if privacy.embedding_clip is not None and privacy.embedding_sigma:
+            rho = EmbeddingDP(privacy.embedding_clip, privacy.embedding_sigma).rho(epochs)
+        mechanism, releases, ways, partners = EMBEDDING, epochs, [""], [hub]
+    if not (pure or rho) or not ways:
         return ""
-    rho = EmbeddingDP(privacy.embedding_clip, privacy.embedding_sigma).rho(epochs)
-    key, charges = contract.parties[hub].key, ledger_of(config).charges()
-    budget = Budget(privacy.embedding_budget, privacy.delta) if privacy.embedding_budget else None
-    now = Charge(key, hub, run.hex(), EMBEDDING, 0, epochs, rho)
-    total_with(charges, now, budget)
-    before = total_of(charges, key, privacy.delta)
-    more = " or more" if contract.several or contract.evaluation.importance == "columns" else ""
-    return (
-        f"with {hub} a run may spend epsilon {epsilon(rho, privacy.delta):.2f}{more} at delta "
-        f"{privacy.delta:g}; spent so far {before.epsilon:.2f}{beside(before.unbounded)}; "
-        + (f"budget {budget.epsilon:g}" if budget else "no budget")
-    )
+    charges = ledger_of(config).charges()
+    more = " or more" if rho and (contract.several or contract.evaluation.importance == "columns") else ""
+    said: dict[str, list[str]] = {}
+    for name in partners:
+        key = contract.parties[name].key
+        now = [Charge(key, name, run.hex(), mechanism, 0, releases, rho, pure, way) for way in ways]
+        least = min(now, key=lambda one: total_with(charges, one, None).epsilon)
+        total_with(charges, least, budget)
+        before = total_of(charges, key, privacy.delta)
+        after = total_of([*(one for one in charges if one.of != least.of), least], key, privacy.delta)
+        words = (
+            f"a run may spend epsilon {_epsilon(least, privacy.delta):.2f}{more} at delta {privacy.delta:g}; "
+            f"spent so far {before.epsilon:.2f}{beside(before.unbounded)}, with it {after.epsilon:.2f}"
+            f"{more}; " + (f"budget {budget.epsilon:g}" if budget else "no budget")
+        )
+        said.setdefault(words, []).append(name)
+    return "; ".join(f"with {' and with '.join(names)} {words}" for words, names in said.items())
 
 
 def _epsilon(charge: Charge, delta: float) -> float | None:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from parties.charges import DELTA
+from parties.charges import DELTA, Charge
 from parties.contract import Contract
 from parties.errors import AccountError, BudgetError, PartyError
 from parties.ledger import path_of
 from parties.phases import plan_of
-from parties.spending import Spending, check_ledger, foreseen, ledger_of
+from parties.spending import Spending, check_ledger, foreseen, kept_of, ledger_of
 from parties.summary import _privacy
 from protos.rounds import Rounds, Send
 from splitnn.accountant import epsilon, rho
@@ -158,6 +158,32 @@ def test_the_label_holder_is_charged_once_for_answers_that_stay(tmp_path: Path) 
         spent(tmp_path, "platform", run=5, privacy=lies, secret=b"other" * 8)
 
 
+def test_what_labels_may_spend_is_foreseen(tmp_path: Path) -> None:
+    """To each partner. Answers that it has count once; a kind of id by which it has them may be chosen."""
+    lies = {"label_epsilon": 2.0, "label_budget": 3.0, "delta": 1e-6}
+    config = config_of(tmp_path, "platform", privacy=lies)
+    bought, again = kept_of(b"s" * 32, ("email", "bought")), kept_of(b"s" * 32, ("email", "returned"))
+    said = "with advertiser and with logistics a run may spend epsilon 2.00 at delta 1e-06; spent so far "
+    assert foreseen(config, b"", [bought]) == f"{said}0.00, with it 2.00; budget 3"
+    assert foreseen(config, b"", []) == ""  # nobody knows the label
+    told = spent(tmp_path, "platform", privacy=lies)["partners"]
+    for ways in ([bought], [again, bought]):
+        assert foreseen(config, b"", ways) == f"{said}2.00, with it 2.00; budget 3"
+    with pytest.raises(BudgetError, match=r"with advertiser from 2\.000 to 4\.000, over the budget of"):
+        foreseen(config, b"", [again])
+    assert told == spent(tmp_path, "platform", run=1, privacy=lies)["partners"]
+    more = config_of(tmp_path, "platform", privacy={"label_epsilon": 2.0})
+    assert foreseen(more, b"", [again]).endswith("spent so far 2.00, with it 4.00; no budget")
+    other = Charge(key_of(config, "logistics"), "logistics", "f" * 64, "labels", 9, 1, pure=0.5)
+    ledger_of(config).reserve(other)
+    assert "with advertiser a run may" in foreseen(config, b"", [bought])
+    assert "; with logistics a run may spend epsilon 2.00" in foreseen(config, b"", [bought])
+
+
+def key_of(config: Any, name: str) -> str:
+    return str(config.contract.parties[name].key)
+
+
 def test_without_noise_there_is_no_bound_and_without_the_section_no_account(tmp_path: Path) -> None:
     asked = {"purpose": "scores"}
     bare = spent(tmp_path, "logistics", privacy=asked)["partners"]["platform"]
@@ -183,9 +209,9 @@ def test_a_run_beyond_the_budget_is_refused_before_anything_is_released(tmp_path
         training(one, "activation")
     assert ledger_of(one.config).totals() == before
     with pytest.raises(BudgetError, match=r"from 8\.079 to 12\.\d+, over the budget of epsilon 9"):
-        foreseen(one.config, b"")
-    assert foreseen(one.config, bytes([1] * 32)) == (  # to go on with the first
-        "with platform a run may spend epsilon 8.08 at delta 1e-05; spent so far 8.08; budget 9"
+        foreseen(one.config, b"", [])
+    assert foreseen(one.config, bytes([1] * 32), []) == (  # to go on with the first
+        "with platform a run may spend epsilon 8.08 at delta 1e-05; spent so far 8.08, with it 8.08; budget 9"
     )
     again = spending(tmp_path, "logistics", privacy=budget)
     assert again is not None
@@ -201,10 +227,8 @@ def config_of(storage: Path, name: str, **changes: Any) -> Any:
 def test_a_ledger_of_another_or_changed_is_refused_before_the_run(tmp_path: Path) -> None:
     config = config_of(tmp_path, "logistics")
     check_ledger(config)
-    assert foreseen(config, b"").endswith(
-        "may spend epsilon 8.08 at delta 1e-05; spent so far 0.00; no budget"
-    )
-    assert foreseen(config_of(tmp_path, "platform"), b"") == ""
+    assert foreseen(config, b"", []).endswith("; spent so far 0.00, with it 8.08; no budget")
+    assert foreseen(config_of(tmp_path, "platform"), b"", ["any"]) == ""
     assert not path_of(tmp_path, "logistics").exists()
     spent(tmp_path, "logistics")
     check_ledger(config)

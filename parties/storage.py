@@ -16,6 +16,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -56,7 +57,7 @@ def writing(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
 def make(folder: Path, mode: int = 0o777) -> None:
     """The folder and those it is in, if they are not there: they, too, are to outlast a power cut. Raises
     OSError."""
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    missing = [*takewhile(lambda each: not each.exists(), (folder, *folder.parents))]
     folder.mkdir(mode, parents=True, exist_ok=True)
     for each in reversed(missing):
         _sync(each.parent)

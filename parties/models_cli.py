@@ -1,14 +1,15 @@
-"""The command line of model versions: `party models list | show | compare | promote | rollback`."""
+"""The command line of model versions: `party models list | show | compare | promote | rollback | export`."""
 
 import json
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 app = typer.Typer(
-    help="Finished runs as model versions: which serves, how they differ.", rich_markup_mode=None
+    help="Finished runs as model versions: which serves, how they differ; to export.", rich_markup_mode=None
 )
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="This party's party.toml.")]
@@ -91,6 +92,32 @@ def rollback(config: ConfigFile = HERE) -> None:
 
     found = rollback(load(config, for_training=False))
     typer.echo(f"{found.run.hex()[:12]} serves as {found.name} again; digest {found.digest.hex()}")
+
+
+class Format(Enum):
+    """Of an export."""
+
+    pt2 = "pt2"
+    onnx = "onnx"
+
+
+@app.command()
+def export(
+    version: VersionId,
+    out: Annotated[Path | None, typer.Option(help="A folder; by default export-VERSION.")] = None,
+    format: Annotated[list[Format] | None, typer.Option("--format", help="One of them; else both.")] = None,
+    config: ConfigFile = HERE,
+) -> None:
+    """Write this party's part as torch.export and ONNX files."""
+    from parties.config import load
+    from parties.export import FORMATS, export
+    from parties.versions import find
+
+    loaded = load(config, for_training=False)
+    found = find(loaded, version)
+    formats = [one.value for one in format] if format else FORMATS
+    for path in export(loaded, found, out or Path(f"export-{found.run.hex()[:12]}"), formats):
+        typer.echo(f"wrote {path}")
 
 
 def _table(listed: Sequence[Mapping[str, Any]]) -> str:

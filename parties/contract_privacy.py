@@ -24,6 +24,16 @@ LABEL_DEFENCES = {
 RANDOMISED = ("binary", "multiclass")
 """The tasks that have one class a row, which randomised response can change."""
 
+WITHOUT = {
+    "label_strength": 'for no noise choose label_defence = "none"',
+    "max_label_strength": "where it is to stay, leave it out",
+    "embedding_clip": "for no noise leave it and embedding_sigma out",
+    "embedding_sigma": "for no noise leave it and embedding_clip out",
+    "embedding_budget": "for no budget leave it out",
+    "label_budget": "for no budget leave it out",
+}
+"""What to do in place of a number that asks for nothing, or for less."""
+
 LARGEST_DELTA = 1e-3
 
 STRONGEST = 1e6
@@ -75,6 +85,15 @@ class Privacy(Section):
         Annotated[date, PlainValidator(_date), PlainSerializer(date.isoformat, return_type=str)] | None
     ) = None
     """The last day, in UTC, on which a run may begin."""
+
+    @field_validator(*WITHOUT, mode="before")
+    @classmethod
+    def _asks_for_something(cls, value: object, info: ValidationInfo) -> object:
+        name = str(info.field_name)
+        few = "at least" if name == "embedding_sigma" else "above"
+        if isinstance(value, int | float) and (value < 0 or (value == 0 and few == "above")):
+            raise ValueError(f"must be {few} 0 ({WITHOUT[name]})")
+        return value
 
     @field_validator("delta")
     @classmethod

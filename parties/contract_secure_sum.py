@@ -30,7 +30,8 @@ def fits_secure_sum(name: str, section: Section, fusion: str) -> None:
 def sum_has_room(privacy: Privacy, feature_holders: int) -> None:
     """Raises ValueError where the sum of so many could wrap around."""
     if feature_holders * int(privacy.sum_bound * 2**privacy.sum_fraction) >= ROOM:
+        most = ROOM / feature_holders / 2**privacy.sum_fraction
         raise ValueError(
             f"the sum of {feature_holders} feature holders does not fit: {feature_holders} x sum_bound x "
-            "2^sum_fraction must be below 2^31; lower sum_bound or sum_fraction"
+            f"2^sum_fraction must be below 2^31; lower sum_bound below {most:g}, or sum_fraction"
         )

@@ -222,7 +222,7 @@ def test_every_field_counts() -> None:
         (
             SECURE | {"privacy": {"sum_bound": 1024.0}},
             "privacy: the sum of 2 feature holders does not fit: 2 x sum_bound x 2^sum_fraction must be "
-            "below 2^31; lower sum_bound or sum_fraction",
+            "below 2^31; lower sum_bound below 1024, or sum_fraction",
         ),
         (
             SECURE | {"privacy": {"sum_bound": 0.1, "sum_fraction": 3}},
@@ -233,6 +233,11 @@ def test_every_field_counts() -> None:
             {"privacy": {"sum_bound": 16.0}},
             "privacy: sum_bound and sum_fraction have an effect with model.fusion = 'secure-sum' only; "
             "remove them",
+        ),
+        (
+            SECURE | {"privacy": {"sum_fraction": 30}},
+            "privacy: the sum of 2 feature holders does not fit: 2 x sum_bound x 2^sum_fraction must be "
+            "below 2^31; lower sum_bound below 1, or sum_fraction",
         ),
         (SECURE | {"privacy": {"sum_bound": 0}}, "privacy.sum_bound: must be greater than 0, not 0"),
     ],

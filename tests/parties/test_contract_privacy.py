@@ -78,8 +78,15 @@ def test_every_key_counts() -> None:
     [
         ({"label_defence": "laplace"}, "label_defence: must be 'none', 'max_norm', 'iso' or 'marvell'"),
         ({"label_defence": "iso"}, 'label_defence = "iso" needs label_strength'),
-        ({"label_defence": "iso", "label_strength": 0.0}, "label_strength: must be greater than 0"),
-        ({"label_defence": "iso", "label_strength": -1.0}, "label_strength: must be greater than 0"),
+        (
+            {"label_defence": "iso", "label_strength": 0.0},
+            'label_strength: must be above 0 (for no noise choose label_defence = "none"',
+        ),
+        ({"label_defence": "iso", "label_strength": -1.0}, "label_strength: must be above 0 (for"),
+        (
+            ISO | GATE | {"max_label_strength": -1.0},
+            "max_label_strength: must be above 0 (where it is to stay, leave it out), not -1.0",
+        ),
         ({"label_defence": "iso", "label_strength": math.nan}, "label_strength: must be"),
         ({"label_defence": "iso", "label_strength": math.inf}, "label_strength: must be"),
         (
@@ -99,12 +106,27 @@ def test_every_key_counts() -> None:
         ({"purpose": " "}, "purpose: must be one line of text"),
         ({"expires": "2027-01-31"}, "expires: must be a date without quotes, such as 2027-01-31"),
         ({"expires": datetime(2027, 1, 31)}, "expires: must be a date without quotes"),
-        ({"embedding_clip": 0, "embedding_sigma": 1.0}, "embedding_clip: must be greater than 0, not 0"),
-        (NOISE | {"embedding_sigma": -1.0}, "embedding_sigma: must be greater than or equal to 0, not -1.0"),
+        (
+            NOISE | {"embedding_clip": 0},
+            "embedding_clip: must be above 0 (for no noise leave it and embedding_sigma out), not 0",
+        ),
+        (NOISE | {"embedding_clip": -2.0}, "embedding_clip: must be above 0 (for no noise leave"),
+        (
+            NOISE | {"embedding_sigma": -1.0},
+            "embedding_sigma: must be at least 0 (for no noise leave it and embedding_clip out), not -1.0",
+        ),
         ({"embedding_sigma": 1.0}, "embedding_clip and embedding_sigma go together; set both, or neither"),
         ({"embedding_clip": 1.0}, "embedding_clip and embedding_sigma go together; set both, or neither"),
-        (NOISE | {"embedding_budget": 0}, "embedding_budget: must be greater than 0, not 0"),
-        ({"label_epsilon": 1.0, "label_budget": 0}, "label_budget: must be greater than 0, not 0"),
+        (
+            NOISE | {"embedding_budget": 0},
+            "embedding_budget: must be above 0 (for no budget leave it out), not 0",
+        ),
+        (NOISE | {"embedding_budget": -(10**400)}, "embedding_budget: must be above 0 (for no budget"),
+        (
+            {"label_epsilon": 1.0, "label_budget": 0},
+            "label_budget: must be above 0 (for no budget leave it out), not 0",
+        ),
+        ({"label_epsilon": 1.0, "label_budget": -3}, "label_budget: must be above 0 (for no budg"),
         ({"embedding_budget": 3.0}, "embedding_budget needs embedding_clip, and embedding_sigma above 0"),
         (NOISE | {"embedding_sigma": 0.0, "embedding_budget": 3.0}, "embedding_budget needs embedding_clip"),
         (

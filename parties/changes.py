@@ -18,20 +18,28 @@ from parties.difference import first_difference
 from parties.errors import ConfigError, DataError
 from parties.storage import own_secret, private_seed
 from parties.unfinished import ALIGNMENT, read, run_of, under_any_contract, unfinished
+from parties.versions import find
 
 SECTIONS = ("data", "model", "training", "evaluation", "groups")
 """Of party.toml. Certificates and addresses may change between two attempts."""
+STARTS_FROM = ("model.safetensors", "pipeline.json")
+"""Files of an earlier run."""
 
 
 def described(config: Config) -> dict[str, Any]:
     """Each key of party.toml that the result depends on, the table's content by its SHA-256, the party's own
-    secret by a hash that does not tell it, the release of torch, for its bits, and the file of a class of the
-    party's own. Raises DataError."""
+    secret by a hash that does not tell it, the release of torch, for its bits, the files of an
+    earlier run that it starts from, and the file of a class of the party's own. Raises DataError,
+    StorageError."""
     party = json.loads(config.party.model_dump_json(include={*SECTIONS}, warnings=False))
     own = {f"{section}.{key}": value for section in SECTIONS for key, value in party[section].items()}
     own["data.file"] = _digest(config.party.data.file)
     own["the file `secret` in storage"] = private_seed(own_secret(config.party.storage), b"", "which").hex()
     own["torch"] = version("torch")
+    if run := config.contract.training.warm_start:
+        with suppress(ConfigError):  # `prepare` will say that it is not there
+            folder = find(config, run).folder
+            own |= {f"{file} of the warm start": _digest(folder / file) for file in STARTS_FROM}
     for name in (config.party.model.bottom, config.contract.model.top):
         if code := _code_of(name):
             own[f"the code of {name}"] = _digest(code)

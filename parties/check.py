@@ -139,8 +139,12 @@ def _protocol_is_installed(config: Config) -> None:
 def _models_can_be_trained(config: Config, data: OwnData | None) -> None:
     from parties.own_model import check_models  # torch: two seconds that the rest need not wait for
     from parties.phases import plan_of
+    from parties.warm_start import WarmStart
 
-    check_models(config, plan_of(config.contract), data)
+    plan = plan_of(config.contract)
+    check_models(config, plan, data)
+    if data is not None:
+        WarmStart.of(config, plan, data)
 
 
 def _port_is_free(config: Config) -> bool:

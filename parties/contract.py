@@ -250,9 +250,11 @@ class Contract(Section):
 
     @cached_property
     def canonical(self) -> bytes:
-        """JSON with sorted keys, no blanks, ASCII only; every default spelled out, but of `privacy` only what
-        is asked for: who asks for nothing there agrees with releases that do not know it."""
+        """JSON with sorted keys, no blanks, ASCII only; every default spelled out, but `training.warm_start`
+        and `privacy` hold only what is asked for: who does not agrees with releases that do not know it."""
         content = self.model_dump(mode="json")
+        if self.training.warm_start is None:
+            del content["training"]["warm_start"]
         content["privacy"] = self.privacy.model_dump(mode="json", exclude_defaults=True)
         if not content["privacy"]:
             del content["privacy"]

@@ -24,6 +24,12 @@ def _every(value: object) -> object:
     raise ValueError("must be 'auto', or 1 to 100000")
 
 
+def _run(version: str) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", version):
+        raise ValueError("must be a whole run id, 64 hex digits, as `party models show VERSION` prints it")
+    return version
+
+
 Widths = Annotated[
     tuple[Annotated[int, Field(strict=True, ge=1, le=65536)], ...], Field(strict=False, max_length=16)
 ]
@@ -114,6 +120,8 @@ class Training(Section):
     batch: int = Field(default=256, ge=1, le=1 << 20)
     epochs: int = Field(default=50, ge=1, le=100_000)
     patience: int = Field(default=8, ge=1, le=100_000)
+    warm_start: Annotated[str, AfterValidator(_run)] | None = None
+    """The run whose weights, and whose way from columns to features, training begins with."""
 
     @model_validator(mode="after")
     def _every_key_has_an_effect(self) -> Self:

@@ -1,21 +1,18 @@
 """`party models export`: this party's part of a version as files that run without this program."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import safetensors.torch
-from safetensors import SafetensorError
-from torch import Tensor, nn
-
 from parties.config import Config
-from parties.errors import ConfigError, DataError, StorageError
-from parties.features import Pipeline
+from parties.errors import ConfigError
 from parties.phases import plan_of
 from parties.storage import check_writable, write
 from parties.summary import as_json
+from parties.version_files import names, read, weights
+from parties.version_files import pipeline as pipeline_of
 from parties.versions import Version
+from splitnn.errors import TrainingError
 from splitnn.export import Part, as_onnx, as_pt2, bottom_part, program, top_part
 from splitnn.local import Local
 from splitnn.models import bottom_model, top_model
@@ -32,8 +29,7 @@ def export(config: Config, version: Version, folder: Path, formats: Sequence[str
     Raises ConfigError where ONNX is not installed or the bottom model is another than the version's;
     StorageError; TrainingError for a class of the user's that cannot be exported.
     """
-    names = [f"{half}.{suffix}" for half in ("bottom", "top") for suffix in formats]
-    for name in names:
+    for name in [f"{half}.{suffix}" for half in ("bottom", "top") for suffix in formats]:
         check_writable(folder / name)
     if "onnx" in formats:
         _refuse_without_onnx()
@@ -47,7 +43,7 @@ def export(config: Config, version: Version, folder: Path, formats: Sequence[str
             write(written[-1], content)
     for name in ("pipeline.json", *(["target.json"] if "top" in described else [])):
         written.append(folder / name)
-        write(written[-1], _read(version.folder / name))
+        write(written[-1], read(version.folder / name))
     about = {"version": version.run.hex(), "digest": version.digest.hex(), "party": config.name, **described}
     write(folder / "export.json", as_json(about))
     return [*written, folder / "export.json"]
@@ -55,47 +51,25 @@ def export(config: Config, version: Version, folder: Path, formats: Sequence[str
 
 def parts(config: Config, version: Version) -> dict[str, Part]:
     """bottom and, at the label holder, top, with the version's weights. Errors as of `export`."""
-    contract, local, folder = version.contract, Local(config.party.model.bottom), version.folder
-    plan, held = plan_of(contract), weights(folder)
+    contract, folder = version.contract, version.folder
+    plan, pipeline = plan_of(contract), pipeline_of(folder)
+    local = Local(config.party.model.bottom, warm=weights(folder))
+    shape = pipeline.width, pipeline.levels, b"export", local, pipeline.bag_levels
     try:
-        pipeline = Pipeline.from_json(_read(folder / "pipeline.json").decode())
-    except (DataError, UnicodeDecodeError) as error:
-        raise StorageError(f"{folder / 'pipeline.json'}: {error}") from error
-    bottom = bottom_model(plan, pipeline.width, pipeline.levels, b"export", local, pipeline.bag_levels)
-    _load(
-        bottom,
-        held,
-        "bottom",
-        f"{config.path}: model.bottom is not what {folder} was trained with; put it back",
-    )
-    shape = pipeline.width, len(pipeline.levels), len(pipeline.bag_levels)
-    found = {"bottom": bottom_part(bottom.eval(), *shape)}
-    if config.name == contract.label_holder:
-        try:
-            outputs = max(1, len(json.loads(_read(folder / "target.json"))["names"]))
-        except (ValueError, LookupError, TypeError) as error:
-            raise _damaged(folder / "target.json") from error
-        top = top_model(plan, len(contract.parties), b"export", outputs, local)
-        _load(top, held, "top", f"{config.path}: the class {plan.top} is not what {folder} was trained with")
-        others = [SUM] if contract.is_summed else contract.feature_holders
-        found["top"] = top_part(top.eval(), [config.name, *others], plan.cut)
+        bottom = bottom_model(plan, *shape).eval()
+        found = {
+            "bottom": bottom_part(bottom, pipeline.width, len(pipeline.levels), len(pipeline.bag_levels))
+        }
+        if config.name == contract.label_holder:
+            top = top_model(plan, len(contract.parties), b"export", max(1, len(names(folder))), local)
+            others = [SUM] if contract.is_summed else contract.feature_holders
+            found["top"] = top_part(top.eval(), [config.name, *others], plan.cut)
+    except TrainingError as error:
+        raise ConfigError(
+            f"{config.path}: model.bottom, or the class of model.top, is not what {folder} was trained with: "
+            f"{error}; put it back"
+        ) from error
     return found
-
-
-def weights(folder: Path) -> dict[str, Tensor]:
-    """Of a version, by half and name. Raises StorageError."""
-    try:
-        return safetensors.torch.load_file(folder / "model.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise _damaged(folder / "model.safetensors") from error
-
-
-def _load(module: nn.Module, held: dict[str, Tensor], half: str, otherwise: str) -> None:
-    mine = {name.removeprefix(f"{half}."): one for name, one in held.items() if name.startswith(f"{half}.")}
-    try:
-        module.load_state_dict(mine)
-    except RuntimeError:
-        raise ConfigError(otherwise) from None
 
 
 def _refuse_without_onnx() -> None:
@@ -107,14 +81,3 @@ def _refuse_without_onnx() -> None:
             f"ONNX needs {error.name}, which is not installed here: pip install 'vertical-parties[export]', "
             "or choose --format pt2"
         ) from error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _damaged(path) from error
-
-
-def _damaged(path: Path) -> StorageError:
-    return StorageError(f"{path}: damaged, or not all there; restore it from a copy")

@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -45,6 +45,7 @@ from parties.storage import own_secret, private_seed, run_folder
 from parties.table import Table
 from parties.table_files import BLOCK
 from parties.unfinished import Unfinished
+from parties.warm_start import WarmStart
 from protos.rounds import Rounds
 from splitnn.bags import Bag
 from splitnn.calibration import CALIBRATIONS, Calibration
@@ -67,7 +68,8 @@ T = TypeVar("T")
 class Prepared:
     """What one party brings: all of it checked, none of it shared yet.
 
-    protocols: as `own_protocols` says. told: what the handshake tells the others of it.
+    protocols: as `own_protocols` says. told: what the handshake tells the others of it. warm: where the
+    contract asks for it.
     """
 
     config: Config
@@ -76,6 +78,7 @@ class Prepared:
     protocols: dict[str, psi.Psi]
     told: Brings
     secret: bytes
+    warm: WarmStart | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class Outcome:
 
 def prepare(config: Config, today: Today = today) -> Prepared:
     """Read and check this party's own files. Raises AccountError, ConfigError, ContractExpired, DataError,
-    IdError, IdentityError."""
+    IdError, IdentityError, StorageError."""
     refuse_expired(config, today)
     check_ledger(config)
     protocols = own_protocols(config)
@@ -112,6 +115,7 @@ def prepare(config: Config, today: Today = today) -> Prepared:
         protocols,
         brings(config, "run", protocols),
         own_secret(config.party.storage),
+        WarmStart.of(config, plan_of(config.contract), data),
     )
 
 
@@ -182,9 +186,12 @@ def _after_meeting(
         raise AlignmentError(str(error)) from error
     seed, ids = private_seed(prepared.secret, run, f"model of {me}"), prepared.data.ids[meeting.kind]
     examples = yield from agree_on_examples(me, contract, ids, alignment, split, seed)
-    pipeline = Pipeline.fit(prepared.data.table, examples.training_rows)
-    features = features_of(pipeline, prepared.data.table, examples.rows, config.party.groups)
     local = local_of(config)
+    if prepared.warm is None:
+        pipeline = Pipeline.fit(prepared.data.table, examples.training_rows)
+    else:
+        pipeline, local = prepared.warm.pipeline, replace(local, warm=prepared.warm.weights)
+    features = features_of(pipeline, prepared.data.table, examples.rows, config.party.groups)
     trained: LabelHolderResult | FeatureHolderResult
     calibration: Calibration | None = None
     schedule = SCHEDULES[plan.schedule]

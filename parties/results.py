@@ -78,6 +78,7 @@ def summarise(prepared: Prepared, outcome: Outcome, metrics: dict[str, Any]) -> 
             "best_epoch": trained.best_epoch,
             "steps": trained.steps,
             "resumed": outcome.resumed,
+            **({} if prepared.warm is None else {"warm_start": prepared.warm.run.hex()}),
             "rows_per_second": round(len(split.train) * epochs / max(cost.seconds, 1e-9), 1),
             **cost._asdict(),
         },

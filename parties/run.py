@@ -64,6 +64,8 @@ def run_party(
         refuse_change_while_read(config, own)
         on_progress = warning_of_expiry(watch.over(on_progress), prepared.identity, say)
         told_first = [*leakage(config, prepared.protocols), *leakage_of_examples(config.contract)]
+        if prepared.warm is not None:
+            told_first += prepared.warm.told(prepared.data.table)
         for line in [*prepared.identity.warnings(), *told_first]:
             say(line)
 

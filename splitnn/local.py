@@ -1,11 +1,14 @@
-"""What each party chooses for its own half of the network, and nobody else needs to know."""
+"""What each party brings for its own half of the network, and nobody else needs to know."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from splitnn.optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from splitnn.plan import Plan
 
 MLP = "mlp"
@@ -23,6 +26,8 @@ class Local:
     device: where its models compute; tensors cross the cut from and to main memory.
     keep_activations: at the label holder, whether its result has what arrived of the test rows.
     precision: `bf16` multiplies matrices in bfloat16 (autocast); weights and what crosses stay float32.
+    warm: initial weights in place of drawn ones, `bottom.<name>` and `top.<name>` of an earlier training with
+    models of the same shapes; of the optimisers nothing is taken over. Empty: drawn.
     """
 
     bottom: str = MLP
@@ -31,6 +36,7 @@ class Local:
     device: str = "cpu"
     precision: str = "float32"
     keep_activations: bool = False
+    warm: "Mapping[str, Tensor]" = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         known = {"device": DEVICES, "precision": PRECISIONS, "optimizer": (None, *OPTIMIZERS)}

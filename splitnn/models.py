@@ -13,6 +13,7 @@ from torch.nn.utils import skip_init
 
 from splitnn.bags import MeanEmbedding
 from splitnn.custom import Custom
+from splitnn.errors import TrainingError
 from splitnn.fusion import FUSIONS, pairs
 from splitnn.local import DEFAULTS, MLP, Local
 from splitnn.party_dropout import PartyDropout
@@ -129,23 +130,44 @@ def bottom_model(
     local: Local = DEFAULTS,
     bags: Sequence[int] = (),
 ) -> nn.Module:
-    """The bottom model of a party's choice. Raises TrainingError for a class that is not one."""
+    """The bottom model of a party's choice. Raises TrainingError for a class that is not one, and for warm
+    weights of another model."""
+    bottom: nn.Module
     if local.bottom == MLP:
-        return Bottom(plan, numeric, levels, seed, local, bags)
-    arguments = (numeric, tuple(levels), plan.cut, *([tuple(bags)] if bags else []))
-    return Custom("bottom", local.bottom, arguments, plan.cut, seed, Placement(local))
+        bottom = Bottom(plan, numeric, levels, seed, local, bags)
+    else:
+        arguments = (numeric, tuple(levels), plan.cut, *([tuple(bags)] if bags else []))
+        bottom = Custom("bottom", local.bottom, arguments, plan.cut, seed, Placement(local))
+    return _warm(bottom, "bottom", local)
 
 
 def top_model(plan: Plan, parties: int, seed: bytes, outputs: int, local: Local = DEFAULTS) -> nn.Module:
-    """The plan's top model, at the label holder. Raises TrainingError for a class that is not one."""
+    """The plan's top model, at the label holder. Raises TrainingError as `bottom_model` does."""
     top: nn.Module
     if plan.top in TOPS:
         top = Top(plan, parties, seed, outputs, local)
     else:
         top = Custom("top", plan.top, (parties, plan.cut, outputs), outputs, seed, Placement(local))
     if plan.party_dropout and parties > 1:
-        return PartyDropout(top, plan.party_dropout, parties, plan.cut, seed)
-    return top
+        top = PartyDropout(top, plan.party_dropout, parties, plan.cut, seed)
+    return _warm(top, "top", local)
+
+
+def _warm(module: nn.Module, half: str, local: Local) -> nn.Module:
+    """With the weights of an earlier training, if there are any; random streams stay as they are."""
+    if local.warm:
+        held = {
+            name.removeprefix(f"{half}."): weight
+            for name, weight in local.warm.items()
+            if name.startswith(f"{half}.")
+        }
+        try:
+            module.load_state_dict(held)
+        except RuntimeError as error:
+            raise TrainingError(
+                f"the {half} model has other layers than the weights to start from"
+            ) from error
+    return module
 
 
 def dropouts(module: nn.Module) -> Iterator[Dropout]:

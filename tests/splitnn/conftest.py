@@ -16,12 +16,13 @@ from splitnn.features import Features
 from splitnn.importance import Drop
 from splitnn.local import DEFAULTS, Local
 from splitnn.masks import Masks
+from splitnn.models import bottom_model, top_model
 from splitnn.plan import Plan
 from splitnn.reference import ReferenceResult
 from splitnn.schedule import Split, split_rows
 from splitnn.schedules import SCHEDULES
 from splitnn.secure_sum import SECURE_SUM
-from splitnn.tasks import Labels
+from splitnn.tasks import Labels, Objective
 
 Result = LabelHolderResult | FeatureHolderResult
 
@@ -72,12 +73,31 @@ class Federation:
             )
         return parties
 
+    def warm(self, plan: Plan, choices: dict[str, Local], seed: bytes = b"earlier") -> dict[str, Local]:
+        """The same choices, with weights of other models of the same shapes to start from."""
+        hub, outputs = next(iter(self.features)), Objective(plan.task, plan.loss, self.labels).outputs
+        parties, found = 2 if plan.fusion == SECURE_SUM else len(self.features), {}
+        for name, part in self.features.items():
+            local = choices.get(name, DEFAULTS)
+            shape = part.numeric.shape[1], part.levels, seed + name.encode(), local, part.bag_levels
+            halves = {"bottom": bottom_model(plan, *shape)}
+            if name == hub:
+                halves["top"] = top_model(plan, parties, seed, outputs, local)
+            found[name] = replace(local, warm=weights(halves))
+        return found
+
     def split_training(self, plan: Plan) -> Together[Result]:
         return together(self.protocols(plan))
 
     def reference(self, plan: Plan, choices: dict[str, Local] | None = None) -> ReferenceResult:
         train = SCHEDULES[plan.schedule].reference
         return train(plan, self.rows, self.features, self.labels, self.seeds, choices or {})
+
+
+def weights(halves: dict[str, nn.Module]) -> dict[str, Tensor]:
+    return {
+        f"{half}.{name}": one for half, module in halves.items() for name, one in module.state_dict().items()
+    }
 
 
 class Make:

@@ -207,7 +207,7 @@ def plans(draw: st.DrawFn) -> Plan:
 
 def test_every_option_is_drawn() -> None:
     assert {field.name for field in fields(Plan)} == {*AGREED, *TOGETHER, *SECURE, "seed"}
-    assert {field.name for field in fields(Local)} == {*OWN}
+    assert {field.name for field in fields(Local)} == {*OWN, "warm"}
 
 
 def any_set_of_options(
@@ -217,6 +217,7 @@ def any_set_of_options(
     plan: Plan,
     locals_: list[dict[str, Any]],
     weighted: bool,
+    warm: bool,
     data: st.DataObject,
 ) -> None:
     """Bit parity of a whole training, and of one that starts again at an epoch's end."""
@@ -230,6 +231,7 @@ def any_set_of_options(
             saves.setdefault(word.step, {})[name] = Resume(word.step, word.state())
 
     try:
+        choices = federation.warm(plan, choices) if warm else choices
         joined = federation.reference(plan, choices)
     except TrainingError as error:
         event(f"cannot be trained: {error}")
@@ -247,6 +249,7 @@ CASE: dict[str, Any] = {
     "plan": plans(),
     "locals_": st.lists(st.fixed_dictionaries(OWN), min_size=1, max_size=3),
     "weighted": st.booleans(),
+    "warm": st.booleans(),
     "data": st.data(),
 }
 

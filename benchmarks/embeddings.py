@@ -27,7 +27,7 @@ from splitnn.accountant import epsilon
 from splitnn.embedding_dp import EmbeddingDP
 from splitnn.plan import Plan
 from splitnn.reference import train
-from splitnn.releases import releases
+from splitnn.releases import planned, releases
 from splitnn.secure_sum import SECURE_SUM
 from splitnn.tasks import Labels
 
@@ -54,7 +54,7 @@ def trained(data: Aligned, seed: int, choice: str, batch: int, epochs: int) -> d
     labels = Labels(*(data.labels[part] for part in data.rows))
     seeds = {name: plan.seed + name.encode() for name in data.features}
     result = train(plan, data.rows, data.features, labels, seeds)
-    often = releases(plan, data.rows, result.epochs)
+    often = releases(data.rows, planned(plan, data.rows, result.epochs))
     auc = result.objective.metrics(result.labels, result.scores)["auc"]
     return {"test_auc": auc, "releases": float(often)}
 

@@ -1,13 +1,12 @@
 """`party audit verify`: reads an egress log (`parties.egress`), checks its chain and totals, and compares it
 with a peer's: what one says that it sent, the other must say that it received."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from parties.chain import FIRST, link
-from parties.egress import CHAIN, LONGEST, Totals, split
+from parties.chain import FIRST, following
+from parties.egress import CHAIN, LONGEST, Totals
 from parties.errors import AccountError, StorageError
 
 DONE: Final = "done"
@@ -66,11 +65,8 @@ def read(path: Path) -> Log:
                     log.torn = len(line)  # only the last line can lack its end
                     break
                 try:
-                    body, head = split(line[:-1])
-                    if head != link(CHAIN, log.head, body):
-                        raise ValueError("does not follow from the one before")
-                    log.head = head
-                    current = _take(log, current, json.loads(body))
+                    entry, log.head = following(CHAIN, log.head, line[:-1])
+                    current = _take(log, current, entry)
                 except (ValueError, KeyError, TypeError) as error:
                     why = error if type(error) is ValueError else "is no entry of such a log"
                     raise AccountError(

@@ -12,6 +12,9 @@ from typing import Any, Final
 FIRST: Final = bytes(32)
 """Before the first entry."""
 
+TAIL: Final = len(b',"chain":"') + 64 + len(b'"}')
+"""Bytes that end every line of a file of JSON lines, but for its newline."""
+
 
 def canonical(entry: Mapping[str, Any]) -> bytes:
     """The one way in which an entry is written: JSON, keys in order, no spaces, ASCII."""
@@ -21,3 +24,34 @@ def canonical(entry: Mapping[str, Any]) -> bytes:
 def link(use: str, before: bytes, entry: bytes) -> bytes:
     """32 bytes. use: of the chain, so that an entry of one cannot stand in another."""
     return hashlib.sha256(b"vertical " + use.encode() + b" v1\0" + before + entry).digest()
+
+
+def line(use: str, before: bytes, entry: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """An entry as a line with its link in it, newline included; and the link."""
+    body = canonical(entry)
+    head = link(use, before, body)
+    return body[:-1] + b',"chain":"' + head.hex().encode() + b'"}\n', head
+
+
+def split(line: bytes) -> tuple[bytes, bytes]:
+    """Of a line without its newline: the entry as it was chained, and its link. Raises ValueError."""
+    body, tail = line[:-TAIL] + b"}", line[-TAIL:]
+    if not tail.startswith(b',"chain":"') or not tail.endswith(b'"}'):
+        raise ValueError("has no chain")
+    head = bytes.fromhex(tail[10:-2].decode("ascii"))
+    try:
+        entry = json.loads(body)
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
+    if head.hex().encode() != tail[10:-2] or not isinstance(entry, dict):
+        raise ValueError("is no entry")
+    return body, head
+
+
+def following(use: str, before: bytes, line: bytes) -> tuple[dict[str, Any], bytes]:
+    """Of a line without its newline: the entry, and its link, after the one before. Raises ValueError."""
+    body, head = split(line)
+    if head != link(use, before, body):
+        raise ValueError("does not follow from the one before")
+    entry: dict[str, Any] = json.loads(body)
+    return entry, head

@@ -15,7 +15,6 @@ way when the process was killed has none.
 """
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -23,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from parties.chain import FIRST, canonical, link
+from parties.chain import FIRST, line, split
 from parties.errors import AccountError, StorageError
 from protos.rounds import ANY, Progress, Receive, Round, Rounds, Send, mapped
 
@@ -31,9 +30,6 @@ T = TypeVar("T")
 
 NAME: Final = "audit.jsonl"
 CHAIN: Final = "egress"
-TAIL: Final = len(b',"chain":"') + 64 + len(b'"}')
-"""Bytes that end every line, but for its newline."""
-
 LONGEST: Final = 1 << 20
 """Bytes of a line."""
 
@@ -108,9 +104,8 @@ class Egress:
             return
         head, lines = self.head, b""
         for entry in entries:
-            body = canonical(entry)
-            head = link(CHAIN, head, body)
-            lines += body[:-1] + b',"chain":"' + head.hex().encode() + b'"}\n'
+            one, head = line(CHAIN, head, entry)
+            lines += one
         left = memoryview(lines)
         try:
             while left:
@@ -176,21 +171,6 @@ def _noted(egress: Egress, to: str, kind: str, pieces: Iterable[bytes]) -> Itera
     egress.leaves(to, kind, size, digest.hexdigest())
     if held is not None:
         yield held
-
-
-def split(line: bytes) -> tuple[bytes, bytes]:
-    """Of a line without its newline: the entry as it was chained, and its link. Raises ValueError."""
-    body, tail = line[:-TAIL] + b"}", line[-TAIL:]
-    if not tail.startswith(b',"chain":"') or not tail.endswith(b'"}'):
-        raise ValueError("has no chain")
-    head = bytes.fromhex(tail[10:-2].decode("ascii"))
-    try:
-        entry = json.loads(body)
-    except RecursionError as error:
-        raise ValueError("is nested too deeply") from error
-    if head.hex().encode() != tail[10:-2] or not isinstance(entry, dict):
-        raise ValueError("is no entry")
-    return body, head
 
 
 def _whole(path: Path, file: int) -> tuple[int, bytes]:

@@ -202,14 +202,18 @@ def _after_meeting(
         folder = partial(run_folder, config.party.storage, contract.name, run, me)
         training = keeping_last_good(training, folder, pipeline, say, resume)
         training = unfinished.keeping(training, run, epoch_steps)
-        charged = training if spending is None else spending.charged(training, epoch)
-        return measured("training", charged, clock)
+        if spending is not None and released is not None:
+            training = spending.charged(training, released)
+        return measured("training", training, clock)
 
     labels = prepared.data.labels
     asked = () if labels is None else (meeting.kind, question(config, labels.names))
     spending = Spending.of(config, run, plan, examples, len(features.groups), asked, prepared.secret)
+    released = None if spending is None else spending.released(unfinished.folder, epoch)
     if labels is None:
-        more = {}
+        more: dict[str, Any] = {}
+        if released is not None and plan.embedding.sigma:
+            more["drawn"] = released.draw
         if plan.fusion == SECURE_SUM:  # the keys of this attempt: what is done again has other masks
             exported = {name: seal.exported for name, seal in meeting.seals.items()}
             more["masks"] = Masks(me, feature_holders, exported, run, meeting.attempt)
@@ -228,7 +232,7 @@ def _after_meeting(
         if method != "none":
             fit = CALIBRATIONS[plan.task][method].fit
             calibration = fit(plan.task, trained.validation_logits, told.validation)
-    spent = {} if spending is None else spending.settle(trained.epochs)
+    spent = {} if spending is None or released is None else spending.settle(released)
     return Outcome(meeting, aligned, examples, pipeline, trained, calibration, training_cost, epoch, spent)
 
 

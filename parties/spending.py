@@ -7,24 +7,24 @@ which each feature holder's gradients tell of. Only where the contract has a `[p
 import hashlib
 import hmac
 import math
-from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from parties.charges import Budget, Charge, beside, larger, total_of, total_with
 from parties.config import Config
 from parties.contract_privacy import Privacy
-from parties.errors import PartyError
+from parties.errors import BudgetError, PartyError
 from parties.examples import Examples
 from parties.ledger import Ledger
+from parties.released import Noted
 from protos.rounds import Round, Rounds, Send, mapped
 from splitnn.accountant import epsilon
 from splitnn.embedding_dp import EmbeddingDP
 from splitnn.plan import Plan
-from splitnn.releases import releases
-from splitnn.schedule import steps_an_epoch
+from splitnn.releases import Released, Times, releases
 
 T = TypeVar("T")
 EMBEDDING, LABELS = "embedding", "labels"
@@ -59,52 +59,68 @@ class Spending:
             return None
         return cls(config, run, plan, examples, groups, kept_of(secret, asked))
 
-    def charged(self, training: Rounds[T], resumed: int = 0) -> Rounds[T]:
-        """The same rounds of a schedule, which goes on after epoch `resumed`. Before them the run is charged
-        the most that it may spend; where they end by an error, what had left until then. What an earlier
-        attempt was charged stays: where one was killed, nobody knows how far it came.
+    def released(self, folder: Path, resumed: int = 0) -> Released:
+        """What this run has released so far. resumed: the epoch after which this attempt goes on. folder: of
+        the unfinished run, where what leaves with noise is noted. Raises AccountError, StorageError."""
+        rows = self.examples.split
+        if self.config.name == self.config.contract.label_holder or not self.plan.embedding.sigma:
+            return Released(self.plan, rows, resumed)
+        charged = sum(one.releases for one in self._ledger().charges() if one.run == self.run.hex())
+        noted = Noted.of(folder, self.run, charged)
+        return Released(self.plan, rows, resumed, noted.before, noted.keep, noted.lost)
 
-        Raises BudgetError, AccountError, StorageError, with nothing sent.
+    def charged(self, training: Rounds[T], released: Released) -> Rounds[T]:
+        """The same rounds of a schedule. Before them the run is charged the most that it may spend; before
+        rows leave again with other noise than in an earlier attempt, that; where they end by an error, what
+        had left until then. What an earlier attempt was charged stays.
+
+        Raises BudgetError, AccountError, StorageError, with nothing sent of what they are about.
         """
-        ledger, sent = self._ledger(), Counter[str]()
+        ledger, sent = self._ledger(), False
         stood = {charge.of: charge for charge in ledger.charges()}
 
+        def reserve(times: Times) -> None:
+            for charge in self._charges(times, released.lost):
+                ledger.reserve(charge, budget_of(self.config))
+
         def each(word: Round) -> Generator[Round, Any, Any]:
+            nonlocal sent
             if isinstance(word, Send):
-                sent[word.kind] += 1
+                release = released.next(word.kind)
+                if release is not None and released.is_again(release):
+                    try:
+                        reserve(released.most(release))
+                    except BudgetError as error:
+                        hub = self.config.contract.label_holder
+                        why = f"{hub} sent other gradients for what is done again: {error}"
+                        raise BudgetError(why) from error
+                if release is not None:
+                    released.add(release)
+                sent = True
             return (yield word)
 
         try:
-            for charge in self._charges(None):
-                ledger.reserve(charge, budget_of(self.config))
+            reserve(released.most())
             return (yield from mapped(training, each))
         except GeneratorExit:
             raise
         except BaseException:  # an interrupt, too
             with suppress(PartyError):  # the reason of the end is not to be hidden by it
-                for charge in self._charged_for(sent, resumed):
+                for charge in self._charges(released.left(), released.lost):
+                    now = charge if sent else replace(charge, rows=0, releases=0, rho=0.0, pure=0.0, kept="")
                     before = stood.get(charge.of)
-                    ledger.settle(charge if before is None else larger(before, charge))
+                    ledger.settle(now if before is None else larger(before, now))
             raise
 
-    def _charged_for(self, sent: Counter[str], resumed: int) -> list[Charge]:
-        """An attempt that ended when it had sent so many messages of each kind."""
-        steps = steps_an_epoch(len(self.examples.split.train), self.plan.batch)
-        begun = min(self.plan.epochs, resumed - -sent["activation"] // steps)
-        charges = replace(self, groups=self.groups if sent["groups"] else 0)._charges(begun)
-        if sent:
-            return charges
-        return [replace(charge, rows=0, releases=0, rho=0.0, pure=0.0, kept="") for charge in charges]
-
-    def settle(self, epochs: int) -> dict[str, Any]:
-        """Training is over after so many epochs: charge what was spent, and tell it, as JSON has it.
+    def settle(self, released: Released) -> dict[str, Any]:
+        """Training is over: charge what was spent, and tell it, as JSON has it.
 
         By partner: `epsilon` of this run, null if it has no noise, so no bound; `total` of all `runs` but
         those `unbounded`, which have none.
         """
         ledger, delta, budget = self._ledger(), self.config.contract.privacy.delta, budget_of(self.config)
         told = {}
-        for charge in self._charges(epochs):
+        for charge in self._charges(released.left(), released.lost):
             ledger.settle(charge)
             total = ledger.totals(delta)[charge.partner]
             told[charge.name] = {
@@ -118,10 +134,10 @@ class Spending:
             }
         return {"delta": delta, "budget": budget.epsilon if budget else None, "partners": told}
 
-    def _charges(self, epochs: int | None) -> list[Charge]:
+    def _charges(self, times: Times, lost: int) -> list[Charge]:
         contract, run, split = self.config.contract, self.run.hex(), self.examples.split
         if self.config.name != contract.label_holder:
-            hub, often = contract.label_holder, releases(self.plan, split, epochs, self.groups)
+            hub, often = contract.label_holder, lost + releases(split, times, self.groups)
             rho = self.plan.embedding.rho(often)
             rows = sum(len(set(part.tolist())) for part in split)
             key = contract.parties[hub].key
@@ -187,6 +203,8 @@ def foreseen(config: Config, run: bytes, answers: Sequence[str]) -> str:
         key = contract.parties[name].key
         now = [Charge(key, name, run.hex(), mechanism, 0, releases, rho, pure, way) for way in ways]
         least = min(now, key=lambda one: total_with(charges, one, None).epsilon)
+        for stood in (one for one in charges if one.of == least.of):
+            least = larger(stood, least)
         total_with(charges, least, budget)
         before = total_of(charges, key, privacy.delta)
         after = total_of([*(one for one in charges if one.of != least.of), least], key, privacy.delta)

@@ -5,6 +5,7 @@ storage/<name>-<contract>-unfinished/<party>/
     bucket-0001.parquet, ...        finished buckets of a large alignment (`parties.bucket_files`)
     alignment.parquet               the whole alignment
     checkpoint-000012.safetensors   of training (`parties.checkpoints`)
+    released.jsonl                  what left with noise (`parties.released`)
 
 run.json: `run`, 64 hex digits, is all that it must hold; it may be written beforehand at all parties, and
 their next run has this id. `contract` and `own` say what the run depends on, so that a restart with something

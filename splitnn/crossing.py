@@ -5,7 +5,7 @@ step draws as it did before, with nothing to keep but the step, and the order in
 does not matter.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -74,7 +74,8 @@ class Crossing:
     no two feature holders' gradients are rounded by the same draws. exchange: the number in the header.
     step: of the optimiser, for the draws; None in evaluation, which draws nothing.
     hidden: under secure sum, how activations cross in place of the codec's way.
-    embedding: of the feature holder's end, what is done to activations first.
+    embedding: of the feature holder's end, what is done to activations first; drawn: told of its noise, as
+    `EmbeddingDP.release` says.
     """
 
     def __init__(
@@ -85,9 +86,10 @@ class Crossing:
         peer: str,
         hidden: Hidden | None = None,
         embedding: EmbeddingDP = IDENTITY,
+        drawn: Callable[[bytes], None] = lambda noise: None,
     ) -> None:
         self.codecs, self.width, self.seed, self.peer = codecs, width, seed, peer
-        self.hidden, self.embedding = hidden, embedding
+        self.hidden, self.embedding, self.drawn = hidden, embedding, drawn
         self._kept = RandTopk(codecs.keep, codecs.explore) if codecs.keep is not None else None
         self._up = DENSE.get(codecs.activations, FP32)
         self._down = DENSE[codecs.gradients]
@@ -123,7 +125,7 @@ class Crossing:
         if not self.embedding.on:
             return activation
         context = f"evaluation {exchange}" if step is None else f"training {step}"
-        return self.embedding.release(finite(activation), self.seed, context)
+        return self.embedding.release(finite(activation), self.seed, context, self.drawn)
 
     def crossed_before(self, activation: Tensor, message: bytes, exchange: int) -> Tensor:
         """Of an activation [b, cut], in its graph, the numbers that our message of a staler one carried."""
@@ -170,14 +172,21 @@ def to_feature_holders(plan: "Plan", names: Sequence[str], seed: bytes) -> dict[
     return {name: Crossing(plan.codec, plan.cut, seed, name, hidden) for name in names}
 
 
-def to_hub(plan: "Plan", hub: str, seed: bytes, masks: Masks | None) -> Crossing:
-    """A feature holder's end. masks: this attempt's, where the plan's fusion is a secure sum."""
+def to_hub(
+    plan: "Plan",
+    hub: str,
+    seed: bytes,
+    masks: Masks | None,
+    drawn: Callable[[bytes], None] = lambda noise: None,
+) -> Crossing:
+    """A feature holder's end. masks: this attempt's, where the plan's fusion is a secure sum. drawn: as
+    `Crossing` has it."""
     hidden = None
     if plan.fusion == SECURE_SUM:
         if masks is None:
             raise LocalProtocolError("secure-sum without masks: nothing leaves")
         hidden = Hidden(plan.fixed_point, masks.holders, masks)
-    return Crossing(plan.codec, plan.cut, seed, hub, hidden, plan.embedding)
+    return Crossing(plan.codec, plan.cut, seed, hub, hidden, plan.embedding, drawn)
 
 
 def activations(

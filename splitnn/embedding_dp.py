@@ -7,11 +7,13 @@ sigma. The bound is on a release *given* the weights that made it: bottom weight
 
 Noise is a function of (private seed, context, the clipped rows). A step that is done again after a restart,
 on the same rows by the same weights, is the same release, bit for bit, and spends nothing more; by any other
-weights it has noise of its own. So no two activations ever share noise, whatever gradients come back.
+weights it has noise of its own, and is counted again (`splitnn.releases`). So no two activations ever share
+noise, whatever gradients come back.
 """
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,16 +62,24 @@ class EmbeddingDP:
         shorter = (limit / length.clamp_min(limit)).to(torch.float32)
         return activation * shorter
 
-    def release(self, activation: Tensor, seed: bytes, context: str) -> Tensor:
+    def release(
+        self,
+        activation: Tensor,
+        seed: bytes,
+        context: str,
+        drawn: Callable[[bytes], None] = lambda noise: None,
+    ) -> Tensor:
         """What leaves of float32 [b, d], in the graph of the activation.
 
-        seed: private. context: names what is released; another one for everything else.
+        seed: private. context: names what is released; another one for everything else. drawn: told the 16
+        bytes that name the noise: the same for the same release alone; nothing else can be told from them.
         """
         clipped = self.clipped(activation)
         if not self.sigma or self.clip is None:
             return clipped
         rows = np.ascontiguousarray(clipped.detach().numpy(), "<f4")
         name = f"embedding noise {context} {rows.shape} {hashlib.sha256(rows.data).hexdigest()}"
+        drawn(stream(seed, f"name of {name}", 16))
         noise = gaussian(stream(seed, name, 32), rows.size).reshape(rows.shape)
         noised = torch.from_numpy((rows + self.clip * self.sigma * noise).astype(np.float32))
         released: Tensor = _InPlaceOf.apply(noised, clipped)  # type: ignore[no-untyped-call]

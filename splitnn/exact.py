@@ -5,7 +5,7 @@ label holder's own bottom is treated alike, without the wire. `docs/splitnn.md` 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -208,10 +208,12 @@ def feature_holder(
     resume: Resume | None = None,
     local: Local = DEFAULTS,
     masks: Masks | None = None,
+    drawn: Callable[[bytes], None] = lambda noise: None,
 ) -> Rounds[FeatureHolderResult]:
     """Train this party's bottom model with the label holder `hub`; arguments and errors as there.
 
-    masks: where the plan's fusion is a secure sum, this attempt's.
+    masks: where the plan's fusion is a secure sum, this attempt's. drawn: told of the noise of each message
+    before it leaves, as `EmbeddingDP.release` says.
     """
     bottom = bottom_model(plan, features.numeric.shape[1], features.levels, seed, local, features.bag_levels)
     epoch_steps = steps_an_epoch(len(rows.train), plan.batch)
@@ -220,7 +222,7 @@ def feature_holder(
         learner.load(resume.state)
     position = learner.position
     exchanges = exchanges_an_epoch(plan, rows)
-    crossing = to_hub(plan, hub, seed, masks)
+    crossing = to_hub(plan, hub, seed, masks, drawn)
 
     while not position.stopped and position.epoch < plan.epochs:
         exchange = position.epoch * exchanges

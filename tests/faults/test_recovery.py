@@ -5,7 +5,7 @@ the same results as if nothing had happened. At any word: tests/faults/simulated
 import json
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ import torch
 from parties import checkpoints
 from parties.errors import StorageError
 from parties.run import complete_run
+from parties.spending import ledger_of
 from parties.unfinished import Unfinished
 from protos.memory import together
-from protos.rounds import Progress, Round
+from protos.rounds import Progress, Round, Rounds, Send, mapped
 from tests.faults.simulated.worlds import RUN_ID as RUN
-from tests.faults.simulated.worlds import Shape, World, make
+from tests.faults.simulated.worlds import SHAPES, Shape, World, make
 
 SHAPE = Shape(task="binary", further='examples.per_entity = "several"', several=True, psi="ecdh")
 
@@ -49,7 +50,11 @@ class Parties:
     def files(self, name: str) -> Unfinished:
         return Unfinished.of(self.world.at(self.folder, name).config, self.world.own[name])
 
-    def start(self, on_round: Callable[[str, Round], None] = lambda name, word: None) -> dict[str, Any]:
+    def start(
+        self,
+        on_round: Callable[[str, Round], None] = lambda name, word: None,
+        of_platform: Callable[[Rounds[Any]], Rounds[Any]] = lambda rounds: rounds,
+    ) -> dict[str, Any]:
         draw = random.Random(os.urandom(8))  # fresh keys in each attempt
         self.said = {name: [] for name in self.world.names}
         running = {
@@ -58,6 +63,7 @@ class Parties:
             )
             for name, said in self.said.items()
         }
+        running["platform"] = of_platform(running["platform"])
         return together(running, on_round).results
 
     def results(self) -> dict[str, dict[str, bytes]]:
@@ -181,3 +187,31 @@ def test_a_disk_that_is_full_at_a_checkpoint(
     parties.start()
     assert f"run {RUN.hex()[:12]} goes on from epoch 1" in parties.said["platform"]
     assert parties.results() == expected
+
+
+def other_gradients(rounds: Rounds[Any]) -> Rounds[Any]:
+    """All of the other sign."""
+
+    def each(word: Round) -> Generator[Round, Any, Any]:
+        if isinstance(word, Send) and word.kind == "gradient":
+            header, numbers = word.payload[:24], bytearray(word.payload[24:])  # type: ignore[index]
+            numbers[3::4] = bytes(last ^ 0x80 for last in numbers[3::4])
+            word = Send(word.to, word.kind, header + numbers)
+        return (yield word)
+
+    return mapped(rounds, each)
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_an_epoch_that_is_done_again_by_other_gradients_is_charged_again(tmp_path: Path, other: bool) -> None:
+    """A label holder that breaks a run off, and goes on with other gradients."""
+    (tmp_path / "world").mkdir()
+    world = make(tmp_path / "world", SHAPES["noise"])
+    parties = Parties(world, tmp_path / "storage")
+    epochs, steps = 2, 2
+    killed_in(parties, "training", steps + 2)
+    parties.start(of_platform=other_gradients if other else lambda rounds: rounds)
+    for name in ("logistics", "advertiser"):
+        assert f"run {RUN.hex()[:12]} goes on from epoch 1" in parties.said[name]
+        [charge] = ledger_of(world.at(tmp_path / "storage", name).config).charges()
+        assert charge.releases == epochs + other

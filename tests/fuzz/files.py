@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from parties import audit, bucket_files, certs, checkpoints, row_files
-from parties.chain import FIRST, link
+from parties.chain import FIRST, link, split
 from parties.changes import refuse_changes
 from parties.checkpoints import Stamp
 from parties.config import Config, load
-from parties.egress import CHAIN, Egress, split
+from parties.egress import CHAIN, Egress
 from parties.errors import AccountError, ConfigError, StorageError
 from parties.status import status, text
 from parties.unfinished import ALIGNMENT, Unfinished, read

@@ -1,5 +1,6 @@
 """What a run is charged, before and after: of each side, over several runs, and where a budget ends it."""
 
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from parties.spending import Spending, check_ledger, foreseen, kept_of, ledger_o
 from parties.summary import _privacy
 from protos.rounds import Rounds, Send
 from splitnn.accountant import epsilon, rho
+from splitnn.releases import Released
 from splitnn.schedule import Split
 
 NAMES = ("platform", "logistics", "advertiser")
@@ -58,55 +60,121 @@ def spending(
 
 
 def spent(storage: Path, name: str, epochs: int = 10, **changes: Any) -> dict[str, Any]:
+    """A whole run of batches of all rows."""
     one = spending(storage, name, **changes)
     assert one is not None
-    training(one, "activation")
-    return one.settle(epochs)
+    importance = ["importance"] if one.plan.importance == "columns" else []
+    return one.settle(training(one, *["activation"] * epochs, "test", *importance))
 
 
 class Ended(PartyError):
     """Training ends before its time."""
 
 
-def sending(*kinds: str, error: BaseException | None = None) -> Rounds[None]:
-    """A training that sends messages of these kinds, and ends, by that error or without."""
+def sending(
+    released: Released, *kinds: str, error: BaseException | None = None, resumed: int = 0, gradients: str = ""
+) -> Rounds[None]:
+    """A training that sends messages of these kinds, and ends, by that error or without. gradients: by other
+    ones, the second and further messages have other noise. 20 rows in batches of 8 are three steps an epoch.
+    """
+    sent = Counter[str]()
     for kind in kinds:
+        place = sent[kind] + (3 * resumed if kind == "activation" else 0)
+        released.draw(f"{kind} {place} {gradients if sum(sent.values()) else ''}".encode())
+        sent[kind] += 1
         yield Send("platform", kind, b"")
     if error is not None:
         raise error
 
 
-def training(one: Spending, *kinds: str, error: BaseException | None = None, resumed: int = 0) -> None:
+def folder_of(one: Spending) -> Path:
+    return Path(one.config.party.storage / f"unfinished {one.run.hex()}")
+
+
+def training(one: Spending, *kinds: str, resumed: int = 0, **more: Any) -> Released:
+    released = one.released(folder_of(one), resumed)
     with suppress(Ended):
-        for _ in one.charged(sending(*kinds, error=error), resumed):
+        for _ in one.charged(sending(released, *kinds, resumed=resumed, **more), released):
             pass
+    return released
+
+
+COLUMNS = {"training": {"epochs": 10, "batch": 8}, "evaluation": {"importance": "columns"}}
+STEP = ("activation",)
+
+
+def in_ledger(one: Spending) -> int:
+    """Releases of this run."""
+    return {charge.run: charge.releases for charge in ledger_of(one.config).charges()}[one.run.hex()]
 
 
 def test_what_had_left_when_training_ended_is_charged(tmp_path: Path) -> None:
-    """Of 20 rows in batches of 8: three steps an epoch."""
-    columns = {"training": {"epochs": 10, "batch": 8}, "evaluation": {"importance": "columns"}}
-    step = ("activation",)
-
-    def releases(*kinds: str, run: int, resumed: int = 0, killed: bool = False) -> int:
-        one = spending(tmp_path, "logistics", run=run, groups=3, **columns)
+    def releases(*kinds: str, run: int, killed: bool = False, **more: Any) -> int:
+        one = spending(tmp_path, "logistics", run=run, groups=3, **COLUMNS)
         assert one is not None
         if killed:
-            rounds = one.charged(sending(*kinds), resumed)
+            released = one.released(folder_of(one))
+            rounds = one.charged(sending(released, *kinds), released)
             next(rounds)
             rounds.close()
         else:
-            training(one, *kinds, error=Ended(), resumed=resumed)
-        return {charge.run: charge.releases for charge in ledger_of(one.config).charges()}[one.run.hex()]
+            training(one, *kinds, error=Ended(), **more)
+        return in_ledger(one)
 
     assert releases(run=1) == 0
-    assert releases(*step, run=2) == 1
-    assert releases(*step * 4, run=3) == 2
-    assert releases(*step, run=3, resumed=4) == 5  # it has gone on
-    assert releases(run=3, resumed=4) == 5
-    assert releases(*step * 30, "test", run=4) == 10
-    assert releases(*step * 30, "test", "groups", run=5) == 31
-    assert releases(*step, run=6, killed=True) == 31
-    assert releases(*step, run=6) == 31  # how far the killed one came, nobody knows
+    assert releases(*STEP, run=2) == 1
+    assert releases(*STEP * 4, run=3) == 2
+    assert releases(*STEP * 4, run=3, resumed=1) == 3  # it has gone on
+    assert releases(run=3, resumed=1) == 3
+    assert releases(*STEP * 30, "test", run=4) == 10
+    assert releases(*STEP * 30, "test", "groups", "importance", run=5) == 31
+    assert releases(*STEP, run=6, killed=True) == 31
+    assert releases(*STEP, run=6) == 31
+
+
+def noisy(storage: Path, **changes: Any) -> Spending:
+    one = spending(storage, "logistics", **{"training": {"epochs": 10, "batch": 8}} | changes)
+    assert one is not None
+    return one
+
+
+def test_what_is_done_again_by_other_gradients_is_charged_again(tmp_path: Path) -> None:
+    one = noisy(tmp_path)
+    training(one, *STEP * 10, error=Ended())  # three epochs, and a step of the fourth
+    assert in_ledger(one) == 4
+    training(one, *STEP * 10, error=Ended())
+    assert in_ledger(one) == 4  # to the bit as before
+    training(one, *STEP * 4, resumed=2, error=Ended())
+    assert in_ledger(one) == 4
+    training(one, *STEP * 4, resumed=2, error=Ended(), gradients="other")
+    assert in_ledger(one) == 4 + 2  # epochs 3 and 4
+    released = training(one, *STEP * 24, "test", resumed=2, gradients="third")
+    assert one.settle(released)["partners"]["platform"]["releases"] == 10 + 2 + 2
+
+
+def test_other_gradients_that_the_budget_does_not_allow_get_nothing(tmp_path: Path) -> None:
+    one = noisy(tmp_path, privacy=NOISE | {"embedding_budget": 8.5})
+    training(one, *STEP * 6, error=Ended())
+    before = ledger_of(one.config).charges()
+    training(one, *STEP * 6, error=Ended())
+    with pytest.raises(
+        BudgetError, match=r"^platform sent other gradients for what is done again: .*over the"
+    ):
+        training(one, *STEP * 6, gradients="other")
+    released = one.released(folder_of(one))
+    assert released.left().train == 2  # the step of other noise did not leave
+    assert ledger_of(one.config).charges() == before
+
+
+def test_what_is_noted_no_more_is_charged_in_full_again(tmp_path: Path) -> None:
+    one = noisy(tmp_path)
+    training(one, *STEP * 6, error=Ended())
+    [path] = tmp_path.glob("unfinished */released.jsonl")
+    path.unlink()
+    training(one, *STEP * 3, resumed=1, error=Ended())
+    assert in_ledger(one) == 2 + 1
+    training(one, *STEP * 3, resumed=1, error=Ended())
+    assert in_ledger(one) == 3
 
 
 def test_a_feature_holder_is_charged_for_each_release_of_a_row(tmp_path: Path) -> None:

@@ -16,8 +16,7 @@ from splitnn.accountant import epsilon
 from splitnn.crossing import Codecs
 from splitnn.embedding_dp import EmbeddingDP, gaussian
 from splitnn.plan import Plan
-from splitnn.releases import releases
-from splitnn.schedule import Split
+from splitnn.releases import planned, releases
 from splitnn.secure_sum import SECURE_SUM
 
 PLAN = Plan(
@@ -192,20 +191,9 @@ def test_only_in_the_exact_schedule() -> None:
         replace(PLAN, schedule="pipelined")
 
 
-def test_releases_are_counted(make: Any) -> None:
-    rows = Split(torch.arange(50), torch.arange(50, 60), torch.arange(60, 70))
-    plan = replace(PLAN, epochs=7, every=2, importance="columns")
-    assert releases(plan, rows) == 7
-    assert releases(plan, rows, epochs=3) == 3
-    assert releases(plan, rows, epochs=3, groups=2) == 21
-    assert releases(replace(plan, importance="parties"), rows, epochs=0, groups=2) == 1
-    several = rows._replace(train=torch.tensor([0, 1, 1, 1, 2]))
-    assert releases(plan, several) == 21
-
-
 def test_the_count_is_that_of_the_messages(make: Any) -> None:
     federation = make.federation(100, COLUMNS)
     plan = replace(PLAN, batch=1, epochs=2, every=1, importance="none")
     said = federation.split_training(plan).transcript
     trained = sum(one.kind == "activation" and one.sender == "p1" for one in said)
-    assert trained == len(federation.rows.train) * releases(plan, federation.rows)
+    assert trained == len(federation.rows.train) * releases(federation.rows, planned(plan, federation.rows))

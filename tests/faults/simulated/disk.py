@@ -38,7 +38,7 @@ class Disk:
         self._lost = 0
         self._party: str | None = None
         self._void = False
-        self._written: dict[str, set[str]] = {}  # by party: files whose content is not synced
+        self._written: dict[str, dict[str, int]] = {}  # by party: files not synced, and how much of each is
         self._renamed: dict[str, list[tuple[str, bytes | None]]] = {}  # names not synced, and what was there
         self._pids: dict[str, int] = {}
         self._opened: dict[int, str] = {}  # by handle
@@ -73,13 +73,12 @@ class Disk:
 
     def died(self, party: str) -> None:
         """Its process is gone, and perhaps the power with it."""
-        written, renamed = self._written.pop(party, set()), self._renamed.pop(party, [])
+        written, renamed = self._written.pop(party, {}), self._renamed.pop(party, [])
         if not self.power:
             return
-        for path in sorted(written):
-            if os.path.exists(path):
-                size = os.path.getsize(path)
-                os.truncate(path, self._draw.randrange(size + 1) if size else 0)
+        for path, synced in sorted(written.items()):
+            if os.path.exists(path) and (size := os.path.getsize(path)) > synced:
+                os.truncate(path, self._draw.randrange(synced, size + 1))
         undone = self._draw.randrange(len(renamed) + 1)
         for path, before in reversed(renamed[len(renamed) - undone :]):
             if before is not None:
@@ -129,7 +128,9 @@ class Disk:
         if writes and self._party is not None and self._concerns(path):
             if not self._operates("open", path):
                 raise Killed
-            self._written.setdefault(self._party, set()).add(os.path.abspath(path))
+            kept = os.path.exists(path) and not flags & os.O_TRUNC
+            synced = os.path.getsize(path) if kept else 0
+            self._written.setdefault(self._party, {}).setdefault(os.path.abspath(path), synced)
         handle: int = self._real["open"](path, flags, *args, **named)
         self._opened[handle] = os.path.abspath(path)
         return handle
@@ -137,7 +138,7 @@ class Disk:
     def _fsync(self, handle: int) -> None:
         path = self._opened[handle]
         if self._operates("fsync", path) and self._party is not None:
-            self._written.get(self._party, set()).discard(path)
+            self._written.get(self._party, {}).pop(path, None)
             renamed = self._renamed.get(self._party, [])
             renamed[:] = [kept for kept in renamed if os.path.dirname(kept[0]) != path]
 
@@ -147,10 +148,9 @@ class Disk:
                 source, target = os.path.abspath(source), os.path.abspath(target)
                 before = Path(target).read_bytes() if os.path.exists(target) else None
                 self._renamed.setdefault(self._party, []).append((target, before))
-                written = self._written.get(self._party, set())
+                written = self._written.get(self._party, {})
                 if source in written:
-                    written.discard(source)
-                    written.add(target)
+                    written[target] = written.pop(source)
             self._real["replace"](source, target, **named)
 
     _rename = _replace

@@ -19,6 +19,7 @@ from parties.attempts import Tried
 from parties.changes import refuse_changes
 from parties.egress import NAME as AUDIT
 from parties.errors import PartyError, StorageError, exit_code
+from parties.released import NAME as RELEASED
 from parties.run import complete_run
 from parties.storage import locked
 from parties.unfinished import ALIGNMENT, Unfinished, forget, told, unfinished
@@ -249,6 +250,7 @@ class Run:
         """A file of its unfinished run is not any more what it was."""
         whole = self._draw.random() < 0.1  # the run's id, too: without it all begin anew
         files = sorted(self.unfinished(name).glob("[!.]*" if whole else "[!.r]*"))
+        files = [path for path in files if path.name != RELEASED]  # without, more is charged, not the same
         if not files:
             return
         path = self._draw.choice(files)

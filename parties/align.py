@@ -64,7 +64,7 @@ def align_party(
         if out is not None:
             check_writable(out)
         as_read = _state(config.party.data.file)
-        ids = own_ids(config, lambda names: _cells(config, names, on_progress))
+        ids = ids_of_file(config, on_progress)
         counts = {kind: len(of_kind.rows) for kind, of_kind in ids.items()}
         for line in [*identity.warnings(), *leakage(config, protocols)]:
             say(line)
@@ -140,12 +140,17 @@ def _state(file: Path) -> tuple[int, int]:
     return there.st_size, there.st_mtime_ns
 
 
-def _cells(config: Config, names: tuple[str, ...], on_progress: OnProgress) -> Iterator[list[Any]]:
-    rows = 0
-    for batch in read_batches(config.party.data.file, names):
-        yield [batch[name] for name in names]
-        rows += len(batch[names[0]])
-        on_progress(Progress("reading", rows, 0), Traffic(0, 0))
+def ids_of_file(config: Config, on_progress: OnProgress) -> dict[str, psi.Ids]:
+    """This party's ids of each kind, read in batches. Raises DataError, IdError."""
+
+    def cells(names: tuple[str, ...]) -> Iterator[list[Any]]:
+        rows = 0
+        for batch in read_batches(config.party.data.file, names):
+            yield [batch[name] for name in names]
+            rows += len(batch[names[0]])
+            on_progress(Progress("reading", rows, 0), Traffic(0, 0))
+
+    return own_ids(config, cells)
 
 
 def _write_ids(

@@ -13,6 +13,7 @@ import psi
 from parties.bucket_files import keeping, resume
 from parties.certs import Identity
 from parties.config import Config
+from parties.contract import Contract
 from parties.cost import Clock, Cost, measured
 from parties.egress import NAME as AUDIT
 from parties.egress import Egress, leaving
@@ -82,17 +83,18 @@ def logged(
     config: Config,
     rounds: Callable[[Callable[[Meeting], None]], Rounds[T]],
     met: Callable[[Meeting], None] = lambda meeting: None,
+    place: Callable[[bytes], Path] | None = None,
 ) -> Rounds[T]:
     """An attempt at a run, with each message that leaves in the run's audit.jsonl (`parties.egress`).
 
-    rounds: made of what they are to call as soon as all have met; met: called then, too. Raises StorageError,
-    AccountError.
+    rounds: made of what they are to call as soon as all have met; met: called then, too. place: the folder of
+    the run with this id; by default `run_folder`. Raises StorageError, AccountError.
     """
     egress = Egress(config.name)
+    place = place or (lambda run: run_folder(config.party.storage, config.contract.name, run, config.name))
 
     def begin(meeting: Meeting) -> None:
-        folder = run_folder(config.party.storage, config.contract.name, meeting.run, config.name)
-        egress.open(folder / AUDIT, meeting.run, meeting.attempt)
+        egress.open(place(meeting.run) / AUDIT, meeting.run, meeting.attempt)
         met(meeting)
 
     return leaving(rounds(begin), egress)
@@ -126,6 +128,15 @@ def align(
     yield from compare(config.name, contract, meeting.run, chosen.digests[common])
     reused = terms.buckets - saved if terms.buckets > 1 else 0
     return Alignment(terms, chosen.rows[common], cost, reused)
+
+
+def enough(contract: Contract, aligned: Alignment) -> None:
+    """Raises AlignmentError, at every party with the same words, where too few users are common to go on."""
+    if len(aligned.rows) < contract.psi.minimum:
+        raise AlignmentError(
+            f"{len(aligned.rows)} users in common, fewer than psi.minimum = {contract.psi.minimum}: does "
+            f"every party's file hold {aligned.terms.kind} ids of the same people, written the same way?"
+        )
 
 
 def order(digests: NDArray[np.uint8], run: bytes) -> NDArray[np.int64]:

@@ -60,7 +60,7 @@ def completion(run: Finished, file: Path, label: str | None, known: int | None) 
     features, labels = run.features(own), torch.from_numpy(values)
     try:
         result = complete(
-            lambda seed: run.bottom(seed, trained=False), run.weights, features, labels, told, run.run
+            lambda seed: run.bottom(seed, trained=False), run.half("bottom"), features, labels, told, run.run
         )
     except ValueError as error:
         raise DataError(f"{file}: {error}; set --known") from error

@@ -7,6 +7,7 @@ restart with something changed is refused before anybody is met, and the error n
 import hashlib
 import importlib.util
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -67,11 +68,18 @@ def refuse_changes(config: Config, own: dict[str, Any]) -> None:
             agreed = json.dumps(before["contract"]).encode()
             difference = first_difference(config.contract.canonical, agreed, which)
             raise _refused(f"{config.party.contract}: {difference}")
-        theirs = before.get("own", own)
-        for key in sorted(own.keys() | theirs.keys()):
-            if own.get(key) != theirs.get(key):
-                what = f"{config.party.data.file}: it" if key == "data.file" else f"{config.path}: {key}"
-                raise _refused(f"{what} is not what it was when {which} began")
+        refuse_other(config, own, before.get("own", own), which, "party run")
+
+
+def refuse_other(
+    config: Config, own: Mapping[str, Any], theirs: Mapping[str, Any], which: str, command: str
+) -> None:
+    """own, theirs: as `described`, now and when `which` began. Raises ConfigError that names the first thing
+    that differs."""
+    for key in sorted(own.keys() | theirs.keys()):
+        if own.get(key) != theirs.get(key):
+            what = f"{config.party.data.file}: it" if key == "data.file" else f"{config.path}: {key}"
+            raise _refused(f"{what} is not what it was when {which} began", command)
 
 
 def _code_of(name: str) -> Path | None:
@@ -92,5 +100,5 @@ def _digest(file: Path) -> str:
         raise DataError(f"{file}: cannot be read: {error.strerror}") from error
 
 
-def _refused(why: str) -> ConfigError:
-    return ConfigError(f"{why}; put it back to go on, or begin anew with `party run --afresh`")
+def _refused(why: str, command: str = "party run") -> ConfigError:
+    return ConfigError(f"{why}; put it back to go on, or begin anew with `{command} --afresh`")

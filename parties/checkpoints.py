@@ -68,9 +68,7 @@ def keeping(
 
 def keep(folder: Path, stamp: Stamp, epoch: int, state: bytes) -> None:
     """Write it, then remove all but the newest. Raises StorageError: the earlier ones are as they were."""
-    with writing(_path(folder, epoch)) as file:
-        file.write(_header(stamp, epoch, state))
-        file.write(state)
+    put(_path(folder, epoch), stamp, epoch, state)
     for path, _ in sorted(files(folder), key=lambda found: -found[1])[KEPT:]:
         with removing(path):
             path.unlink(missing_ok=True)
@@ -78,12 +76,24 @@ def keep(folder: Path, stamp: Stamp, epoch: int, state: bytes) -> None:
 
 def load(folder: Path, stamp: Stamp, epoch: int) -> bytes | None:
     """The state; None where there is no such checkpoint that is whole and has this stamp."""
+    return get(_path(folder, epoch), stamp, epoch)
+
+
+def put(path: Path, stamp: Stamp, number: int, state: bytes) -> None:
+    """A file of this form; of a checkpoint the number is its epoch. Raises StorageError."""
+    with writing(path) as file:
+        file.write(_header(stamp, number, state))
+        file.write(state)
+
+
+def get(path: Path, stamp: Stamp, number: int) -> bytes | None:
+    """The state that `put` wrote there; None where there is no such file that is whole and has this stamp."""
     try:
-        whole = memoryview(_path(folder, epoch).read_bytes())
+        whole = memoryview(path.read_bytes())
     except OSError:
         return None
     state = whole[8 + int.from_bytes(whole[:8], "little") :]
-    header = _header(stamp, epoch, state)
+    header = _header(stamp, number, state)
     return bytes(state) if whole[: len(whole) - len(state)] == header else None
 
 

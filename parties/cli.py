@@ -1,4 +1,5 @@
-"""The commands `party init | certs | check | run | align | status | ledger | models | psi | audit | demo`.
+"""The commands `party init | certs | check | run | align | predict |
+status | ledger | models | psi | audit | demo`.
 
 Everything heavy is imported inside the command that needs it, so that `party --help` answers at once.
 """
@@ -147,6 +148,38 @@ def align(
         from parties.align import align_party, said
 
         summary = align_party(loaded, out, display, display.say, display.peer)
+    typer.echo(json.dumps(summary, indent=2) if as_json else said(summary))
+
+
+@app.command()
+def predict(
+    config: ConfigFile = Path("party.toml"),
+    ids: Annotated[
+        Path | None,
+        typer.Option(
+            "--ids",
+            "--data",
+            help="The rows to score (label holder), or to score them with; default: data.file.",
+        ),
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(help="A run's folder, or the beginning of its id; default: what serves, or the newest."),
+    ] = None,
+    afresh: Annotated[
+        bool, typer.Option("--afresh", help="Drop what an interrupted prediction has left; begin anew.")
+    ] = False,
+    as_json: Json = False,
+    log: Log = LogFormat.bars,
+) -> None:
+    """Score new rows with a trained model, together with the other parties."""
+    from parties.config import load
+
+    loaded = load(config)
+    with _display(log) as display:
+        from parties.predict import predict_party, said
+
+        summary = predict_party(loaded, run, ids, display, display.say, display.peer, afresh)
     typer.echo(json.dumps(summary, indent=2) if as_json else said(summary))
 
 

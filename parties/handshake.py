@@ -41,6 +41,9 @@ VERSIONS_AT_MOST = 16
 HELLO_AT_MOST = CANONICAL_AT_MOST + (32 << 10)
 """Bytes of one hello: a contract, a certificate, names of protocols and little else."""
 
+MODEL: Final = 32
+"""Bytes of the digest of a model version."""
+
 PROTOCOLS_AT_MOST = 64
 """Names of protocols in a hello."""
 
@@ -51,9 +54,9 @@ SIGNATURE_AT_MOST = 128
 class Brings(NamedTuple):
     """What a party is there for, and what it has.
 
-    purpose: the command that was started, "run" or "align". protocols: names of PSI protocols installed
-    here, at most PROTOCOLS_AT_MOST. kinds: of id, by the contract's names. versions: of the wire, rising.
-    previous: to go on with.
+    purpose: the command that was started, "run", "align" or "predict". protocols: names of PSI protocols
+    installed here, at most PROTOCOLS_AT_MOST. kinds: of id, by the contract's names. versions: of the wire,
+    rising. previous: to go on with. model: to predict, the version's digest (`parties.versions`).
     """
 
     purpose: str
@@ -61,6 +64,7 @@ class Brings(NamedTuple):
     kinds: Sequence[str]
     versions: Sequence[int] = WIRE_VERSIONS
     previous: Previous = NOTHING
+    model: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ def handshake(
         previous=brings.previous.run,
         aligned=brings.previous.aligned,
         steps=brings.previous.steps,
+        model=brings.model,
     )
     if me == hub:
         hellos = {hub: own}
@@ -232,6 +237,12 @@ def _check(hellos: Mapping[str, Hello], contract: Contract, identity: Identity) 
     if len(set(purposes.values())) > 1:
         started = ", ".join(f"`party {purpose}` at {name}" for name, purpose in sorted(purposes.items()))
         raise ContractError(f"the parties started different commands: {started}; start the same everywhere")
+    if len({hello.model for hello in hellos.values()}) > 1:
+        held = ", ".join(f"{hello.model.hex()[:12]} at {name}" for name, hello in sorted(hellos.items()))
+        raise ContractError(
+            f"the parties would score with different models: digest {held}; give the same run everywhere, "
+            "with --run"
+        )
     return _shared_kind(hellos, contract), _shared_protocols(hellos, contract)
 
 
@@ -239,9 +250,11 @@ def _check_words(hello: Hello, contract: Contract) -> None:
     """What a peer says of itself is shown to people, so it is only what we could say ourselves."""
     kinds = [kind.name for kind in contract.ids if kind.name in hello.kinds]
     protocols = len(hello.protocols) <= PROTOCOLS_AT_MOST and all(map(PROTOCOL.fullmatch, hello.protocols))
-    if not re.fullmatch("[a-z]{1,16}", hello.purpose) or not protocols or [*hello.kinds] != kinds:
+    purpose = re.fullmatch("[a-z]{1,16}", hello.purpose)
+    model = len(hello.model) == (MODEL if hello.purpose == "predict" else 0)
+    if not purpose or not model or not protocols or [*hello.kinds] != kinds:
         raise RemoteProtocolError(
-            f"{hello.party} sent a hello with an impossible purpose, protocol or kind of id"
+            f"{hello.party} sent a hello with an impossible purpose, protocol, kind of id or model"
         )
 
 

@@ -152,14 +152,15 @@ def leakage_of_examples(contract: Contract) -> list[str]:
     return [told] if contract.several else []
 
 
-def brings(config: Config, purpose: str, protocols: "Iterable[str]") -> Brings:
-    """What this party tells the others in the handshake. protocols: names of `own_protocols`."""
+def brings(config: Config, purpose: str, protocols: "Iterable[str]", model: bytes = b"") -> Brings:
+    """What this party tells the others in the handshake. protocols: names of `own_protocols`. model: as
+    `Brings` has it."""
     import psi
 
     agreed, own = config.contract.psi.protocol, [*protocols]
     if agreed != AUTO:
         own += [name for name in psi.installed() if name != agreed and PROTOCOL.fullmatch(name)]
-    return Brings(purpose, own[:PROTOCOLS_AT_MOST], [*config.id_columns])
+    return Brings(purpose, own[:PROTOCOLS_AT_MOST], [*config.id_columns], model=model)
 
 
 def own_data(config: Config) -> OwnData:

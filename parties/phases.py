@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 import psi
-from parties.alignment import Alignment, Random, align, meet
+from parties.alignment import Alignment, Random, align, enough, meet
 from parties.certs import Identity
 from parties.config import Config
 from parties.contract import Contract
@@ -172,12 +172,7 @@ def _after_meeting(
         )
         unfinished.keep_alignment(run, aligned.rows, aligned.described())
     alignment = aligned.rows
-    if len(alignment) < contract.psi.minimum:
-        raise AlignmentError(
-            f"{len(alignment)} users in common, fewer than psi.minimum = {contract.psi.minimum}: does "
-            f"every party's file hold {aligned.terms.kind} ids of the same people, written the same way?"
-        )
-
+    enough(contract, aligned)
     plan = plan_of(contract)
     try:
         evaluation = contract.evaluation

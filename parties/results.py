@@ -3,7 +3,6 @@
 import io
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +21,7 @@ from parties.last_good import NAME as LAST_GOOD
 from parties.phases import Outcome, Prepared
 from parties.storage import removing, run_folder, write
 from parties.summary import Summary, agreement, as_json, psi_record
+from parties.target import Target
 from splitnn.calibration import Calibration
 from splitnn.exact import FeatureHolderResult, LabelHolderResult
 from splitnn.importance import Drop
@@ -203,14 +203,8 @@ def scored_columns(trained: LabelHolderResult, task: str, calibration: Calibrati
 
 def target(objective: Objective, model: Model, calibration: Calibration | None) -> dict[str, Any]:
     """What the top model's outputs mean: all that scoring needs beside the weights."""
-    return {
-        "task": model.task,
-        "loss": model.loss,
-        "names": [*objective.names],
-        "location": objective.location,
-        "scale": objective.scale,
-        "calibration": None if calibration is None else {"method": calibration.method, **asdict(calibration)},
-    }
+    scale = objective.location, objective.scale
+    return Target(model.task, model.loss, objective.names, *scale, calibration).as_dict()
 
 
 def weights(modules: dict[str, nn.Module]) -> dict[str, Tensor]:

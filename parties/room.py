@@ -25,6 +25,14 @@ def to_align(contract: Contract, protocols: "Mapping[str, Psi]") -> int:
     return max(intersection + OTHER, Limits.window)
 
 
+def to_predict(contract: Contract, protocols: "Mapping[str, Psi]") -> int:
+    """Of activations no more than a few chunks come unacknowledged."""
+    from parties.phases import plan_of
+    from splitnn.scoring import most_bytes_unanswered
+
+    return to_align(contract, protocols) + most_bytes_unanswered(plan_of(contract))
+
+
 def to_run(contract: Contract, protocols: "Mapping[str, Psi]") -> int:
     from parties.examples import COUNT
     from parties.phases import plan_of

@@ -118,21 +118,7 @@ class Spending:
         By partner: `epsilon` of this run, null if it has no noise, so no bound; `total` of all `runs` but
         those `unbounded`, which have none.
         """
-        ledger, delta, budget = self._ledger(), self.config.contract.privacy.delta, budget_of(self.config)
-        told = {}
-        for charge in self._charges(released.left(), released.lost):
-            ledger.settle(charge)
-            total = ledger.totals(delta)[charge.partner]
-            told[charge.name] = {
-                "mechanism": charge.mechanism,
-                "rows": charge.rows,
-                "releases": charge.releases,
-                "epsilon": _epsilon(charge, delta),
-                "total": total.epsilon,
-                "runs": total.runs,
-                "unbounded": total.unbounded,
-            }
-        return {"delta": delta, "budget": budget.epsilon if budget else None, "partners": told}
+        return _settled(self.config, self._charges(released.left(), released.lost))
 
     def _charges(self, times: Times, lost: int) -> list[Charge]:
         contract, run, split = self.config.contract, self.run.hex(), self.examples.split
@@ -164,6 +150,61 @@ def budget_of(config: Config) -> Budget | None:
     privacy, of_labels = config.contract.privacy, config.name == config.contract.label_holder
     most = privacy.label_budget if of_labels else privacy.embedding_budget
     return Budget(most, privacy.delta) if most is not None else None
+
+
+def charged_prediction(
+    config: Config, run: bytes, plan: Plan, rows: int, scoring: Rounds[None]
+) -> Rounds[dict[str, Any]]:
+    """A feature holder's rounds of a prediction, each of `rows` released once: charged before them, and
+    nothing if they end before any message. Gives what `Spending.settle` tells; {} without a `[privacy]`.
+
+    run: of the prediction; one that goes on releases the same bits again, and is charged once.
+    Raises BudgetError, AccountError, StorageError, with nothing sent.
+    """
+    contract, privacy = config.contract, config.contract.privacy
+    if privacy == Privacy():
+        yield from scoring
+        return {}
+    ledger, hub, rho = ledger_of(config), contract.label_holder, plan.embedding.rho(1)
+    bound = rho if rho < math.inf else None
+    charge = Charge(contract.parties[hub].key, hub, run.hex(), EMBEDDING, rows, 1, bound)
+    stood, sent = {one.of: one for one in ledger.charges()}.get(charge.of), False
+
+    def each(word: Round) -> Generator[Round, Any, Any]:
+        nonlocal sent
+        sent = sent or isinstance(word, Send)
+        return (yield word)
+
+    ledger.reserve(charge, budget_of(config))
+    try:
+        yield from mapped(scoring, each)
+    except GeneratorExit:
+        raise
+    except BaseException:
+        if not sent:
+            with suppress(PartyError):  # the reason of the end is not to be hidden by it
+                ledger.settle(stood or replace(charge, rows=0, releases=0, rho=0.0))
+        raise
+    return _settled(config, [charge])
+
+
+def _settled(config: Config, charges: Sequence[Charge]) -> dict[str, Any]:
+    """Charge what was spent, and tell it, as JSON has it."""
+    ledger, delta, budget = ledger_of(config), config.contract.privacy.delta, budget_of(config)
+    told = {}
+    for charge in charges:
+        ledger.settle(charge)
+        total = ledger.totals(delta)[charge.partner]
+        told[charge.name] = {
+            "mechanism": charge.mechanism,
+            "rows": charge.rows,
+            "releases": charge.releases,
+            "epsilon": _epsilon(charge, delta),
+            "total": total.epsilon,
+            "runs": total.runs,
+            "unbounded": total.unbounded,
+        }
+    return {"delta": delta, "budget": budget.epsilon if budget else None, "partners": told}
 
 
 def ledger_of(config: Config) -> Ledger:

@@ -114,7 +114,8 @@ def locked(storage: Path, party: str) -> Iterator[None]:
                         "storage"
                     ) from error
                 time.sleep(patience)
-        for left in [*storage.glob(f"*/{party}/.*.partial"), *storage.glob(f".{party}.*.partial")]:
+        places = (f"*/{party}/.*.partial", f"*/{party}/*/.*.partial", f".{party}.*.partial")
+        for left in [path for place in places for path in storage.glob(place)]:
             with removing(left):
                 left.unlink(missing_ok=True)  # by a process that was killed as it wrote
         yield

@@ -79,7 +79,8 @@ def read_table(
     named = [*id_columns, *numeric, *categorical, *bags, *kept, *exclude]
     inferred = not numeric and not categorical
     columns = read_columns(file, named, inferred, scratch)
-    ids = pd.DataFrame({name: _cells(file, name, columns[name]) for name in id_columns})
+    rows = range(len(next(iter(columns.values()))))
+    ids = pd.DataFrame({name: _cells(file, name, columns[name]) for name in id_columns}, index=rows)
     targets = {name: _cells(file, name, columns[name]) for name in kept}
     warnings: list[str] = []
     if inferred:
@@ -101,7 +102,6 @@ def read_table(
         numbers[place] = _numbers(file, name, columns[name])
     texts = {name: _series(_texts(file, name, columns[name]), name) for name in categorical}
     lists = {name: read_bags(file, name, columns[name], parted, scratch) for name, parted in bags.items()}
-    rows = range(len(ids))
     return Table(
         file,
         ids,

@@ -19,9 +19,11 @@ from torch import Tensor, nn
 
 from protos.rounds import Progress, Receive, RemoteProtocolError, Rounds, Save, Send
 from splitnn.crossing import Crossing
-from splitnn.evaluation import acknowledge, receive_chunk, send_chunks
+from splitnn.evaluation import AHEAD, acknowledge, receive_chunk, send_chunks
 from splitnn.party_dropout import PartyDropout
+from splitnn.plan import Plan
 from splitnn.schedule import EVALUATION_ROWS
+from splitnn.secure_sum import LEAST, SECURE_SUM, Hidden
 
 BLOCK: Final = 8 * EVALUATION_ROWS
 """Entities from one `Save` to the next."""
@@ -30,6 +32,12 @@ Columns: TypeAlias = tuple[Any, ...]
 """What a bottom model takes of some rows."""
 
 _KEPT = struct.Struct("<I")
+
+
+def most_bytes_unanswered(plan: Plan) -> int:
+    """The most that a feature holder sends before it waits for an answer."""
+    hidden = Hidden(plan.fixed_point, LEAST) if plan.fusion == SECURE_SUM else None  # any number: one size
+    return AHEAD * Crossing(plan.codec, plan.cut, b"", "", hidden).activation_size(EVALUATION_ROWS)
 
 
 class Rows(NamedTuple):

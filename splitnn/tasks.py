@@ -148,15 +148,8 @@ class Objective:
         return (self.task.losses(logits, targets, "none") * self._weights[examples]).mean()
 
     def scores(self, logits: Tensor) -> Tensor:
-        """Probabilities, or numbers in the label's own unit: [n], or [n, outputs] where there are names.
-
-        Raises TrainingError for a logit that is not finite, whose probability would be."""
-        if not torch.isfinite(logits).all():
-            raise TrainingError("a score is not finite: the model diverged, lower learning_rate in run.toml")
-        scores = self.task.link(logits)
-        if (self.location, self.scale) == (0.0, 1.0):
-            return scores
-        return self.location + self.scale * scores.to(torch.float64)
+        """As `scores_of` has them."""
+        return scores_of(self.task, logits, self.location, self.scale)
 
     def metrics(self, labels: Tensor, scores: Tensor, lists: Tensor | None = None) -> dict[str, float]:
         """lists: one of `self.lists`, of these examples, for the ranking metrics."""
@@ -185,6 +178,18 @@ class Objective:
         """How much worse the metric that decides is: so much lower (AUC), or higher by this part of it (a
         loss, the unit of which may be the label's)."""
         return before - after if self.task.sign > 0 else (after - before) / max(before, 1e-12)
+
+
+def scores_of(task: Task, logits: Tensor, location: float, scale: float) -> Tensor:
+    """Probabilities, or numbers in the label's own unit: [n], or [n, outputs] where there are names.
+
+    Raises TrainingError for a logit that is not finite, whose probability would be."""
+    if not torch.isfinite(logits).all():
+        raise TrainingError("a score is not finite: the model diverged, lower learning_rate in run.toml")
+    scores = task.link(logits)
+    if (location, scale) == (0.0, 1.0):
+        return scores
+    return location + scale * scores.to(torch.float64)
 
 
 def _is_of(task: str, labels: Tensor, names: int) -> bool:

@@ -65,6 +65,7 @@ silence = 4
 SAID = re.compile(
     r"[\w:]+: the leader learns .*|[\w:]+ is not installed here, or .*"
     r"|(\d+ finished bucket|the alignment|training up to epoch ).*"
+    r"|scoring with the model of run [0-9a-f]{12}|prediction [0-9a-f]{12} (goes on|is dropped).*"
     r"|run [0-9a-f]{12} (goes on from|is dropped).*"
     r"|nobody met who still needs this run; results in .*"
     r"|results are (written; waiting until|whole in) .*"

@@ -213,6 +213,9 @@ def test_the_first_kind_of_id_that_all_have(
         BRINGS._replace(kinds=["email", "email"]),
         BRINGS._replace(kinds=["fax"]),
         BRINGS._replace(kinds=["fax", "email"]),
+        BRINGS._replace(model=b"m" * 32),
+        BRINGS._replace(purpose="predict"),
+        BRINGS._replace(purpose="predict", model=b"m" * 31),
     ],
     ids=str,
 )
@@ -222,7 +225,7 @@ def test_words_that_a_peer_cannot_mean(
     ends = outcomes(identities, dict.fromkeys(identities, contract_of()), {"logistics": brings})
     assert type(ends["platform"]) is type(ends["advertiser"]) is RemoteProtocolError
     assert str(ends["advertiser"]) == (
-        "logistics sent a hello with an impossible purpose, protocol or kind of id"
+        "logistics sent a hello with an impossible purpose, protocol, kind of id or model"
     )
 
 

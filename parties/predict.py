@@ -1,0 +1,216 @@
+"""`party predict`: the label holder's ids scored by a trained model, together with everybody.
+
+The common ones are scored by all; the label holder scores its other rows by itself, without asking anybody,
+where the model has learned to do without partners (`model.party_dropout`).
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from parties import scored
+from parties.align import ids_of_file
+from parties.alignment import Random, logged
+from parties.attempts import attempts
+from parties.changes import described, refuse_change_while_read
+from parties.config import Config
+from parties.connection import OnProgress, connected
+from parties.cost import Clock
+from parties.errors import AlignmentError, ContractError, NetworkError, PartyError
+from parties.handshake import Meeting
+from parties.model import Model, chosen, model
+from parties.own import Today, brings, leakage, own_identity, own_protocols, refuse_expired, today
+from parties.prediction import Outcome, Prepared, held, refuse_changes, results, whole_prediction
+from parties.room import to_predict
+from parties.run import all_keep
+from parties.spending import check_ledger
+from parties.storage import locked, own_secret, write
+from parties.summary import agreement, as_json, psi_record
+from parties.table import read_table
+from parties.unfinished import Unfinished, forget, told
+from parties.watch import OnPeer, Watch
+from protos.rounds import PeerFailed, Rounds
+from splitnn.scoring import scores_alone
+
+SCORES: Final = "scores.parquet"
+
+
+def predict_party(
+    config: Config,
+    run: str | None,
+    file: Path | None,
+    on_progress: OnProgress,
+    say: Callable[[str], None],
+    on_peer: OnPeer = lambda peer, there: None,
+    afresh: bool = False,
+) -> dict[str, Any]:
+    """Score with the others. Returns the content of summary.json, the last file to be written.
+
+    run: as `parties.model.chosen`. file: the rows to score, at a feature holder those to score them with;
+    None: the one of party.toml. afresh: drop what an interrupted prediction with this model has left.
+    """
+    torch.set_num_threads(1)
+    with locked(config.party.storage, config.name), Watch(config, "predict", on_peer) as watch:
+        on_progress = watch.over(on_progress)
+        trained = model(config, chosen(config, run))
+        config = to_score(config, trained, file)
+        folder, own = trained.folder / "prediction-unfinished", described(config)
+        if afresh:
+            forget(folder)
+        unfinished = Unfinished(folder, config.contract, config.name, own)
+        refuse_changes(unfinished, config)
+        prepared = prepare(config, trained, on_progress)
+        refuse_change_while_read(config, own)
+        told_first = [*prepared.table.warnings, *leakage(config, dict(prepared.protocols))]
+        for line in [*prepared.identity.warnings(), *told_first]:
+            say(line)
+        say(f"scoring with the model of run {trained.run.hex()[:12]}")
+        room, meetings = to_predict(config.contract, prepared.protocols), list[Meeting]()
+
+        def attempt() -> dict[str, Any] | ContractError | AlignmentError:
+            meetings.clear()
+            with connected(config, prepared.identity, room, on_progress, say, watch.linked) as link:
+                rounds = complete_prediction(prepared, unfinished, say=say, met=meetings.append)
+                return link.drive(rounds, on_progress=on_progress)
+
+        holds, whole = partial(held, unfinished), partial(results, prepared, unfinished)
+        with told(holds, say) as earlier:
+            try:
+                summary = attempts(attempt, earlier, holds, say)
+            except (NetworkError, PeerFailed):
+                if meetings or (there := whole()) is None:
+                    raise
+                say(f"nobody met who still needs this prediction; results in {there}")
+                summary = json.loads((there / "summary.json").read_bytes())
+    if isinstance(summary, PartyError):
+        raise summary
+    return summary
+
+
+def to_score(config: Config, trained: Model, file: Path | None) -> Config:
+    """The configuration with another file in place of its table, of which the model's columns count, and no
+    label."""
+    data, pipeline = config.party.data, trained.pipeline
+    changed = {
+        "file": (file or data.file).absolute(),
+        "label": (),
+        "weight": None,
+        "rank_within": None,
+        "exclude": (),
+        "numeric": tuple(column.name for column in pipeline.numeric),
+        "categorical": tuple(column.name for column in pipeline.categorical),
+        "bags": {column.name: data.bags.get(column.name, "") for column in pipeline.bags},
+    }
+    party = config.party.model_copy(update={"data": data.model_copy(update=changed)})
+    return replace(config, party=party)
+
+
+def prepare(
+    config: Config,
+    trained: Model,
+    on_progress: OnProgress = lambda progress, traffic: None,
+    today: Today = today,
+) -> Prepared:
+    """config: as `to_score` gives it. Raises AccountError, ConfigError, ContractExpired, DataError, IdError,
+    IdentityError, StorageError."""
+    refuse_expired(config, today)
+    check_ledger(config)
+    identity, protocols, data = own_identity(config), own_protocols(config), config.party.data
+    ids = ids_of_file(config, on_progress)
+    table = read_table(
+        data.file, (), data.numeric, data.categorical, scratch=config.party.storage, bags=data.bags
+    )
+    trained.bottom(trained.run)  # does it load?
+    if config.role == "label holder":
+        trained.top(trained.run)
+    told = brings(config, "predict", protocols, trained.digest)
+    return Prepared(config, identity, trained, table, ids, protocols, told, own_secret(config.party.storage))
+
+
+def complete_prediction(
+    prepared: Prepared,
+    unfinished: Unfinished,
+    clock: Clock = time.monotonic,
+    random: Random = os.urandom,
+    say: Callable[[str], None] = lambda line: None,
+    met: Callable[[Meeting], None] = lambda meeting: None,
+    today: Today = today,
+) -> Rounds[dict[str, Any] | ContractError | AlignmentError]:
+    """The prediction as rounds, its files included; arguments and errors as of `parties.run.complete_run`."""
+    began = clock()
+
+    def rounds(begin: Callable[[Meeting], None]) -> Rounds[dict[str, Any] | ContractError | AlignmentError]:
+        outcome = yield from whole_prediction(prepared, unfinished, clock, random, say, begin, today)
+        if isinstance(outcome, AlignmentError):
+            forget(unfinished.folder)  # at every party: there is nothing to go on with
+        if isinstance(outcome, PartyError):
+            return outcome
+        folder = prepared.folder(outcome.meeting.run)
+        write(folder / "agreement.json", agreement(prepared.config.contract, outcome.meeting))
+        if outcome.scored is not None:
+            config, place, target = prepared.config, folder / SCORES, prepared.model.target()
+            columns, parties = config.id_columns[outcome.meeting.kind], [config.name, *config.feature_holders]
+            yield from scored.write(place, config.party.data.file, columns, outcome.scored, target, parties)
+        summary = _summarise(prepared, outcome, folder, clock() - began)
+        write(folder / "summary.json", as_json(summary))
+        yield from all_keep(prepared.config.name, prepared.config.contract)
+        forget(unfinished.folder)
+        if summary.get("unscored"):
+            say(
+                f"{summary['unscored']:,} rows outside the alignment have no score: the model has learned "
+                "none without its partners (model.party_dropout)"
+            )
+        say(f"results in {folder}")
+        return summary
+
+    return (yield from logged(prepared.config, rounds, met, prepared.folder))
+
+
+def _summarise(prepared: Prepared, outcome: Outcome, folder: Path, seconds: float) -> dict[str, Any]:
+    config, result, users = prepared.config, outcome.scored, len(outcome.aligned.rows)
+    speed = users / max(outcome.cost.seconds, 1e-9)
+    summary: dict[str, Any] = {
+        "prediction": outcome.meeting.run.hex(),
+        "run": prepared.model.run.hex(),
+        "version": prepared.model.digest.hex(),
+        "contract": config.contract.digest.hex(),
+        "party": config.name,
+        "role": config.role,
+        "rows": prepared.table.rows,
+        "aligned": users,
+        "psi": psi_record(config.contract, outcome.aligned),
+        "scoring": {"rows_per_second": round(speed, 1)} | outcome.cost._asdict(),
+        "seconds": round(seconds, 3),
+    }
+    if outcome.spent:
+        summary["privacy"] = outcome.spent
+    if result is not None:
+        together, alone = int(result.together.sum()), len(result.alone)
+        learned = scores_alone(prepared.model.top(prepared.model.run))
+        summary |= {
+            "together": together,
+            "alone": alone if learned else 0,
+            "unscored": 0 if learned else alone,
+            "scores": str(folder / SCORES),
+        }
+    return summary
+
+
+def said(summary: Mapping[str, Any]) -> str:
+    """The last lines, for people."""
+    scoring = summary["scoring"]
+    traffic = f"{scoring['bytes_sent'] / 1e6:.1f} MB out, {scoring['bytes_received'] / 1e6:.1f} MB in"
+    speed = f"{scoring['seconds']:.1f} s, {scoring['rows_per_second']:,.0f} users/s, {traffic}"
+    if "scores" not in summary:
+        return f"{summary['aligned']:,} common users scored for the label holder: {speed}"
+    return (
+        f"{summary['rows']:,} rows: {summary['together']:,} scored by all parties, "
+        f"{summary['alone']:,} alone, {summary['unscored']:,} without a score: {summary['scores']}\n{speed}"
+    )

@@ -1,0 +1,208 @@
+"""A prediction as rounds: all meet, see that they hold the same version of the model, align, and score.
+
+What is kept to go on with, in the model's folder:
+
+prediction-unfinished/
+    run.json, alignment.parquet, bucket-0001.parquet, ...   as of a run (`parties.unfinished`)
+    scores-000001.safetensors, ...                          scored blocks, at the label holder
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psi
+from parties import scored
+from parties.alignment import Alignment, Random, align, enough, meet
+from parties.certs import Identity
+from parties.changes import refuse_other
+from parties.checkpoints import Stamp
+from parties.config import Config
+from parties.cost import Clock, Cost, measured
+from parties.errors import AlignmentError, ContractError, StorageError
+from parties.handshake import Brings, Meeting
+from parties.model import Model
+from parties.own import Today, refuse_expired, today
+from parties.previous import NOTHING, Previous
+from parties.scored import Placed, Scored, columns_of
+from parties.spending import charged_prediction
+from parties.storage import make, private_seed
+from parties.table import Table
+from parties.unfinished import ALIGNMENT, Unfinished, held_buckets, read, run_of
+from protos.rounds import Progress, Rounds
+from splitnn.crossing import to_feature_holders, to_hub
+from splitnn.masks import Masks
+from splitnn.schedule import EVALUATION_ROWS
+from splitnn.scoring import be_scored, score, score_alone, scores_alone
+from splitnn.secure_sum import SECURE_SUM
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What one party brings to a prediction, all of it checked. config: of the run, with the file to score.
+
+    told: what the handshake tells the others of it.
+    """
+
+    config: Config
+    identity: Identity
+    model: Model
+    table: Table
+    ids: Mapping[str, psi.Ids]
+    protocols: Mapping[str, psi.Psi]
+    told: Brings
+    secret: bytes
+
+    def folder(self, run: bytes) -> Path:
+        """Made, where it is not there, for the results of this prediction. Raises StorageError."""
+        folder = self.model.folder / f"predictions-{run.hex()[:12]}"
+        try:
+            make(folder, 0o700)
+        except OSError as error:
+            raise StorageError(f"cannot make {folder}: {error.strerror}") from error
+        return folder
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """scored: at the label holder. spent: as `charged_prediction` tells it."""
+
+    meeting: Meeting
+    aligned: Alignment
+    scored: Scored | None
+    cost: Cost
+    spent: dict[str, Any]
+
+
+def whole_prediction(
+    prepared: Prepared,
+    unfinished: Unfinished,
+    clock: Clock = time.monotonic,
+    random: Random = os.urandom,
+    say: Callable[[str], None] = lambda line: None,
+    met: Callable[[Meeting], None] = lambda meeting: None,
+    today: Today = today,
+) -> Rounds[Outcome | ContractError | AlignmentError]:
+    """Arguments, results and errors as of `parties.phases.whole_run`."""
+
+    def then(meeting: Meeting) -> Rounds[Outcome]:
+        if unfinished.run() != meeting.run:
+            refuse_expired(prepared.config, today)
+        return _after_meeting(prepared, meeting, unfinished, clock, random, say)
+
+    told = prepared.told._replace(previous=previous(unfinished))
+    return (yield from meet(prepared.config, prepared.identity, told, random, met, then))
+
+
+def _after_meeting(
+    prepared: Prepared,
+    meeting: Meeting,
+    unfinished: Unfinished,
+    clock: Clock,
+    random: Random,
+    say: Callable[[str], None],
+) -> Rounds[Outcome]:
+    config, contract, me = prepared.config, prepared.config.contract, prepared.config.name
+    trained, plan, run, hub = prepared.model, prepared.model.plan, meeting.run, contract.label_holder
+    before = previous(unfinished).run
+    if before == run:
+        say(f"prediction {run.hex()[:12]} goes on")
+    elif before:
+        say(f"prediction {before.hex()[:12]} is dropped, as not all parties have it; a new one begins")
+        scored.forget(unfinished.folder)
+    unfinished.begin(run, meeting.common)
+    if meeting.common.aligned:
+        found = unfinished.alignment(run)
+        if found is None:
+            raise StorageError(f"{unfinished.folder}: the alignment is gone or was changed; start again")
+        aligned = Alignment.kept(*found)
+    else:
+        aligned = yield from align(
+            config, prepared.ids, prepared.protocols, meeting, clock, random, unfinished.folder
+        )
+        enough(contract, aligned)
+        unfinished.keep_alignment(run, aligned.rows, aligned.described())
+    users, seed = len(aligned.rows), private_seed(prepared.secret, run, f"prediction of {me}")
+    columns = partial(columns_of, trained.pipeline, prepared.table)
+    if me != hub:
+        masks = None
+        if plan.fusion == SECURE_SUM:
+            exported = {name: seal.exported for name, seal in meeting.seals.items()}
+            masks = Masks(me, contract.feature_holders, exported, run, meeting.attempt)
+        scoring = be_scored(
+            to_hub(plan, hub, seed, masks),
+            hub,
+            trained.bottom(seed),
+            users,
+            lambda chunk: columns(aligned.rows[chunk.start : chunk.stop]),
+        )
+        charged = charged_prediction(config, run, plan, users, scoring)
+        spent, cost = yield from measured("scoring", charged, clock)
+        return Outcome(meeting, aligned, None, cost, spent)
+
+    placed, stamp = Placed.of(prepared.ids[meeting.kind], aligned.rows), _stamp(unfinished, run)
+    bottom, top, target = trained.bottom(seed), trained.top(seed), trained.target()
+    scoring = score(
+        to_feature_holders(plan, contract.feature_holders, seed),
+        bottom,
+        top,
+        users,
+        lambda chunk: placed.chunk(chunk, columns),
+        scored.kept(unfinished.folder, stamp, users),
+    )
+    _, cost = yield from measured("scoring", scored.keeping(scoring, unfinished.folder, stamp), clock)
+    result = scored.gathered(unfinished.folder, stamp, placed, prepared.table, target.outputs)
+    if scores_alone(top):
+        rows, holders = result.alone, len(contract.feature_holders)
+        for at in range(0, len(rows), EVALUATION_ROWS):
+            yield Progress("scoring alone", at, len(rows))
+            some = rows[at : at + EVALUATION_ROWS]
+            result.logits[some] = score_alone(bottom, top, columns(some), holders).numpy()
+    return Outcome(meeting, aligned, result, cost, {})
+
+
+# ---- what an interrupted prediction leaves -----------------------------------------------------------------
+
+
+def previous(unfinished: Unfinished) -> Previous:
+    """What this party could go on with: an alignment, or nothing. Without one, activations may have left by
+    another party's for rows that the next alignment pairs otherwise: that is a prediction of its own."""
+    found = unfinished.previous()
+    return found._replace(steps=()) if found.aligned else NOTHING
+
+
+def held(unfinished: Unfinished) -> str:
+    """The furthest that it got, for people; nothing where nothing is kept."""
+    try:
+        if not previous(unfinished).aligned:
+            return held_buckets(unfinished.folder)
+        run = unfinished.run()
+        found = unfinished.alignment(run)
+    except StorageError:
+        return ""
+    users = 0 if found is None else len(found[0])
+    count = scored.kept(unfinished.folder, _stamp(unfinished, run), users)
+    return f"the alignment and {count} scored block(s)" if count else "the alignment"
+
+
+def refuse_changes(unfinished: Unfinished, config: Config) -> None:
+    """Raises ConfigError where an interrupted prediction has an alignment, of another file or columns."""
+    before = read(unfinished.folder)
+    if before and (unfinished.folder / ALIGNMENT).exists():
+        which = f"the unfinished prediction {run_of(before).hex()[:12]}"
+        refuse_other(config, unfinished.own, before.get("own", unfinished.own), which, "party predict")
+
+
+def results(prepared: Prepared, unfinished: Unfinished) -> Path | None:
+    """The prediction's own folder if this party's results are whole: only the others may still need it."""
+    run = unfinished.run()
+    folder = prepared.model.folder / f"predictions-{run.hex()[:12]}"
+    return folder if run and (folder / "summary.json").exists() else None
+
+
+def _stamp(unfinished: Unfinished, run: bytes) -> Stamp:
+    return Stamp(run, unfinished.contract.digest, unfinished.party)

@@ -235,7 +235,7 @@ def other_contract(folder: Path) -> None:
         (lambda folder: (folder / "summary.json").unlink(), ConfigError, "holds no finished run"),
         (broken("summary.json"), StorageError, "damaged"),
         (broken("summary.json", b'{"party": "bank"}'), ConfigError, "is not a run of logistics"),
-        (broken("pipeline.json"), DataError, "pipeline is damaged"),
+        (broken("pipeline.json"), StorageError, "pipeline is damaged"),
         (broken("model.safetensors"), StorageError, "damaged"),
         (broken("alignment.parquet"), StorageError, "damaged"),
         (other_table, DataError, "is not the table of the run"),

@@ -1,5 +1,4 @@
-"""The commands `party init | certs | check | run | align | predict |
-status | ledger | models | psi | audit | demo`.
+"""`party` and its commands; those of two words are in files of their own, such as `certs_cli.py`.
 
 Everything heavy is imported inside the command that needs it, so that `party --help` answers at once.
 """
@@ -219,6 +218,27 @@ def ledger(
         typer.echo(json.dumps(found, indent=2))
     else:
         typer.echo(text(totals, delta))
+
+
+@app.command()
+def drift(
+    config: ConfigFile = Path("party.toml"),
+    data: Annotated[Path | None, typer.Option(help="A newer table; by default data.file.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A version; by default the one that serves, else the newest.")
+    ] = None,
+    watch: Annotated[float, typer.Option(min=0, help="PSI from which a column is to be watched.")] = 0.1,
+    alert: Annotated[float, typer.Option(min=0, help="PSI from which it is an alert.")] = 0.25,
+    as_json: Json = False,
+) -> None:
+    """How far this party's columns are from those that a model was trained on."""
+    from parties.config import load
+    from parties.drift_report import alerts, drift, text
+
+    found = drift(load(config, for_training=False), model, data, watch, alert)
+    typer.echo(json.dumps(found, indent=2) if as_json else text(found))
+    for line in alerts(found):
+        typer.echo(f"party: {line}", err=True)
 
 
 def _display(log: LogFormat) -> "Bars | JsonLog":

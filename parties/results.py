@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from parties.contract_privacy import Privacy
 from parties.contract_training import Model
+from parties.drift import Statistics
+from parties.drift_report import STATISTICS
 from parties.id_kinds import written_as
 from parties.last_good import NAME as LAST_GOOD
 from parties.phases import Outcome, Prepared
@@ -163,6 +165,8 @@ def keep(prepared: Prepared, outcome: Outcome) -> Path:
     write(folder / "agreement.json", agreement(config.contract, meeting))
     write(folder / "alignment.parquet", _parquet(with_ids(outcome.aligned.rows)))
     write(folder / "pipeline.json", outcome.pipeline.to_json().encode())
+    counted = Statistics.of(outcome.pipeline, prepared.data.table, examples.training_rows)
+    write(folder / STATISTICS, counted.to_json())
     if isinstance(trained, LabelHolderResult):
         modules["top"] = trained.top
         tested = with_ids(examples.rows[examples.split.test.numpy()])

@@ -42,7 +42,7 @@ HUB, HOLDERS = "platform", ("logistics", "advertiser")
 NAMES = (HUB, *HOLDERS)
 OWN = {"alignment.parquet", "test_scores.parquet"}
 """Files that list a party's own people, for itself."""
-WEIGHTS = {"model.safetensors", "target.json", "pipeline.json"}
+WEIGHTS = {"model.safetensors", "target.json", "pipeline.json", "statistics.json"}
 """Files that hold what a party has learned from its own columns, for itself."""
 
 

@@ -1,0 +1,106 @@
+"""`party drift`: a newer table of this party against the training rows of a version."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parties.config import Config
+from parties.drift import ALERT, WATCH, Drift, Statistics
+from parties.errors import ConfigError, DataError, StorageError
+from parties.promoted import promoted_run
+from parties.table import read_table
+from parties.version_files import pipeline, read
+from parties.versions import Version, find, folders
+
+STATISTICS = "statistics.json"
+
+
+def drift(
+    config: Config, version: str | None, data: Path | None, watch: float = WATCH, alert: float = ALERT
+) -> dict[str, Any]:
+    """What `party drift --json` prints. version: by default the one that serves, else the newest. data: by
+    default the configured table. Raises ConfigError, DataError, StorageError.
+
+    The table is read as in training, its large columns mapped from files in the storage.
+    """
+    model = which(config, version)
+    fitted, then = pipeline(model.folder), statistics(model.folder)
+    separators, own = config.party.data.bags, config.party.data
+    ids = next(iter(config.id_columns.values()))
+    table = read_table(
+        data or own.file,
+        ids,
+        [column.name for column in fitted.numeric],
+        [column.name for column in fitted.categorical],
+        scratch=config.party.storage,
+        bags={column.name: separators.get(column.name, "") for column in fitted.bags},
+    )
+    now = then.again(fitted, table, np.arange(table.rows))
+    found = then.drift(now, watch, alert)
+    return {
+        "version": model.run.hex(),
+        "data": str(data or own.file),
+        "rows": {"training": then.rows, "now": now.rows},
+        "thresholds": {"watch": watch, "alert": alert},
+        "columns": [one._asdict() for one in found],
+        "alerts": sum(one.state == "alert" for one in found),
+        "watched": sum(one.state == "watch" for one in found),
+    }
+
+
+def which(config: Config, version: str | None) -> Version:
+    """The version of this name; else the one that serves; else the newest. Raises ConfigError."""
+    if version is not None:
+        return find(config, version)
+    if run := promoted_run(config):
+        return find(config, run.hex())
+    found = [one for one in map(Version.read, folders(config)) if one.name == config.contract.name]
+    if not found:
+        raise ConfigError(f"no finished run of {config.contract.name} here to compare with; train one first")
+    return max(found, key=lambda one: one.created)
+
+
+def statistics(folder: Path) -> Statistics:
+    """Of a version's training rows. Raises StorageError."""
+    path = folder / STATISTICS
+    if not path.exists():
+        raise StorageError(f"{folder}: has no {STATISTICS}, as it is of an earlier release; train again")
+    try:
+        return Statistics.from_json(read(path))
+    except DataError as error:
+        raise StorageError(f"{path}: {error}") from error
+
+
+def alerts(found: Mapping[str, Any]) -> list[str]:
+    """A line for each column to look at, for the log."""
+    return [
+        f"drift: {one['state']}: column {one['name']!r}: PSI {one['psi']:.3f}"
+        + ("" if one["ks"] is None else f", KS {one['ks']:.3f}")
+        for one in found["columns"]
+        if one["state"] != "stable"
+    ]
+
+
+def text(found: Mapping[str, Any]) -> str:
+    """For people."""
+    rows = [("COLUMN", "KIND", "PSI", "BY CHANCE", "KS", "MISSING", "")]
+    for content in found["columns"]:
+        one = Drift(**content)
+        missing = f"{one.missing[0]:.1%} -> {one.missing[1]:.1%}" if any(one.missing) else ""
+        state = one.state if one.state != "stable" else ""
+        ks = "-" if one.ks is None else f"{one.ks:.3f}"
+        rows.append((one.name, one.kind, f"{one.psi:.3f}", f"{one.by_chance:.3f}", ks, missing, state))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    limits, counted = found["thresholds"], found["rows"]
+    return "\n".join(
+        [
+            f"{counted['now']:,} rows of {found['data']} against the {counted['training']:,} training rows "
+            f"of {found['version'][:12]}",
+            *lines,
+            f"{found['alerts']} alert(s) (PSI above {limits['alert']:g}), {found['watched']} to watch (above "
+            f"{limits['watch']:g})",
+        ]
+    )

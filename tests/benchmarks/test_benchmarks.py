@@ -52,6 +52,11 @@ def test_large() -> None:
     assert {"ratio", "peak_rss_mb"} <= set(result)
 
 
+def test_predict() -> None:
+    result = line("benchmarks/predict.py", "--rows", "2000", "--protocol", "ecdh")
+    assert {"rows", "rows_per_second", "peak_rss_mb", "alignment_seconds"} <= set(result)
+
+
 def test_wan() -> None:
     short = ["--rtt-ms", "2", "--people", "8000", "--seeds", "1"]
     result = line("benchmarks/wan.py", *short, "--set", "training.schedule=pipelined", "training.in_flight=1")

@@ -1,8 +1,9 @@
 """Predictions of two companies in one process, their files included."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,22 @@ from parties.errors import AlignmentError, BudgetError, ConfigError, ContractErr
 from parties.ledger import Ledger
 from parties.model import chosen, model
 from parties.predict import complete_prediction, prepare, said, to_score
-from parties.prediction import Prepared, held, refuse_changes
+from parties.prediction import Prepared, held, refuse_changes, results
 from parties.scored import Placed
 from parties.unfinished import Unfinished
 from protos.memory import Together, together
-from protos.rounds import Progress, Round
+from protos.rounds import (
+    Bind,
+    PeerFailed,
+    PeerRestarted,
+    Progress,
+    Round,
+    Rounds,
+    RoundsError,
+    Send,
+    mapped,
+)
+from protos.simulator import Faults, Simulation
 from psi import Ids
 from splitnn import scoring
 from tests.parties import small
@@ -286,6 +298,63 @@ def test_each_prediction_is_charged(companies: Made) -> None:
     assert "privacy" not in made.predict().results["platform"]
     with pytest.raises(BudgetError, match="over the budget"):
         made.predict()
+
+
+def test_the_same_scores_whoever_is_killed(companies: Made, in_blocks: None) -> None:
+    """Under faults, each process started again until it has its results: nothing is scored twice with other
+    noise, and nothing is left half-written."""
+    made = companies(privacy=NOISE.replace("2.2", "1000.0"))
+    folders = {name: small.folder_of(home, made.runs[0][name]) for name, home in made.homes.items()}
+    prepared = {name: made.prepared(name) for name in made.homes}
+    sent: dict[tuple[bytes, int], bytes] = {}
+
+    def heard(rounds: Rounds[Any]) -> Rounds[Any]:
+        run = b""
+
+        def each(word: Round) -> Generator[Round, Any, Any]:
+            nonlocal run
+            match word:
+                case Bind(found):
+                    run = found
+                case Send("platform", "prediction", bytes() as payload):
+                    number = int.from_bytes(payload[8:16], "little")
+                    assert sent.setdefault((run, number), payload) == payload
+            return (yield word)
+
+        return mapped(rounds, each)
+
+    def process(name: str) -> Any:
+        one, unfinished = prepared[name]
+        while True:
+            meetings: list[Any] = []
+            rounds = complete_prediction(one, unfinished, met=meetings.append)
+            try:
+                return (yield lambda rounds=rounds: heard(rounds))
+            except PeerRestarted:
+                continue
+            except PeerFailed:
+                if meetings or (there := results(one, unfinished)) is None:
+                    raise
+                return json.loads((there / "summary.json").read_text())
+
+    went_on = 0
+    for seed in range(6):
+        programs = {name: partial(process, name) for name in made.homes}
+        faults = Faults(drop=0.02, cuts=1, kills=2, words=250)
+        again = lambda name, error: 3.0 if isinstance(error, RoundsError) else None  # noqa: E731
+        ends = Simulation({}, "platform", seed, faults, programs=programs, again=again).run()
+        assert not [end for end in ends.values() if isinstance(end, Exception)], ends
+        assert len({end["prediction"] for end in ends.values()}) == 1
+        found = pd.read_parquet(ends["platform"]["scores"])
+        assert found["score"].notna().all()
+        assert not [path for folder in folders.values() for path in folder.rglob("*.partial")]
+        runs = {run for run, _ in sent}
+        went_on += len(sent) == 12 * len(runs)
+        sent.clear()
+    assert went_on > 0
+    config = load(made.homes["logistics"] / "party.toml")
+    own = Ledger(config.party.storage, "logistics", config.contract.parties["logistics"].key)
+    assert {charge.releases for charge in own.charges()[1:]} <= {0, 1}
 
 
 @given(data=st.data(), known=st.integers(1, 12))

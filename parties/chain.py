@@ -26,9 +26,8 @@ def link(use: str, before: bytes, entry: bytes) -> bytes:
     return hashlib.sha256(b"vertical " + use.encode() + b" v1\0" + before + entry).digest()
 
 
-def line(use: str, before: bytes, entry: Mapping[str, Any]) -> tuple[bytes, bytes]:
-    """An entry as a line with its link in it, newline included; and the link."""
-    body = canonical(entry)
+def line(use: str, before: bytes, body: bytes) -> tuple[bytes, bytes]:
+    """A canonical entry as a line with its link in it, newline included; and the link."""
     head = link(use, before, body)
     return body[:-1] + b',"chain":"' + head.hex().encode() + b'"}\n', head
 

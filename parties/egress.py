@@ -15,14 +15,16 @@ way when the process was killed has none.
 """
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from parties.chain import FIRST, line, split
+from parties.chain import FIRST, canonical, line, split
 from parties.errors import AccountError, StorageError
 from protos.rounds import ANY, Progress, Receive, Round, Rounds, Send, mapped
 
@@ -30,6 +32,9 @@ T = TypeVar("T")
 
 NAME: Final = "audit.jsonl"
 CHAIN: Final = "egress"
+MESSAGE: Final = b'{"bytes":%d,"kind":%b,"phase":%b,"sha256":"%b","step":%d,"time":%b,"to":%b}'
+"""`canonical` of a message's entry, which took half the time of its line: there is one a step and peer."""
+
 LONGEST: Final = 1 << 20
 """Bytes of a line."""
 
@@ -48,7 +53,7 @@ class Egress:
         self.sent: Totals = {}
         self.received: Totals = {}
         self._phase, self._step, self._ended = "", 0, False
-        self._held: list[dict[str, Any]] | None = []
+        self._held: list[bytes] | None = []
         self._path, self._file, self.head = Path(NAME), -1, FIRST
 
     def open(self, path: Path, run: bytes, attempt: bytes) -> None:
@@ -66,8 +71,9 @@ class Egress:
         except OSError as error:
             raise self._unwritable(error) from error
         first = {"attempt": attempt.hex(), "cut": cut, "party": self.party, "run": run.hex()}
+        body = canonical(first | {"time": self._now()})
         held, self._held = self._held or [], None
-        self._write(self._timed(first), *held)  # at once: who is killed here has all of them, or none
+        self._write(body, *held)  # at once: who is killed here has all of them, or none
 
     def at(self, phase: str, step: int) -> None:
         """step: units of the phase that are done."""
@@ -77,8 +83,9 @@ class Egress:
 
     def leaves(self, to: str, kind: str, size: int, digest: str) -> None:
         _count(self.sent, to, kind, size)
-        entry = {"to": to, "kind": kind, "bytes": size, "sha256": digest}
-        self._write(self._timed(entry | {"phase": self._phase, "step": self._step}))
+        time = repr(self._now()).encode()
+        texts = _text(kind), _text(self._phase), digest.encode()
+        self._write(MESSAGE % (size, *texts, self._step, time, _text(to)))
 
     def came(self, sender: str, kind: str, size: int) -> None:
         _count(self.received, sender, kind, size)
@@ -87,7 +94,8 @@ class Egress:
         """Write the totals, once. Raises StorageError."""
         if self._held is None and not self._ended:
             self._ended = True
-            self._write(self._timed({"end": how, "sent": self.sent, "received": self.received}))
+            totals = {"end": how, "sent": self.sent, "received": self.received}
+            self._write(canonical(totals | {"time": self._now()}))
             self._sync()
 
     def close(self) -> None:
@@ -95,16 +103,17 @@ class Egress:
             os.close(self._file)
             self._held, self._file = [], -1
 
-    def _timed(self, entry: dict[str, Any]) -> dict[str, Any]:
-        return {"time": round(self._clock(), 3)} | entry
+    def _now(self) -> float:
+        return round(float(self._clock()), 3)
 
-    def _write(self, *entries: dict[str, Any]) -> None:
+    def _write(self, *bodies: bytes) -> None:
+        """bodies: entries, as `canonical` writes them."""
         if self._held is not None:
-            self._held += entries
+            self._held += bodies
             return
         head, lines = self.head, b""
-        for entry in entries:
-            one, head = line(CHAIN, head, entry)
+        for body in bodies:
+            one, head = line(CHAIN, head, body)
             lines += one
         left = memoryview(lines)
         try:
@@ -188,6 +197,11 @@ def _whole(path: Path, file: int) -> tuple[int, bytes]:
     except ValueError as error:
         raise AccountError(f"{path}: the last line {error}, so it was changed; move the file away") from error
     return start + len(tail), head
+
+
+@lru_cache(1024)
+def _text(told: str) -> bytes:
+    return json.dumps(told).encode()
 
 
 def _count(totals: Totals, peer: str, kind: str, size: int) -> None:

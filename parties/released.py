@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Self
 
-from parties.chain import FIRST, following, line
+from parties.chain import FIRST, canonical, following, line
 from parties.errors import StorageError
 from parties.storage import write
 from splitnn.releases import KINDS, Release
@@ -38,7 +38,7 @@ class Noted:
         path = folder / NAME
         found = _read(path, run)
         if found is None:
-            first, head = line(CHAIN, FIRST, {"lost": charged, "run": run.hex()})
+            first, head = line(CHAIN, FIRST, canonical({"lost": charged, "run": run.hex()}))
             write(path, first)
             return cls(path, (), charged, head)
         before, lost, head, end = found
@@ -51,7 +51,8 @@ class Noted:
 
     def keep(self, release: Release) -> None:
         """Raises StorageError."""
-        whole, self._head = line(CHAIN, self._head, release._asdict() | {"noise": release.noise.hex()})
+        body = canonical(release._asdict() | {"noise": release.noise.hex()})
+        whole, self._head = line(CHAIN, self._head, body)
         left = memoryview(whole)
         try:
             file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)

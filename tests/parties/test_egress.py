@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from parties import audit
 from parties.audit import compare, read
-from parties.chain import FIRST, link
+from parties.chain import FIRST, canonical, link
 from parties.egress import Egress, leaving
 from parties.errors import AccountError, StorageError, exit_code
 from protos.memory import together
@@ -79,6 +79,25 @@ def test_what_left_is_in_it(tmp_path: Path) -> None:
         last["sent"] == last["received"] == {"bob": {"hello": [1, 3], "pieces": [1, 15], "nothing": [1, 0]}}
     )
     assert path.stat().st_mode & 0o077 == 0
+
+
+@settings(deadline=None)
+@given(
+    st.text(),
+    st.text(),
+    st.text(),
+    st.integers(0, 1 << 40),
+    st.integers(0, 1 << 40),
+    st.floats(0, 1e10) | st.integers(0, 1 << 40),
+)
+def test_a_message_is_written_like_any_entry(
+    to: str, kind: str, phase: str, size: int, step: int, now: float
+) -> None:
+    egress = Egress("ann", lambda: now)
+    egress.at(phase, step)
+    egress.leaves(to, kind, size, "ab" * 32)
+    entry = {"to": to, "kind": kind, "bytes": size, "sha256": "ab" * 32, "phase": phase, "step": step}
+    assert egress._held == [canonical(entry | {"time": round(float(now), 3)})]
 
 
 def test_both_logs_add_up(tmp_path: Path) -> None:
@@ -163,7 +182,7 @@ def rewritten(path: Path, change: Callable[[list[dict[str, Any]]], list[dict[str
     egress._held, egress._path = None, path
     egress._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     for entry in entries:
-        egress._write(entry)
+        egress._write(canonical(entry))
 
 
 HOSTILE: list[dict[str, Any]] = [

@@ -9,6 +9,7 @@ from parties.certs import Identity
 from parties.config import Config
 from parties.dial import Spoke
 from parties.hub import Hub
+from parties.limits import Limits
 from parties.link import Link
 from protos.rounds import Progress, Traffic
 
@@ -31,11 +32,10 @@ def connected(
     place, contract = config.party.link, config.contract
     limits = replace(place.limits, inbox=room)
     if config.role == "label holder":
-        pins = {name: contract.parties[name].key for name in contract.feature_holders}
-        with Hub(identity, str(place.listen), pins, limits, place.plaintext, say) as hub:
+        with _hub(config, identity, limits, say) as hub:
             hub.open()
             linked(hub)
-            total = len(pins)
+            total = len(contract.feature_holders)
 
             def tell(missing: list[str]) -> None:
                 phase = f"waiting for {', '.join(missing)}" if missing else "all parties are here"
@@ -51,3 +51,18 @@ def connected(
             linked(spoke)
             spoke.open(place.wait)
             yield spoke
+
+
+def tell_finished(config: Config, identity: Identity, say: Callable[[str], None]) -> None:
+    """At the label holder, whose run has ended: tell feature holders that were cut off or died before they
+    heard it, for as long as one may be away. Raises NetworkError."""
+    limits = config.party.link.limits
+    with _hub(config, identity, limits, say) as hub:
+        hub.open()
+        hub.tell_finished(limits.away)
+
+
+def _hub(config: Config, identity: Identity, limits: Limits, say: Callable[[str], None]) -> Hub:
+    place, contract = config.party.link, config.contract
+    pins = {name: contract.parties[name].key for name in contract.feature_holders}
+    return Hub(identity, str(place.listen), pins, limits, place.plaintext, say)

@@ -15,8 +15,8 @@ import grpc
 
 from parties.address import Address
 from parties.certs import Identity
-from parties.errors import ConfigError, IdentityError, NetworkError
-from parties.hub import COME_AGAIN, MOST_RECEIVED, SERVICE
+from parties.errors import ConfigError, IdentityError, NetworkError, RunFinished
+from parties.hub import COME_AGAIN, FINISHED, MOST_RECEIVED, SERVICE
 from parties.limits import FAREWELL, Limits
 from parties.link import Link
 from parties.news import REASONS
@@ -77,7 +77,8 @@ class Spoke(Link):
     def open(self, within: float) -> None:
         """Dial until the hub admits us, at most `within` seconds.
 
-        Raises NetworkError (nobody answers; not a hub) and, at once, IdentityError (TLS or the hub refuses).
+        Raises NetworkError (nobody answers; not a hub) and, at once, IdentityError (TLS or the hub refuses)
+        and RunFinished.
         """
         deadline, delay = time.monotonic() + within, FIRST_DELAY
         while not self._dial(deadline):
@@ -194,6 +195,10 @@ class Spoke(Link):
             )
         if code is grpc.StatusCode.ALREADY_EXISTS:
             return f"the hub at {self._address} has another process connected as {self.name}; stop that one"
+        if code is grpc.StatusCode.FAILED_PRECONDITION and text == FINISHED:
+            raise RunFinished(
+                f"the hub at {self._address} is ending a finished run; begin the next in a minute"
+            )
         if code is grpc.StatusCode.FAILED_PRECONDITION:
             raise NetworkError(f"the hub at {self._address} is in another run; let all parties start anew")
         if code is grpc.StatusCode.UNAVAILABLE and text == COME_AGAIN:

@@ -37,6 +37,10 @@ class NetworkError(PartyError):
     """The hub cannot be reached, or its port is taken. Check address, port and firewall."""
 
 
+class RunFinished(NetworkError):
+    """The hub is ending a run that is whole at all parties, and begins no other yet."""
+
+
 class AlignmentError(PartyError):
     """A set that the contract does not allow, or too few common users. Check that all use the right file."""
 

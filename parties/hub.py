@@ -36,16 +36,17 @@ MOST_RECEIVED = 4 << 20
 BEYOND_WINDOW = 4 << 20
 """Bytes that may wait to be relayed beside a sender's window: its last frame, and what frames cost."""
 
-COME_AGAIN = "come again"
+COME_AGAIN, FINISHED = "come again", "the run is finished"
 
 REFUSALS = {
     "connected": (grpc.StatusCode.ALREADY_EXISTS, "this party is connected already"),
     "later": (grpc.StatusCode.UNAVAILABLE, COME_AGAIN),
     "over": (grpc.StatusCode.FAILED_PRECONDITION, "that session is over"),
+    "finished": (grpc.StatusCode.FAILED_PRECONDITION, FINISHED),
     "another": (grpc.StatusCode.ABORTED, "another incarnation"),
 }
-"""Why a stream is not taken, to callers whose certificate is good. Only after the last two it is of no use to
-dial again in the same session."""
+"""Why a stream is not taken, to callers whose certificate is good. Only after the last three it is of no use
+to dial again in the same session."""
 
 
 class Impostor(RemoteProtocolError):
@@ -144,6 +145,13 @@ class Hub(Link):
                     why += f" A caller named {refused} was refused: {self._refused[refused]}; ask {refused}"
                 raise PeerTimeout(", ".join(missing), self._mail.phase, why)
         self._mail.phase = "handshake"
+
+    def tell_finished(self, within: float) -> None:
+        """Instead of gathering: answer every feature holder that calls that the run is finished; until all
+        have called, at most so many seconds."""
+        with self._changed:
+            self._state = "finished"
+            self._changed.wait_for(lambda: self._gone.issuperset(self.peers), within)
 
     def _is_here(self, peer: str) -> bool:
         wire = self._wires.get(peer)
@@ -259,6 +267,9 @@ class Hub(Link):
             self._refuse(wire, "over")
         elif before is not None and before.open:
             self._refuse(wire, "connected")  # if that one is dead, we shall notice soon
+        elif self._state == "finished" and (before is None or self._expects(before)):
+            self._refuse(wire, "finished")
+            self._gone.add(name)
         elif self._state == "gathering":
             self._forget(name)
             first.incarnation = self._incarnation

@@ -14,10 +14,10 @@ from parties.attempts import attempts
 from parties.baselines import baselines
 from parties.changes import described, refuse_change_while_read, refuse_changes
 from parties.config import Config
-from parties.connection import OnProgress, connected
+from parties.connection import OnProgress, connected, tell_finished
 from parties.contract import Contract
 from parties.cost import Clock
-from parties.errors import AlignmentError, ContractError, NetworkError, PartyError
+from parties.errors import AlignmentError, ContractError, PartyError, RunFinished, StorageError
 from parties.handshake import Meeting
 from parties.outlast import warning_of_expiry
 from parties.own import large_batch, leakage, leakage_of_examples
@@ -50,8 +50,7 @@ def run_party(
     drop what an unfinished run of this name has left.
 
     Returns the content of summary.json, the last file to be written: where it stands, all others are whole.
-    That of a run that was whole here already, too, where the others did not come: who was killed between its
-    last word and theirs cannot know whether they still need it. Its unfinished run stays, for them.
+    That of a run that has ended already, too, where this process was killed before it knew, or had said so.
     """
     torch.set_num_threads(1)  # a sum in another order has other bits
     with locked(config.party.storage, config.name), Watch(config, "run", on_peer) as watch:
@@ -71,22 +70,24 @@ def run_party(
 
         room = to_run(config.contract, prepared.protocols)
 
-        meetings: list[Meeting] = []
-
         def attempt() -> dict[str, Any] | ContractError | AlignmentError:
-            meetings.clear()
-            with connected(config, prepared.identity, room, on_progress, say, watch.linked) as link:
-                rounds = complete_run(prepared, unfinished, say=say, met=meetings.append)
-                return link.drive(rounds, on_progress=on_progress)
+            if not unfinished.ended():
+                try:
+                    with connected(config, prepared.identity, room, on_progress, say, watch.linked) as link:
+                        rounds = complete_run(prepared, unfinished, say=say)
+                        return link.drive(rounds, on_progress=on_progress)
+                except RunFinished:
+                    if unfinished.results() is None:
+                        raise
+                    return ended(unfinished, say)
+                except PeerFailed:
+                    if not unfinished.ended():
+                        raise
+            tell_finished(config, prepared.identity, say)
+            return ended(unfinished, say)
 
         with told(unfinished.holds, say, unfinished.results) as earlier:
-            try:
-                summary = attempts(attempt, earlier, unfinished.holds, say)
-            except (NetworkError, PeerFailed):
-                if meetings or (whole := unfinished.results()) is None:
-                    raise
-                say(f"nobody met who still needs this run; results in {whole}")
-                summary = json.loads((whole / "summary.json").read_bytes())
+            summary = attempts(attempt, earlier, unfinished.holds, say)
     if isinstance(summary, PartyError):
         raise summary
     return summary
@@ -98,16 +99,15 @@ def complete_run(
     clock: Clock = time.monotonic,
     random: Random = os.urandom,
     say: Callable[[str], None] = lambda line: None,
-    met: Callable[[Meeting], None] = lambda meeting: None,
 ) -> Rounds[dict[str, Any] | ContractError | AlignmentError]:
     """The run as rounds, its files included: `whole_run`, then the results, and when those of all parties are
     whole, the end of what was kept to go on with. A party that is killed at any moment either still has what
-    it takes to go on, or nobody needs it any more. met: told of the meeting. Raises StorageError,
-    AccountError, and what `whole_run` raises.
+    it takes to go on, or nobody needs it any more. Raises StorageError, AccountError, and what `whole_run`
+    raises.
     """
 
     run = partial(_complete_run, prepared, unfinished, clock, random, say)
-    return (yield from logged(prepared.config, run, met))
+    return (yield from logged(prepared.config, run))
 
 
 def _complete_run(
@@ -136,14 +136,26 @@ def _complete_run(
     hub = prepared.config.contract.label_holder
     if prepared.config.name != hub:
         say(f"results are written; waiting until {hub} has its own: it trains alone, too, to compare")
-    yield from all_keep(prepared.config.name, prepared.config.contract)
+    yield from all_keep(prepared.config.name, prepared.config.contract, unfinished.end)
     forget(unfinished.folder)
     say(f"results in {folder}")
     return summary
 
 
-def all_keep(me: str, contract: Contract) -> Rounds[None]:
-    """Wait until the results of every party are whole."""
+def ended(unfinished: Unfinished, say: Callable[[str], None]) -> dict[str, Any]:
+    """The summary of a run that is whole at all parties, of which only the end was missed here."""
+    whole = unfinished.results()
+    if whole is None:
+        raise StorageError(f"{unfinished.folder}: the results of a run that has ended are gone")
+    summary: dict[str, Any] = json.loads((whole / "summary.json").read_bytes())
+    forget(unfinished.folder)
+    say(f"results in {whole}")
+    return summary
+
+
+def all_keep(me: str, contract: Contract, end: Callable[[], None] = lambda: None) -> Rounds[None]:
+    """Wait until the results of every party are whole. end: called at the label holder when it knows, and
+    before any other does."""
     hub = contract.label_holder
     yield Progress("the end", 0, 0)
     if me != hub:
@@ -152,5 +164,6 @@ def all_keep(me: str, contract: Contract) -> Rounds[None]:
         return
     for name in contract.feature_holders:
         yield Receive(name, "kept", 0, AT_THE_END)
+    end()
     for name in contract.feature_holders:
         yield Send(name, "all kept", b"")

@@ -70,6 +70,14 @@ class Unfinished:
             return folder if run and (folder / "summary.json").exists() else None
         return None
 
+    def end(self) -> None:
+        """The results of all parties are whole: from here on nobody goes on with it. Raises StorageError."""
+        write(self.folder / "run.json", json.dumps({**read(self.folder), "ended": True}, indent=2).encode())
+
+    def ended(self) -> bool:
+        """Raises StorageError."""
+        return read(self.folder).get("ended") is True
+
     def previous(self) -> Previous:
         """What this party could go on with: all of it read and found whole. Nothing of a run that began with
         something else here: its id stands for the ids and the data that it began with."""

@@ -67,7 +67,6 @@ SAID = re.compile(
     r"|(\d+ finished bucket|the alignment|training up to epoch ).*"
     r"|scoring with the model of run [0-9a-f]{12}|prediction [0-9a-f]{12} (goes on|is dropped).*"
     r"|run [0-9a-f]{12} (goes on from|is dropped).*"
-    r"|nobody met who still needs this run; results in .*"
     r"|results are (written; waiting until|whole in) .*"
     r"|training ended after .*|training\.batch = .* each epoch is one step|examples: every party learns .*"
     r"|warm start from run [0-9a-f]{12}: .*"

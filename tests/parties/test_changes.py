@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -218,21 +217,6 @@ def test_whether_to_go_on_or_to_begin_anew_is_told(error: Exception, advice: str
     with pytest.raises(type(error)), told(lambda: "the alignment", said.append):
         raise error
     assert advice in said[-1]
-
-
-def test_who_has_its_results_and_meets_nobody_has_finished(home: Path) -> None:
-    """Killed after its last word, it cannot know whether the others heard it; and they may be gone."""
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    edit("party.toml", '"ann:50051"', f'"127.0.0.1:{port}", wait = 1.0')(home)
-    config, said = load(home / "party.toml"), list[str]()
-    with pytest.raises(NetworkError):
-        run_party(config, lambda *_: None, said.append)
-    whole = run_folder(config.party.storage, "run", RUN, "bob")
-    (whole / "summary.json").write_text('{"run": "of before"}')
-    assert run_party(config, lambda *_: None, said.append) == {"run": "of before"}
-    assert said[-1] == f"nobody met who still needs this run; results in {whole}"
-    assert Unfinished.of(config, described(config)).previous().aligned, "the others may come later"
 
 
 def test_results_that_are_whole_are_told(home: Path) -> None:

@@ -12,7 +12,6 @@ from tests.faults.real.points import Point
 
 PEER = re.compile(r"party: (?P<peer>[a-z, ]+) failed during (?P<phase>[a-z][a-z ,]*): .+")
 HUB = re.compile(r"party: .*127\.0\.0\.1:\d+.+ \(waited [\d.]+ s\)")
-MET_NOBODY = re.compile(r"nobody met who still needs this run; results in .+")
 TYPED = {6: HUB, 7: PEER, 8: PEER}
 """Exit codes of a party that waited for another, or lost it, for longer than its budget, and what it says."""
 
@@ -48,8 +47,10 @@ class Verdict:
 class Faulted:
     def __init__(self, homes: Homes, oracle: dict[str, str]) -> None:
         self.homes, self.oracle = homes, oracle
+        self.outlasted = False  # has there been a fault that was longer than the budget?
         self.down: set[str] = set()  # killed, or frozen, by us
         self.complete: set[str] = set()  # killed on their way out, with nothing left to do
+        self.late: set[str] = set()  # whole, but came back after its budget, and met nobody
         self.forgiven: set[str] = set()  # may end by a typed error, as a fault outlasts its budget
 
     def run(self, points: tuple[Point, ...]) -> Verdict:
@@ -94,7 +95,12 @@ class Faulted:
             if name in self.down or code in (None, 0):
                 continue
             self._must_be_typed(name, code)
-            if name not in self.forgiven:
+            if self.outlasted and self.homes.kept(name, f"*/{name}/summary.json"):
+                if all(self._has_ended(other) for other in self.homes.names if other != name):
+                    self.down.add(name)
+                    self.late.add(name)
+                    continue
+            elif name not in self.forgiven:
                 raise Wrong(f"{name} gave up within its budget: {self.homes.last_line(name)}")
             self.homes.start(name)
 
@@ -104,7 +110,10 @@ class Faulted:
             raise Wrong(f"{name} ended with {code}: {line}")
 
     def _finished(self) -> bool:
-        return all(self.homes.code(name) == 0 or name in self.complete for name in self.homes.names)
+        return all(map(self._has_ended, self.homes.names))
+
+    def _has_ended(self, name: str) -> bool:
+        return self.homes.code(name) == 0 or name in self.complete | self.late
 
     # ---- moments --------------------------------------------------------------------------------------
 
@@ -205,6 +214,7 @@ class Faulted:
     def _outlast(self, point: Point) -> None:
         """Longer than the budget: every other party ends in time by a typed error; then all start again."""
         homes, name = self.homes, point.victim
+        self.outlasted = True
         others = [other for other in homes.names if other != name]
         before = {other for other in others if homes.code(other) == 0}
         self._begin(point)
@@ -222,7 +232,7 @@ class Faulted:
         self._heal(point)
         self.forgiven = {*homes.names} if point.kind == "stop" else set()
         for other in waiting:
-            if homes.code(other) != 0 or MET_NOBODY.fullmatch(homes.last_line(other)):
+            if homes.code(other) != 0:
                 homes.start(other)
 
     # ---- the end --------------------------------------------------------------------------------------
@@ -234,7 +244,7 @@ class Faulted:
             raise Wrong(f"other results: {sorted({name for name, _ in others})}")
         for name in self.homes.names:
             left = self.homes.kept(name, "**/.*.partial")
-            if not MET_NOBODY.fullmatch(self.homes.last_line(name)):  # else it stays for the others
+            if name not in self.late:  # which cannot know whether the others need it
                 inside = "/*" if name in self.complete else ""
                 left += self.homes.kept(name, f"*-unfinished/*{inside}")
             if left:

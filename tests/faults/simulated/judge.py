@@ -136,7 +136,7 @@ class Worlds:
         if errors and plan.faults.restarts:
             told = "; ".join(f"{name}: {type(one).__name__}: {one}" for name, one in errors.items())
             raise Wrong(f"all were started again, and yet {told}")
-        for name in outcomes.keys() - errors.keys() - run.in_vain:
+        for name in outcomes.keys() - errors.keys():
             if not isinstance(outcomes[name], Exception) and run.unfinished(name).exists():
                 raise Wrong(f"{name} has its results, and yet {run.unfinished(name)} is there")
         _add_up(run.audits(), plan.power)

@@ -20,10 +20,10 @@ from parties.changes import refuse_changes
 from parties.egress import NAME as AUDIT
 from parties.errors import PartyError, StorageError, exit_code
 from parties.released import NAME as RELEASED
-from parties.run import complete_run
+from parties.run import complete_run, ended
 from parties.storage import locked
 from parties.unfinished import ALIGNMENT, Unfinished, forget, told, unfinished
-from protos.rounds import PeerFailed, PeerRestarted, Send
+from protos.rounds import PeerRestarted, Send
 from protos.simulator import Faults, Program, Simulation
 from tests.faults.simulated.disk import Disk, OnDisk
 from tests.faults.simulated.worlds import RUN_ID, World, small
@@ -64,10 +64,7 @@ class Wrong(Exception):
 
 
 class Run:
-    """Of all parties, in a storage of its own, in memory if the machine can.
-
-    in_vain: who had its results, was started again, and met nobody: what the others may need stays.
-    """
+    """Of all parties, in a storage of its own, in memory if the machine can."""
 
     def __init__(self, world: World, plan: Plan, seed: int, run_id: bytes = RUN_ID) -> None:
         self._world, self._plan, self._seed = world, plan, seed
@@ -78,7 +75,6 @@ class Run:
         self.disk.power = plan.power
         self.disk.faults = {name: dict(faults) for name, faults in plan.disk.items()}
         self.happened: list[str] = self.disk.happened
-        self.in_vain: set[str] = set()
         self.starts = dict.fromkeys(world.names, 0)
         self._errors = dict.fromkeys(world.names, 0)
         self._afresh: set[str] = set()
@@ -163,13 +159,10 @@ class Run:
         def clock() -> float:
             return jumps.uniform(-1e9, 1e9)
 
-        meetings: list[Any] = []
-
         def attempt() -> Any:
-            meetings.clear()
             self._attempts += 1
             number = self._attempts
-            rounds = complete_run(prepared, kept, clock, fresh, met=meetings.append)
+            rounds = complete_run(prepared, kept, clock, fresh)
             return OnDisk(self.disk, name, rounds, lambda word: self._hear(name, word, number))
 
         with locked(prepared.config.party.storage, name):
@@ -184,18 +177,15 @@ class Run:
             with told(kept.holds, lambda line: None) as earlier:
                 tried = Tried(earlier)
                 while True:
+                    if kept.ended():
+                        summary = ended(kept, lambda line: None)
+                        break
                     try:
                         summary = yield attempt
                         break
                     except PeerRestarted:
                         if not tried.again(kept.holds()):
                             raise
-                    except PeerFailed:
-                        if meetings or (whole := kept.results()) is None:
-                            raise
-                        self.in_vain.add(name)
-                        summary = json.loads((whole / "summary.json").read_bytes())
-                        break
             if isinstance(summary, PartyError):
                 raise summary
             return summary

@@ -1,0 +1,99 @@
+"""The end of a run, missed by a party: who knows that all results are whole tells it, and nobody goes on."""
+
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from parties.certs import Identity
+from parties.changes import described
+from parties.config import load
+from parties.dial import Spoke
+from parties.errors import RunFinished, StorageError
+from parties.hub import Hub
+from parties.run import run_party
+from parties.storage import run_folder
+from parties.unfinished import Unfinished
+from protos.rounds import Receive, Rounds, Send
+from tests.parties import small
+
+RUN = b"r" * 32
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def homes(tmp_path: Path, certificates: Path, identities: dict[str, Identity]) -> dict[str, Path]:
+    """Of two parties whose results are whole; the label holder was killed as it was about to say so."""
+    made, port = small.write(tmp_path, certificates, identities), free_port()
+    for name, home in made.items():
+        file = home / "party.toml"
+        file.write_text(file.read_text().replace("127.0.0.1:1", f"127.0.0.1:{port}"))
+        config = load(file)
+        unfinished = Unfinished.of(config, described(config))
+        unfinished.begin(RUN)
+        whole = run_folder(config.party.storage, "small", RUN, name)
+        (whole / "summary.json").write_text(f'{{"of": "{name}"}}')
+        if name == "platform":
+            unfinished.end()
+            assert unfinished.ended()
+    return made
+
+
+def test_who_missed_the_end_is_told_of_it(homes: dict[str, Path]) -> None:
+    said: dict[str, list[str]] = {name: [] for name in homes}
+    with ThreadPoolExecutor(len(homes)) as pool:
+        ends = {
+            name: pool.submit(run_party, load(home / "party.toml"), lambda *_: None, said[name].append)
+            for name, home in homes.items()
+        }
+        assert {name: end.result(60) for name, end in ends.items()} == {name: {"of": name} for name in homes}
+    for name, home in homes.items():
+        assert said[name][-1] == f"results in {home / 'runs' / f'small-{RUN.hex()[:12]}' / name}"
+        assert not [*home.glob("runs/*-unfinished")]
+
+
+def test_results_that_are_gone_are_no_success(homes: dict[str, Path]) -> None:
+    """The label holder's: its feature holder has its own, and ends well."""
+    config = load(homes["platform"] / "party.toml")
+    (run_folder(config.party.storage, "small", RUN, "platform") / "summary.json").unlink()
+    with ThreadPoolExecutor(1) as pool:
+        there = load(homes["logistics"] / "party.toml")
+        other = pool.submit(run_party, there, lambda *_: None, lambda line: None)
+        with pytest.raises(StorageError, match="the results of a run that has ended are gone"):
+            run_party(config, lambda *_: None, lambda line: None)
+        assert other.result(60) == {"of": "logistics"}
+
+
+def test_a_new_process_of_a_party_that_has_not_heard_the_end_is_told(identities: dict[str, Identity]) -> None:
+    """And the hub, which waited for it, ends at once."""
+    hub = Hub(identities["platform"], "127.0.0.1:0", {"logistics": identities["logistics"].fingerprint})
+    hub.open()
+
+    def calls() -> Spoke:
+        return Spoke(identities["logistics"], "platform", f"127.0.0.1:{hub.port}")
+
+    def until_killed() -> Rounds[None]:
+        yield Send("platform", "kept", b"")
+        yield Receive("platform", "all kept", 0)
+        before._hang_up()  # no word of its end
+        before._closing.set()
+
+    def all_kept() -> Rounds[None]:
+        yield Receive("logistics", "kept", 0)
+        yield Send("logistics", "all kept", b"")
+
+    before = calls()
+    with ThreadPoolExecutor(3) as pool:
+        pool.submit(lambda: (before.open(10), before.drive(until_killed())))
+        hub.wait_for_peers(10)
+        hub.drive(all_kept())
+        closed = pool.submit(hub.close)
+        with pytest.raises(RunFinished), calls() as again:
+            again.open(30)
+        closed.result(30)

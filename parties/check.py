@@ -181,6 +181,7 @@ def _data(config: Config, data: OwnData) -> dict[str, Any]:
             for kind, ids in data.ids.items()
         },
         "label": facts_of(data.labels, config) if data.labels else None,
+        **({} if data.delay is None else {"delay": data.delay.facts()}),
         "numeric": [str(name) for name in data.table.numeric.columns],
         "categorical": [str(name) for name in data.table.categorical.columns],
         "bags": [*data.table.bags],

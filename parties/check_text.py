@@ -5,6 +5,7 @@ from textwrap import fill
 from typing import Any, Final
 
 from parties.check import Findings
+from parties.label_keys import told_of_delay
 from parties.labels import told_of
 
 WIDTH: Final = 110
@@ -49,6 +50,7 @@ def _facts_of_data(data: dict[str, Any]) -> list[tuple[str, str]]:
             for kind, ids in data["ids"].items()
         ),
         *([("label", told_of(data["label"]))] if data["label"] else []),
+        *([("delay", told_of_delay(data["delay"]))] if "delay" in data else []),
         *((kind, f"{len(data[kind])}: {', '.join(data[kind])}") for kind in kinds if data[kind]),
     ]
 

@@ -13,6 +13,7 @@ from parties.id_kinds import by_kind, faults_of_columns
 from parties.label_keys import (
     OF_LABEL_HOLDER,
     faults_of_calibration,
+    faults_of_delay,
     faults_of_examples,
     faults_of_privacy,
     faults_of_task,
@@ -99,6 +100,7 @@ def _faults_of_role(private: dict[str, Any], shared: dict[str, Any], for_trainin
             task = _table(shared, "model").get("task", "binary")
             yield from _faults_of_label_holder(data, link, for_training)
             yield from faults_of_task(data, task)
+            yield from faults_of_delay(data)
             yield from faults_of_examples(data, _table(shared, "examples").get("per_entity"))
             yield from faults_of_privacy(data, _table(shared, "privacy").get("label_epsilon"))
             yield from faults_of_calibration(evaluation.get("calibration"), task)

@@ -58,6 +58,8 @@ positive = [1]                    # its values that count as a yes
 # weight = "weight"               # a column: how much each row counts in training
 # class_weights = "balanced"      # or a table, such as { yes = 20 }
 # rank_within = "session"         # a column: within what rows are ranked; of several rows a user, the user
+# event_time = "clicked_at"       # labels that come late: when each row's event was; with it, its window
+# window = "7d"                   # how long after it a yes counts; younger rows take no part
 """
 
 EVALUATION = """
@@ -119,6 +121,7 @@ weight_decay = 0.0001
 batch = 256
 epochs = 50                       # at most
 patience = 8                      # epochs without a better validation score before it stops
+# warm_start = "<run id>"         # begin with the weights and features of that run
 
 [codec]
 activations = "fp32"              # fp32 | bf16 | int8 | randtopk (and keep = 8, of cut)

@@ -48,7 +48,8 @@ def question(config: Config, classes: Sequence[str]) -> str:
     """What each record is asked. Answers to one question under one epsilon, by one kind of id, are one
     release, however many runs learn from them; any other is another."""
     own = config.party.data
-    return json.dumps([own.label, sorted(map(json.dumps, own.positive)), classes])
+    within = [own.window] if own.label_time else []  # another window may have another answer
+    return json.dumps([own.label, sorted(map(json.dumps, own.positive)), classes, *within])
 
 
 def _records(config: Config, data: OwnData, kind: str, rows: NDArray[np.int64]) -> list[bytes]:

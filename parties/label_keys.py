@@ -1,7 +1,9 @@
 """The keys of party.toml that say what the label is and how examples are weighed, held against the task."""
 
 import math
+import re
 from collections.abc import Iterator
+from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import PlainValidator
@@ -60,7 +62,63 @@ def faults_of_examples(data: dict[str, Any], per_entity: object) -> Iterator[str
         )
 
 
-OF_LABEL_HOLDER = ("label", "positive", "weight", "class_weights", "rank_within", "ndcg_at")
+UNITS: Final = {"m": 60, "h": 3_600, "d": 86_400}
+
+
+def seconds(duration: str) -> int:
+    """Of a text such as `36h` or `7d`."""
+    return int(duration[:-1]) * UNITS[duration[-1]]
+
+
+def _duration(value: object) -> str:
+    if isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{0,5}[mhd]", value):
+        return value
+    raise ValueError("must be a text such as 90m, 36h or 7d")
+
+
+def _moment(value: object) -> datetime:
+    """UTC, without a zone. A date is its first moment."""
+    if isinstance(value, datetime):
+        return (value if value.tzinfo is None else value.astimezone(UTC)).replace(tzinfo=None)
+    if isinstance(value, date):
+        return datetime.combine(value, time())
+    raise ValueError("must be a date or a time without quotes, such as 2026-11-20 or 2026-11-20T08:30:00Z")
+
+
+Duration: TypeAlias = Annotated[str, PlainValidator(_duration)]
+"""party.toml's `data.window` and `data.maturity`."""
+
+Moment: TypeAlias = Annotated[datetime, PlainValidator(_moment)]
+"""party.toml's `data.as_of`."""
+
+DELAY = ("event_time", "window", "label_time", "maturity", "as_of")
+"""Keys of `data` that say when a label is final (`parties.delay`): the first two go together, the others
+need them."""
+
+
+def faults_of_delay(data: dict[str, Any]) -> Iterator[str]:
+    """What they only say together (a raw table)."""
+    given = [key for key in DELAY if key in data]
+    for key in DELAY[:2]:
+        if given and key not in given:
+            yield f"data.{key}: missing, beside data.{given[0]}; give both, or remove it"
+    try:
+        shorter = seconds(_duration(data["maturity"])) < seconds(_duration(data["window"]))
+    except (KeyError, ValueError):
+        return  # a fault of its own
+    if shorter:
+        yield "data.maturity: shorter than data.window, within which a no may become a yes; raise it"
+
+
+def told_of_delay(facts: dict[str, Any]) -> str:
+    """What came of these keys, as `parties.delay.Delay.facts` has it, in words."""
+    return (
+        f"labels as of {facts['as_of']}: {facts['immature']:,} row(s) too young to be final take no part, "
+        f"{facts['late']:,} yes after the window count as no"
+    )
+
+
+OF_LABEL_HOLDER = ("label", "positive", "weight", "class_weights", "rank_within", "ndcg_at", *DELAY)
 """Keys of party.toml's `data` that no other party has."""
 
 WEIGHTS = ("weight", "class_weights")
@@ -79,6 +137,7 @@ NOT_FOR = {
     "class_weights": ("regression",),
     "rank_within": ("multiclass", "regression"),
     "ndcg_at": ("multiclass", "regression"),
+    "label_time": ("multiclass", "multilabel", "regression"),
 }
 """Of these the tasks in which they have no meaning."""
 

@@ -16,6 +16,9 @@ from parties.id_kinds import digest_key
 from parties.limits import MOST_ROOM
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from parties.delay import Delay
     from parties.labels import OwnLabels
     from parties.table import Table
     from psi import Psi
@@ -43,12 +46,14 @@ def refuse_expired(config: Config, today: Today = today) -> None:
 class OwnData(NamedTuple):
     """`labels` (label holder only) and `table` have the file's rows.
 
-    ids: by kind, in the contract's order of preference; the `rows` of each are the usable ones.
+    ids: by kind, in the contract's order of preference; the `rows` of each are the usable ones. delay: where
+    labels arrive late; rows that are not mature have no ids.
     """
 
     table: "Table"
     ids: "dict[str, Ids]"
     labels: "OwnLabels | None"
+    delay: "Delay | None" = None
 
 
 def pin_of(certificate: Path) -> str:
@@ -165,6 +170,7 @@ def brings(config: Config, purpose: str, protocols: "Iterable[str]", model: byte
 
 def own_data(config: Config) -> OwnData:
     """The party's table, ids and labels, read whole and checked. Raises DataError, IdError."""
+    from parties.delay import delayed
     from parties.labels import own_labels
     from parties.table import read_table
     from parties.table_files import BLOCK
@@ -182,16 +188,21 @@ def own_data(config: Config) -> OwnData:
         data.rank_within,
         config.party.storage,
         data.bags,
+        [name for name in (data.event_time, data.label_time) if name and data.label],
     )
-    starts = range(0, table.rows, BLOCK)
-    ids = own_ids(
-        config, lambda names: ([table.ids[name].iloc[at : at + BLOCK] for name in names] for at in starts)
-    )
+    labels, delay = None, None
     try:
-        labels = own_labels(table, config.contract.model, data) if data.label else None
+        if data.label:
+            labels, delay = delayed(table, data, own_labels(table, config.contract.model, data))
     except DataError as error:
         raise DataError(f"{data.file}: {error}") from error
-    return OwnData(table, ids, labels)
+    starts = range(0, table.rows, BLOCK)
+    ids = own_ids(
+        config,
+        lambda names: ([table.ids[name].iloc[at : at + BLOCK] for name in names] for at in starts),
+        None if delay is None else delay.mature,
+    )
+    return OwnData(table, ids, labels, delay)
 
 
 def large_batch(config: Config, aligned: int) -> list[str]:
@@ -210,9 +221,12 @@ def large_batch(config: Config, aligned: int) -> list[str]:
 
 
 def own_ids(
-    config: Config, cells: "Callable[[tuple[str, ...]], Iterable[Sequence[Any]]]"
+    config: Config,
+    cells: "Callable[[tuple[str, ...]], Iterable[Sequence[Any]]]",
+    takes_part: "NDArray[Any] | None" = None,
 ) -> "dict[str, Ids]":
-    """The party's ids of each kind that it has. cells: the batches of these columns of its table.
+    """The party's ids of each kind that it has. cells: the batches of these columns of its table. takes_part:
+    which of its rows, as `psi.normalise` has it.
 
     Raises IdError, and what `cells` raises.
     """
@@ -228,6 +242,7 @@ def own_ids(
                 digest_key(config.contract.digest, kind),
                 data.nulls,
                 data.duplicates,
+                takes_part,
             )
             for kind, names in config.id_columns.items()
         }

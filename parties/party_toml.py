@@ -12,7 +12,7 @@ from parties.contract_training import CLASS
 from parties.document import Section
 from parties.errors import ConfigError
 from parties.id_kinds import IdColumns
-from parties.label_keys import ClassWeights, LabelColumns
+from parties.label_keys import ClassWeights, Duration, LabelColumns, Moment
 from parties.limits import Limits
 
 Scalar = str | int | float | bool
@@ -98,6 +98,10 @@ GroupColumns = Annotated[tuple[Column, ...], Field(strict=False, min_length=1)]
 Positive = Annotated[tuple[Annotated[Scalar, PlainValidator(_scalar)], ...], Field(strict=False)]
 
 
+USED_ONCE = ("label", "weight", "rank_within", "event_time", "label_time", "numeric", "categorical", "bags")
+"""Keys that name columns, each of which has one part."""
+
+
 class Data(Section):
     """The party's own table and which of its columns take part."""
 
@@ -113,6 +117,16 @@ class Data(Section):
     """In which list each row is ranked; by default its user's."""
     ndcg_at: int = Field(default=10, ge=1, le=1_000_000)
     """So much of each list does NDCG look at."""
+    event_time: Column | None = None
+    """When what the label is about happened; with the keys below, as `parties.delay` takes them."""
+    label_time: Column | None = None
+    """When the yes came."""
+    window: Duration | None = None
+    """After the event, in which a yes counts."""
+    maturity: Duration | None = None
+    """The age from which a label is final; by default the window."""
+    as_of: Moment | None = None
+    """From when age is reckoned; by default the newest time in these columns."""
     numeric: Columns = ()
     categorical: Columns = ()
     bags: Separators = Field(default={})
@@ -123,14 +137,14 @@ class Data(Section):
     duplicates: Literal["drop", "refuse"] = "drop"
     """What to do with rows whose id has been seen before."""
 
-    @field_validator("label", "weight", "rank_within", "numeric", "categorical", "bags", "exclude")
+    @field_validator(*USED_ONCE, "exclude")
     @classmethod
     def _used_once(cls, value: Any, info: ValidationInfo) -> Any:
         columns = [] if value is None else [value] if isinstance(value, str) else list(value)
         for position, column in enumerate(columns):
             if column in columns[:position]:
                 raise ValueError(f"column {column!r} stands here twice")
-            for key in ("id", "label", "weight", "rank_within", "numeric", "categorical", "bags"):
+            for key in ("id", *USED_ONCE):
                 if key != info.field_name and column in _named(info.data.get(key)):
                     raise ValueError(f"column {column!r} is already named by data.{key}")
         return value

@@ -88,6 +88,7 @@ def summarise(prepared: Prepared, outcome: Outcome, metrics: dict[str, Any]) -> 
         leak=leak(contract.privacy, trained) if isinstance(trained, LabelHolderResult) else {},
         privacy=outcome.spent,
         importance=importance(prepared, outcome),
+        delay={} if prepared.data.delay is None else prepared.data.delay.facts(),
     )
     return summary.as_json()
 

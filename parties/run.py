@@ -19,6 +19,7 @@ from parties.contract import Contract
 from parties.cost import Clock
 from parties.errors import AlignmentError, ContractError, PartyError, RunFinished, StorageError
 from parties.handshake import Meeting
+from parties.label_keys import told_of_delay
 from parties.outlast import warning_of_expiry
 from parties.own import large_batch, leakage, leakage_of_examples
 from parties.phases import Prepared, prepare, whole_run
@@ -63,6 +64,8 @@ def run_party(
         refuse_change_while_read(config, own)
         on_progress = warning_of_expiry(watch.over(on_progress), prepared.identity, say)
         told_first = [*leakage(config, prepared.protocols), *leakage_of_examples(config.contract)]
+        if prepared.data.delay is not None:
+            told_first.append(told_of_delay(prepared.data.delay.facts()))
         if prepared.warm is not None:
             told_first += prepared.warm.told(prepared.data.table)
         for line in [*prepared.identity.warnings(), *told_first]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from parties.charges import beside
+from parties.label_keys import told_of_delay
 
 if TYPE_CHECKING:
     from parties.alignment import Alignment
@@ -64,10 +65,11 @@ class Summary:
     leak: dict[str, Any]
     privacy: dict[str, Any]
     importance: dict[str, Any]
+    delay: dict[str, Any]
 
     def as_json(self) -> dict[str, Any]:
         content = asdict(self)
-        for name in ("metrics", "leak", "privacy", "importance"):
+        for name in ("metrics", "leak", "privacy", "importance", "delay"):
             if not content[name]:
                 del content[name]
         return content
@@ -99,6 +101,8 @@ def report(summary: Mapping[str, Any]) -> str:
         f" {training['steps']:,} steps, {training['seconds']:.1f} s,"
         f" {training['rows_per_second']:,.0f} rows/s, {_traffic(training)}",
     ]
+    if "delay" in summary:
+        lines.append(f"delay      {told_of_delay(summary['delay'])}")
     names = {
         "test": "the federation",
         "test_calibrated": "the federation, calibrated",

@@ -36,7 +36,8 @@ class Table:
     ids: the id columns as written (CSV: text; Parquet: its own type), null where empty. numeric: float64, NaN
     where missing. categorical: text, null where empty. labels, weight, rank_within: as `ids`, read by
     `parties.labels`. warnings: one line a column left out, or a bag cut short. scratch: the folder of
-    `parties.scratch`, where large columns are. bags: the columns of lists.
+    `parties.scratch`, where large columns are. bags: the columns of lists. times: as `labels`, read by
+    `parties.delay`.
     """
 
     file: Path
@@ -49,6 +50,7 @@ class Table:
     rank_within: "pd.Series[Any] | None" = None
     scratch: Path | None = None
     bags: Mapping[str, Bags] = field(default_factory=dict)
+    times: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def rows(self) -> int:
@@ -66,16 +68,17 @@ def read_table(
     rank_within: str | None = None,
     scratch: Path | None = None,
     bags: Mapping[str, str] = MappingProxyType({}),
+    times: Sequence[str] = (),
 ) -> Table:
     """Read a .parquet, .pq, .csv or .csv.gz file. Raises DataError for whatever is wrong with it.
 
     bags: columns of lists, and what separates the entries of a cell that is text.
     Named columns take part as they are named. Where none is named numeric or categorical, all others but ids,
-    labels, weight, rank_within and the excluded ones do as well: as bags if they hold lists, as numeric if
-    every cell is a number, otherwise as categorical; free text, names and keys (distinct values in more than
-    half of the rows) are left out with a warning.
+    labels, weight, rank_within, times and the excluded ones do as well: as bags if they hold lists, as
+    numeric if every cell is a number, otherwise as categorical; free text, names and keys (distinct values in
+    more than half of the rows) are left out with a warning.
     """
-    kept = [*labels, *(name for name in (weight, rank_within) if name)]
+    kept = [*labels, *(name for name in (weight, rank_within) if name), *times]
     named = [*id_columns, *numeric, *categorical, *bags, *kept, *exclude]
     inferred = not numeric and not categorical
     columns = read_columns(file, named, inferred, scratch)
@@ -113,6 +116,7 @@ def read_table(
         targets[rank_within] if rank_within else None,
         scratch,
         {name: read for name, (read, _) in lists.items()},
+        pd.DataFrame({name: targets[name] for name in times}, index=rows),
     )
 
 

@@ -59,6 +59,7 @@ def normalise(
     key: bytes,
     nulls: Policy = "drop",
     duplicates: Policy = "drop",
+    takes_part: NDArray[np.bool_] | None = None,
 ) -> Ids:
     """The canonical ids of a table, as digests: keyed BLAKE2b (RFC 7693) of 16 bytes. No text is kept.
 
@@ -71,6 +72,7 @@ def normalise(
     leaves the party; what leaves is made of it by the protocol, under keys that are fresh in each run.
     nulls: what to do with null and with blank cells; duplicates: with ids seen in an earlier row, in
     whatever spelling. "drop" counts them and goes on (of duplicates the first row stays); "refuse" raises.
+    takes_part: [rows]; a row that does not is as if its id stood nowhere. None: all do.
 
     Memory: about 60 bytes an id while it works, and one batch.
     Raises IdError for these, and always for a cell that cannot be an id of its type.
@@ -93,7 +95,10 @@ def normalise(
         states = np.max([states for _, states in parts], axis=0)
         for kind, found in empty.items():
             found.append(np.flatnonzero(states == kind) + total)
-        usable = np.flatnonzero(states == FINE)
+        fine = states == FINE
+        if takes_part is not None:
+            fine &= takes_part[total : total + len(states)]
+        usable = np.flatnonzero(fine)
         hashed.append(_digests([texts.take(usable) for texts, _ in parts], key))
         kept.append(usable + total)
         total += len(states)

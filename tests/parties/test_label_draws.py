@@ -30,7 +30,7 @@ def drawn(
     config: Any = SimpleNamespace(
         id_columns={"email": ("email",)},
         contract=SimpleNamespace(privacy=SimpleNamespace(label_epsilon=epsilon), ids=[kind]),
-        party=SimpleNamespace(data=SimpleNamespace(label=label, positive=positive)),
+        party=SimpleNamespace(data=SimpleNamespace(label=label, positive=positive, label_time=None)),
     )
     data: Any = SimpleNamespace(table=SimpleNamespace(ids=frame))
     split = Split(torch.arange(n - 1), torch.tensor([n - 1]), torch.tensor([], dtype=torch.int64))

@@ -210,6 +210,26 @@ def test_later_rows_are_known_with_the_place_of_their_id(cells: list[int | None]
     assert (np.diff(ids.repeats) > 0).all()
 
 
+@given(
+    st.lists(st.tuples(st.none() | st.integers(0, 5), st.booleans()), min_size=1, max_size=40),
+    st.integers(1, 9),
+)
+def test_rows_that_take_no_part_are_as_if_they_had_no_id(
+    cells: list[tuple[int | None, bool]], size: int
+) -> None:
+    taking = np.array([part for _, part in cells])
+    batches = [[[cell for cell, _ in cells[at : at + size]]] for at in range(0, len(cells), size)]
+    without = [
+        [[cell if part else None for cell, part in cells[at : at + size]]]
+        for at in range(0, len(cells), size)
+    ]
+    found = normalise(batches, ["id"], ["integer"], KEY, takes_part=taking)
+    wanted = normalise(without, ["id"], ["integer"], KEY)
+    for name in ("digests", "rows", "repeats", "repeated"):
+        assert np.array_equal(getattr(found, name), getattr(wanted, name))
+    assert found.null == sum(cell is None for cell, _ in cells)
+
+
 def test_a_hundred_thousand_ids_take_well_under_a_second() -> None:
     column = [f" User{i}@Example.org" for i in range(100_000)]
     start = time.perf_counter()

@@ -28,6 +28,7 @@ from parties.room import to_run
 from parties.storage import locked, write
 from parties.summary import as_json, report
 from parties.unfinished import Unfinished, forget, told, under_any_contract
+from parties.unseen import metrics_of_unseen
 from parties.watch import OnPeer, Watch
 from protos.rounds import PeerFailed, Progress, Receive, Rounds, Send
 from splitnn.exact import LabelHolderResult
@@ -133,6 +134,7 @@ def _complete_run(
     if isinstance(outcome.trained, LabelHolderResult):
         alone = yield from baselines(prepared, outcome)
         metrics = test_metrics(outcome.trained, outcome.calibration) | alone
+        metrics |= metrics_of_unseen(prepared, outcome)
     summary = summarise(prepared, outcome, metrics)
     write(folder / "report.txt", report(summary).encode())
     write(folder / "summary.json", as_json(summary))

@@ -106,6 +106,7 @@ def report(summary: Mapping[str, Any]) -> str:
     names = {
         "test": "the federation",
         "test_calibrated": "the federation, calibrated",
+        "test_unseen": "the federation, users that no earlier run was trained on",
         "alone": "this party alone, same rows",
         "alone_all_rows": "this party alone, all its rows",
         "pooled": "all columns pooled",

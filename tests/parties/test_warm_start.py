@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
+from sklearn.metrics import roc_auc_score
 
 from parties.changes import described
 from parties.check import check
@@ -16,6 +17,7 @@ from parties.config import Config, load
 from parties.contract import Contract
 from parties.errors import ConfigError, DataError, PartyError, StorageError
 from parties.phases import Prepared, prepare
+from parties.unseen import unseen
 from tests.parties import small
 
 STILL = "epochs = 1, batch = 32, learning_rate = 1e-30, weight_decay = 0.0"
@@ -77,6 +79,32 @@ def test_another_learning_rate_moves_them(companies: Companies, identities: dict
         for one in (run, ended["logistics"]["run"])
     )
     assert not any(torch.equal(old[key], new[key]) for key in old)
+
+
+def test_a_warm_start_is_judged_by_users_whom_no_earlier_run_was_trained_on(
+    certificates: Path, identities: dict[str, Any], tmp_path: Path
+) -> None:
+    """Over a chain of three runs, whatever their own splits were."""
+    homes = small.write(tmp_path, certificates, identities)
+    half = '{ validation = 0.1, test = 0.7, importance = "none" }'
+    small.agree(homes, identities, evaluation=half)
+    ended, seen = [small.run(homes)["platform"]], set[int]()
+    assert "test_unseen" not in ended[0]["metrics"]
+    for _ in range(2):
+        folder = small.folder_of(homes["platform"], ended[-1])
+        tested = {*pd.read_parquet(folder / "test_scores.parquet")["id"]}
+        seen |= {*pd.read_parquet(folder / "alignment.parquet")["id"]} - tested
+        warm(identities, (homes, ended[-1]["run"]), evaluation=half)
+        ended.append(small.run(homes)["platform"])
+    scores = pd.read_parquet(small.folder_of(homes["platform"], ended[-1]) / "test_scores.parquet")
+    new = scores[~scores["id"].isin(seen)]
+    told = ended[-1]["metrics"]["test_unseen"]
+    assert 10 < told["rows"] == len(new) < len(scores)
+    assert told["auc"] == pytest.approx(roc_auc_score(new["label"], new["score"]))
+    shutil.rmtree(small.folder_of(homes["platform"], ended[0]))
+    config = config_of((homes, ""))
+    with pytest.raises(ConfigError, match="there is none"):
+        unseen(config, "integer", prepare(config).data.table.ids)
 
 
 def test_columns_without_a_part_are_told(companies: Companies, identities: dict[str, Any]) -> None:

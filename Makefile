@@ -57,7 +57,7 @@ lint: .venv/ready
 	$(BIN)/mypy
 
 protos: .venv/ready
-	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. protos/party.proto
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. protos/party.proto protos/serving.proto
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo fuzz-findings

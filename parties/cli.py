@@ -21,6 +21,8 @@ from parties.models_cli import app as models_app
 from parties.psi_cli import app as psi_app
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from parties.json_log import JsonLog
     from parties.progress import Bars
 
@@ -180,6 +182,29 @@ def predict(
 
         summary = predict_party(loaded, run, ids, display, display.say, display.peer, afresh)
     typer.echo(json.dumps(summary, indent=2) if as_json else said(summary))
+
+
+@app.command()
+def serve(
+    config: ConfigFile = Path("party.toml"),
+    run: Annotated[
+        str | None,
+        typer.Option(help="A run's folder, or the beginning of its id; default: what serves, or the newest."),
+    ] = None,
+    log: Log = LogFormat.bars,
+) -> None:
+    """Answer scores (label holder) or the label holder (feature holder), until it is stopped."""
+    from parties.config import load
+
+    loaded = load(config, for_training=False)
+
+    def on_fresh(again: "Callable[[], None]") -> None:
+        signal.signal(signal.SIGHUP, lambda *_: again())
+
+    with _display(log) as display:
+        from parties.serving.serve import serve_party
+
+        serve_party(loaded, run, display.say, on_fresh)
 
 
 @app.command()

@@ -108,6 +108,7 @@ def _faults_of_role(private: dict[str, Any], shared: dict[str, Any], for_trainin
                 yield "evaluation.keep_activations: with model.fusion = 'secure-sum' none arrives; remove it"
         else:
             yield from _faults_of_feature_holder(data, evaluation, link, label_holder)
+        yield from _faults_of_serve(_table(private, "serve"), name == label_holder)
     yield from faults_of_columns(data.get("id"), shared.get("ids"))
     silence, away, progress = (link.get(key, getattr(Limits, key)) for key in ("silence", "away", "progress"))
     if all(type(time) in (int, float) and time > 0 for time in (silence, away, progress)):
@@ -138,6 +139,16 @@ def _faults_of_feature_holder(
         yield f'link.hub: missing; give the address of {label_holder}, such as "{label_holder}:50051"'
     if "listen" in link:
         yield "link.listen: not for a feature holder, which only dials out; remove it"
+
+
+def _faults_of_serve(serve: dict[str, Any], holds_label: bool) -> Iterator[str]:
+    ours = ["listen", "applications", "clients", "client_ca", "deadline_ms", "hold_us", "cache_seconds"]
+    ours += ["cache_rows", "most_ids"]
+    if holds_label and "hub" in serve:
+        yield "serve.hub: not for the label holder, which is the hub itself; remove it"
+    for key in [] if holds_label else ours:
+        if key in serve:
+            yield f"serve.{key}: not for a feature holder, which only answers the label holder; remove it"
 
 
 def _table(tables: dict[str, Any], key: str) -> dict[str, Any]:

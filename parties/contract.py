@@ -51,12 +51,13 @@ def _protocol(name: str) -> str:
 
 
 PartyName = Annotated[str, AfterValidator(_party_name)]
+Pin = Annotated[str, AfterValidator(_pin)]
 
 
 class Member(Section):
     """One party of the run."""
 
-    key: Annotated[str, AfterValidator(_pin)]
+    key: Pin
     """SHA-256 of its certificate's public key (SubjectPublicKeyInfo, DER), `sha256:<64 hex>`."""
 
 

@@ -53,6 +53,23 @@ class Impostor(RemoteProtocolError):
     """A frame that claims to be from another party than the one whose certificate opened the stream."""
 
 
+def named_by(
+    context: grpc.ServicerContext, pins: Mapping[str, str], identity: Identity
+) -> tuple[str | None, dict[str, str]]:
+    """Who calls, by name and key of the certificate, both: never by what it says. None for nobody of these;
+    then who it says that it is, of these, and why it is not."""
+    peer: dict[str, list[bytes]] = context.auth_context()  # type: ignore[assignment]
+    names = [one.decode("ascii", "replace") for one in peer.get("x509_subject_alternative_name", [])]
+    try:
+        certificate = peer["x509_pem_cert"][0]
+        key, denied = key_fingerprint(certificate), identity.denies(certificate)
+    except (KeyError, ValueError):
+        key, denied = "none", None
+    name = next((one for one in names if pins.get(one) == key and not denied), None)
+    why = f"tls.denied names its certificate ({denied})" if denied else "run.toml pins another key"
+    return name, {one: why for one in names if one in pins and name is None}
+
+
 class Hub(Link):
     """Open it, `wait_for_peers`, `drive`, close. peers: each feature holder's pinned key (`sha256:<hex>`)."""
 
@@ -225,16 +242,8 @@ class Hub(Link):
             claimed = dict(context.invocation_metadata()).get("party", "")
             name = claimed if isinstance(claimed, str) and claimed in self._pins else None
         else:
-            peer: dict[str, list[bytes]] = context.auth_context()  # type: ignore[assignment]
-            names = [one.decode("ascii", "replace") for one in peer.get("x509_subject_alternative_name", [])]
-            try:
-                certificate = peer["x509_pem_cert"][0]
-                key, denied = key_fingerprint(certificate), self._identity.denies(certificate)
-            except (KeyError, ValueError):
-                key, denied = "none", None
-            name = next((one for one in names if self._pins.get(one) == key and not denied), None)
-            why = f"tls.denied names its certificate ({denied})" if denied else "run.toml pins another key"
-            self._refused.update({one: why for one in names if one in self._pins and name is None})
+            name, refused = named_by(context, self._pins, self._identity)
+            self._refused.update(refused)
         if name is None:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "not a party of this run")
         assert name is not None

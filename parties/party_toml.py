@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo, fiel
 
 from parties.address import Address
 from parties.certificate import deniable
-from parties.contract import PartyName
+from parties.contract import PartyName, Pin
 from parties.contract_training import CLASS
 from parties.document import Section
 from parties.errors import ConfigError
@@ -216,6 +216,32 @@ class Metrics(Section):
     listen: Annotated[HostPort, AfterValidator(_loopback)] | None = None
 
 
+class Serve(Section):
+    """`party serve`: what docs/serve.md tells of."""
+
+    listen: HostPort | None = None
+    """Where the label holder waits for feature holders, to ask them."""
+    hub: HostPort | None = None
+    """Where a feature holder finds it."""
+    applications: HostPort | None = None
+    """Where the label holder answers its own applications."""
+    clients: Annotated[tuple[Pin, ...], Field(strict=False)] = ()
+    """Keys of these applications' certificates."""
+    client_ca: File | None = None
+    """Who signs them; by default tls.ca."""
+    deadline_ms: float = Field(default=40.0, gt=0, le=60_000)
+    """How long a request waits for feature holders."""
+    hold_us: float = Field(default=300.0, ge=0, le=100_000)
+    """How long a question may wait for others to go with it."""
+    cache_seconds: float = Field(default=60.0, ge=0, le=86_400)
+    cache_rows: int = Field(default=200_000, ge=0, le=1 << 27)
+    """Of each feature holder's embeddings."""
+    most_ids: int = Field(default=1024, ge=1, le=4096)
+    """In a request."""
+    ids_per_second: float = Field(default=50_000.0, gt=0, le=1e9)
+    """Asked of each feature holder, at most; or answered by this one."""
+
+
 class PartyConfig(Section):
     """party.toml, validated; every path is absolute."""
 
@@ -229,5 +255,6 @@ class PartyConfig(Section):
     training: OwnTraining = OwnTraining()
     evaluation: OwnEvaluation = OwnEvaluation()
     metrics: Metrics = Metrics()
+    serve: Serve = Serve()
     groups: Annotated[dict[Column, GroupColumns], AfterValidator(_apart)] = Field(default={})
     """Columns whose importance is measured together, by the group's name."""

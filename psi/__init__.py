@@ -10,7 +10,7 @@ A protocol of your own is a class with what `Psi` asks for, named in run.toml as
 
 from psi.canonical import ID_TYPES, canonical
 from psi.estimate import choose
-from psi.ids import IdError, Ids, normalise
+from psi.ids import IdError, Ids, digest_of, normalise
 from psi.interface import Engine, Psi, Setting
 from psi.registry import DuplicateProtocol, UnknownProtocol, installed, load, protocol
 
@@ -25,6 +25,7 @@ __all__ = [
     "UnknownProtocol",
     "canonical",
     "choose",
+    "digest_of",
     "installed",
     "load",
     "normalise",

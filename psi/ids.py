@@ -123,6 +123,19 @@ def normalise(
     return Ids(digests, rows, total, null, len(missing) - null, len(again), repeats, repeated)
 
 
+def digest_of(cells: Sequence[object], types: Sequence[IdType], key: bytes) -> bytes | None:
+    """What `normalise` makes of a single id, in a hundredth of its time; None where the id is null or blank,
+    or none of these types. cells, types: of its parts."""
+    parts = [canonical(cell, id_type) for cell, id_type in zip(cells, types, strict=True)]
+    texts = [part.encode() for part in parts if part]
+    if len(texts) < len(types):
+        return None
+    message = texts[0]
+    if len(types) > 1:
+        message = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+    return hashlib.blake2b(message, digest_size=16, key=key).digest()
+
+
 def _column(cells: Any, id_type: IdType) -> tuple[Any, NDArray[np.uint8]]:
     """(canonical texts as an Arrow array, what became of each cell); a text counts only where it is FINE."""
     import pyarrow as pa

@@ -8,7 +8,7 @@ holder keeps nothing.
 """
 
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -121,6 +121,39 @@ def score_alone(bottom: nn.Module, top: nn.Module, columns: Columns, feature_hol
     top.eval()
     with torch.no_grad():
         logits: Tensor = top([bottom(*columns), *[None] * feature_holders])
+    return logits
+
+
+def score_present(top: nn.Module, own: Tensor, theirs: Sequence[Tensor], present: Tensor) -> Tensor:
+    """Logits [n, outputs] of rows, by whoever is there for each.
+
+    own: the label holder's activation [n, cut]; theirs: of each feature holder [n, cut], of no account where
+    it is absent. present: bool [n, feature holders]. Where one is absent of a row, `top` must be one that
+    `scores_alone`. A row's logits do not depend on who is there for the others, but for the last bits.
+    """
+    with torch.no_grad():
+        if not present.numel() or bool(present.all()):
+            whole: Tensor = top([own, *theirs])
+            return whole
+        sets, of = torch.unique(present, dim=0, return_inverse=True)
+        if len(sets) == 1:
+            return _of_set(top, own, theirs, sets[0])
+        logits: Tensor | None = None
+        for number, among in enumerate(sets):
+            rows = torch.nonzero(of == number).squeeze(1)
+            some = _of_set(top, own[rows], [one[rows] for one in theirs], among)
+            if logits is None:
+                logits = some.new_empty(len(own), some.shape[1])
+            logits[rows] = some
+        assert logits is not None
+        return logits
+
+
+def _of_set(top: nn.Module, own: Tensor, theirs: Sequence[Tensor], among: Tensor) -> Tensor:
+    there = among.tolist()
+    logits: Tensor = top(
+        [own, *(one if is_there else None for one, is_there in zip(theirs, there, strict=True))]
+    )
     return logits
 
 

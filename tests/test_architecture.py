@@ -13,7 +13,10 @@ MAY_IMPORT = {
     "splitnn": {"splitnn", "protos.rounds"},
     "parties": {"parties", "psi", "splitnn", "protos"},
 }
-MAY_IMPORT_GRPC = {"parties/hub.py", "parties/dial.py", "protos/party_pb2_grpc.py"}
+MAY_IMPORT_GRPC = {
+    *("parties/hub.py", "parties/dial.py", "protos/party_pb2_grpc.py", "protos/serving_pb2_grpc.py"),
+    *(f"parties/serving/{name}.py" for name in ("hub", "dial", "applications")),
+}
 NOT_IN = {
     "psi": {"torch", "socket", "requests"},
     "splitnn": {"socket", "requests"},

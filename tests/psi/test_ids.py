@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from psi import IdError, Ids, canonical, normalise
+from psi import IdError, Ids, canonical, digest_of, normalise
 
 KEY = b"contract and kind"
 GOOD = {"integer": "1", "email": "a@b.c", "phone": "+491701234567", "string": "x"}
@@ -235,3 +235,15 @@ def test_a_hundred_thousand_ids_take_well_under_a_second() -> None:
     start = time.perf_counter()
     assert len(one(column, "email").digests) == 100_000
     assert time.perf_counter() - start < 3  # some 0.1 s; the rest is for a busy machine
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([*GOOD]), min_size=1, max_size=3), st.data())
+def test_a_single_id_has_the_digest_that_it_has_in_a_table(types: list[Any], data: st.DataObject) -> None:
+    cells = [data.draw(st.sampled_from([GOOD[one], f" {GOOD[one]}", "", "?", None])) for one in types]
+    names = [str(place) for place in range(len(types))]
+    try:
+        table = rows(normalise([[[cell] for cell in cells]], names, types, KEY).digests)
+    except IdError:
+        table = []
+    assert [one for one in [digest_of(cells, types, KEY)] if one] == table

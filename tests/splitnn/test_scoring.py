@@ -18,8 +18,18 @@ from protos.simulator import Faults, Simulation
 from splitnn import scoring
 from splitnn.crossing import Codecs, to_feature_holders, to_hub
 from splitnn.embedding_dp import EmbeddingDP
+from splitnn.models import top_model
 from splitnn.plan import Plan
-from splitnn.scoring import Rows, be_scored, blocks, logits_of, score, score_alone, scores_alone
+from splitnn.scoring import (
+    Rows,
+    be_scored,
+    blocks,
+    logits_of,
+    score,
+    score_alone,
+    score_present,
+    scores_alone,
+)
 
 PLAN = Plan(b"public", cut=4, bottom_hidden=(8,), top_hidden=(8,), batch=32, epochs=1, importance="none")
 COLUMNS = [(3, (4,)), (2, (5, 6)), (1, ())]
@@ -222,3 +232,17 @@ def test_another_state_is_no_block() -> None:
         with pytest.raises(ValueError, match="no block"):
             logits_of(state)
     assert [blocks(n) for n in (0, 1, scoring.BLOCK, scoring.BLOCK + 1)] == [0, 1, 1, 2]
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.booleans(), min_size=2, max_size=2), min_size=1, max_size=12))
+def test_each_row_is_scored_by_who_is_there_for_it(present: list[list[bool]]) -> None:
+    top = top_model(replace(PLAN, party_dropout=0.5), 3, b"s" * 32, 2).eval()
+    with torch.no_grad():
+        next(iter(top.parameters())).uniform_()  # the absent embeddings, which begin as zeros
+    own, *theirs = torch.randn(3, len(present), PLAN.cut, generator=torch.Generator().manual_seed(1))
+    found = score_present(top, own, theirs, torch.tensor(present))
+    for row, there in enumerate(present):
+        cut = [one[row : row + 1] if is_there else None for one, is_there in zip(theirs, there, strict=True)]
+        with torch.no_grad():
+            assert torch.allclose(found[row], top([own[row : row + 1], *cut])[0], atol=1e-6)

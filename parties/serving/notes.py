@@ -1,0 +1,52 @@
+"""The egress log of serving: in the model's folder, serving/<peer>/audit.jsonl; each stream is an attempt."""
+
+import hashlib
+import threading
+from pathlib import Path
+from typing import Final
+
+from parties.egress import NAME, Egress
+from parties.errors import StorageError
+from parties.model import Model
+from parties.storage import make
+
+PHASE: Final = "serving"
+QUESTION: Final = "question"
+ANSWER: Final = "answer"
+
+
+class Notes:
+    """Of one line. Raises StorageError, AccountError where it cannot be written."""
+
+    def __init__(self, model: Model, me: str, peer: str, session: bytes) -> None:
+        folder = model.folder / "serving" / peer
+        try:
+            make(folder, 0o700)
+        except OSError as error:
+            raise StorageError(f"cannot make {folder}: {error.strerror}") from error
+        self._peer, self._lock, self._over = peer, threading.Lock(), False
+        self._egress = Egress(me)
+        self._egress.open(Path(folder / NAME), model.run, session)
+        self._egress.at(PHASE, 0)
+
+    def leaves(self, kind: str, number: int, payload: bytes) -> None:
+        """Call it before the message leaves."""
+        with self._lock:
+            if self._over:
+                raise StorageError(f"the line to {self._peer} is over; nothing leaves without its line")
+            self._egress.at(PHASE, number)
+            self._egress.leaves(self._peer, kind, len(payload), hashlib.sha256(payload).hexdigest())
+
+    def came(self, kind: str, size: int) -> None:
+        with self._lock:
+            self._egress.came(self._peer, kind, size)
+
+    def end(self, how: str) -> None:
+        """Once, and nothing after it."""
+        with self._lock:
+            if not self._over:
+                self._over = True
+                try:
+                    self._egress.end(how)
+                finally:
+                    self._egress.close()

@@ -1,0 +1,238 @@
+"""The label holder's view of one feature holder: asks it for embeddings, and never waits for it by mistake.
+
+Several requests at once become one question (a micro-batch): while another question is under way, the first
+request holds its own open for `hold` seconds, or until it is full. A partner that has not answered for
+`patience` seconds is late: it is not asked until it has, and requests go on without it at once. One that has
+not answered for `silence` seconds is hung up on, so that it dials again.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parties.errors import StorageError
+from parties.serving.cache import EmbeddingCache
+from parties.serving.rate import TokenBucket
+from protos.rounds import RemoteProtocolError
+from splitnn.crossing import Crossing
+
+MOST_ASKED: Final = 4096
+"""Users in a question."""
+
+
+class Line(Protocol):
+    """A stream on which a partner is there."""
+
+    def ask(self, number: int, users: NDArray[np.uint32]) -> None:
+        """Raises StorageError where it cannot be noted before it leaves."""
+
+    def hang_up(self) -> None: ...
+
+
+@dataclass
+class Counts:
+    """Since the process began: of requests' parts, and of users."""
+
+    asked: int = 0
+    questions: int = 0
+    answered: int = 0
+    cached: int = 0
+    late: int = 0
+    limited: int = 0
+    away: int = 0
+    refused: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+
+@dataclass
+class _Question:
+    parts: list[NDArray[np.int64]] = field(default_factory=list)
+    size: int = 0
+    users: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    rows: NDArray[np.float32] | None = None
+    opened: float = 0.0
+    sent: float = 0.0
+    full: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request's part of a question."""
+
+    users: NDArray[np.int64]
+    _question: _Question
+    _partner: "Partner"
+    _first: bool
+
+    def leave(self) -> None:
+        """Hold the question open as long as it may be, and see it off. Call it before `wait`."""
+        if self._first:
+            self._partner.see_off(self._question)
+
+    def wait(self, until: float) -> NDArray[np.float32] | None:
+        """The embeddings [n, cut] of `users`, or None: not answered by then, or not at all."""
+        question = self._question
+        question.over.wait(max(0.0, until - self._partner.now()))
+        if question.rows is None:
+            return None
+        return question.rows[np.searchsorted(question.users, self.users)]
+
+
+class Partner:
+    """crossing: decodes what it answers. users: of the alignment. clock: seconds."""
+
+    def __init__(
+        self,
+        name: str,
+        crossing: Crossing,
+        cache: EmbeddingCache,
+        cap: TokenBucket,
+        hold: float,
+        patience: float,
+        silence: float,
+        say: Callable[[str], None] = lambda line: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name, self.cache, self.counts = name, cache, Counts()
+        self._crossing, self._cap, self._say, self._clock = crossing, cap, say, clock
+        self._hold, self._patience, self._silence = hold, patience, silence
+        self._lock = threading.Lock()
+        self._line: Line | None = None
+        self._open: _Question | None = None
+        self._under_way: dict[int, _Question] = {}  # the oldest first
+        self._number = 0
+        self._spent = False  # it has said that it will answer no more on this line
+
+    @property
+    def there(self) -> bool:
+        """Has it a line, and answers?"""
+        with self._lock:
+            return self._line is not None and not self._spent and self._waited() <= self._patience
+
+    def attach(self, line: Line) -> None:
+        """From here on it is asked on this line; questions on the line before have no answer."""
+        with self._lock:
+            before, self._line, self._spent = self._line, line, False
+            self._drop()
+        if before is not None:
+            before.hang_up()
+
+    def detach(self, line: Line) -> None:
+        """The line is over."""
+        with self._lock:
+            if self._line is line:
+                self._line = None
+                self._drop()
+
+    def ask(self, users: NDArray[np.int64]) -> Asked | None:
+        """For the embeddings of these users, at most MOST_ASKED; None where it is not there to be asked, or
+        may not be asked so much."""
+        with self._lock:
+            if self._line is None or self._spent:
+                self.counts.away += 1
+                return None
+            waited = self._waited()
+            if waited > self._patience:
+                self.counts.late += 1
+                if waited > self._silence:
+                    self._line.hang_up()
+                return None
+            if not self._cap.take(len(users)):
+                self.counts.limited += 1
+                return None
+            self.counts.asked += len(users)
+            question = self._open
+            if question is not None and question.size + len(users) > MOST_ASKED:
+                self._send(question)
+                question = None
+            first = question is None
+            if question is None:
+                question = self._open = _Question(opened=self._clock())
+            question.parts.append(users)
+            question.size += len(users)
+            if not self._under_way or question.size == MOST_ASKED:
+                self._send(question)
+                first = False
+        return Asked(users, question, self, first)
+
+    def see_off(self, question: _Question) -> None:
+        """Once it is full, or has been open for as long as it may."""
+        question.full.wait(max(0.0, question.opened + self._hold - self._clock()))
+        with self._lock:
+            if question is self._open:
+                self._send(question)
+
+    def now(self) -> float:
+        return self._clock()
+
+    def answered(self, line: Line, number: int, payload: bytes) -> None:
+        """Raises RemoteProtocolError for an answer to nothing that was asked, and embeddings of another
+        width, or that are not finite."""
+        with self._lock:
+            if line is not self._line:
+                return
+            question = self._under_way.pop(number, None)
+        if question is None:
+            raise RemoteProtocolError(f"{self.name!r} answers question {number}, which it was not asked")
+        try:
+            what = f"the answer from {self.name!r}"
+            _, rows = self._crossing.receive_activation(payload, what, len(question.users), number)
+            question.rows = rows.detach().numpy()
+            self.counts.answered += len(question.users)
+            self.cache.put(question.users, question.rows)
+        finally:
+            question.over.set()
+
+    def refused(self, line: Line, number: int, why: str, for_good: bool) -> None:
+        """It does not answer this question. for_good: nor any other, on this line."""
+        with self._lock:
+            if line is not self._line:
+                return
+            question = self._under_way.pop(number, None)
+            self._spent = self._spent or for_good
+            self.counts.refused += 1
+        if question is not None:
+            question.over.set()
+        if for_good:
+            self._say(f"{self.name} answers no more: {why}; scores go on without it")
+
+    def _waited(self) -> float:
+        """Seconds, for the oldest answer."""
+        oldest = next(iter(self._under_way.values()), None)
+        return 0.0 if oldest is None else self._clock() - oldest.sent
+
+    def _send(self, question: _Question) -> None:
+        self._open = None
+        question.full.set()
+        if self._line is None:  # it has gone while the question was held open
+            question.over.set()
+            return
+        self._number += 1
+        question.users = np.unique(np.concatenate(question.parts))
+        question.sent = self._clock()
+        self._under_way[self._number] = question
+        self.counts.questions += 1
+        try:
+            self._line.ask(self._number, question.users.astype(np.uint32))
+        except StorageError as error:
+            del self._under_way[self._number]
+            question.over.set()
+            self._spent = True
+            self._say(f"{error}; scores go on without {self.name}")
+
+    def _drop(self) -> None:
+        for question in self._under_way.values():
+            question.over.set()
+        self._under_way.clear()
+        if self._open is not None:
+            self._open.full.set()
+            self._open.over.set()
+            self._open = None

@@ -1,0 +1,139 @@
+"""One request, from ids to scores: look up, ask whom the cache does not answer for, and score with whoever
+is there by the deadline.
+
+An id that is not among the common users is scored by the label holder alone, and nobody is asked: a question
+about it would tell a partner that it is asked about, and the answer whether the partner knows it.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+import psi
+from parties.config import Config
+from parties.id_kinds import digest_key
+from parties.model import Model
+from parties.serving.calibrations import Calibrations
+from parties.serving.partner import Asked, Partner
+from parties.serving.store import DigestIndex, Store
+from splitnn.scoring import score_present
+
+
+class BadRequest(Exception):
+    """What the application can do something about. One line; never an id."""
+
+
+class Scores(NamedTuple):
+    """scores: [n, outputs], float64. sets: the distinct sets of feature holders that took part, a bool each;
+    of: [n], which of them did."""
+
+    scores: NDArray[np.float64]
+    sets: list[tuple[bool, ...]]
+    of: NDArray[np.int64]
+
+
+MOST_CONTEXT: Final = 256
+"""Columns that a request overrides."""
+
+
+class Scorer:
+    """The label holder's half of serving. users: `users_of` the model. most: ids of a request. patience:
+    seconds that a request waits for partners, where it has so much time. clock: seconds."""
+
+    def __init__(
+        self,
+        config: Config,
+        model: Model,
+        store: Store,
+        users: NDArray[np.uint8],
+        partners: Sequence[Partner],
+        calibrations: Calibrations,
+        most: int,
+        patience: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        kind = next(one for one in config.contract.ids if one.name == model.kind)
+        self._types, self._key = kind.columns, digest_key(config.contract.digest, kind.name)
+        self.store, self.partners = store, partners
+        self._users, self._calibrations, self._clock = DigestIndex(users), calibrations, clock
+        self._most, self._patience, self._cut = most, patience, model.plan.cut
+        self._bottom: nn.Module = model.bottom(model.run).eval()
+        self._top: nn.Module = model.top(model.run).eval()
+
+    def score(
+        self, ids: Sequence[Sequence[str]], context: Mapping[str, str], within: float | None = None
+    ) -> Scores:
+        """ids: each of so many parts as the contract's. context: as `Store.override` takes it. within:
+        seconds until the answer must be there.
+
+        Raises BadRequest for no ids, too many, and what is none; DataError as `Store.override`;
+        TrainingError where the model gives no number.
+        """
+        patience = self._patience if within is None else min(self._patience, within / 2)
+        until = self._clock() + max(0.0, patience)
+        store, digests = self.store, self._digests(ids)
+        if len(context) > MOST_CONTEXT:
+            raise BadRequest(f"context: {len(context)} columns, more than {MOST_CONTEXT}")
+        override = store.override(context)
+        users = self._users.find(digests)
+        common = np.flatnonzero(users >= 0)
+        present = np.zeros((len(ids), len(self.partners)), np.bool_)
+        theirs = [np.zeros((len(ids), self._cut), np.float32) for _ in self.partners]
+        asked: list[Asked | None] = []
+        for place, partner in enumerate(self.partners):
+            found, there = partner.cache.get(users[common])
+            theirs[place][common], present[common, place] = found, there
+            partner.counts.cached += int(there.sum())
+            missing = np.unique(users[common[~there]])
+            asked.append(partner.ask(missing) if len(missing) else None)
+        with torch.inference_mode():
+            own = self._bottom(*store.columns(store.rows_of(digests), override))
+        for part in asked:
+            if part is not None:
+                part.leave()
+        for place, part in enumerate(asked):
+            rows = part.wait(until) if part is not None else None
+            if part is not None and rows is not None:
+                wanted = common[~present[common, place]]
+                theirs[place][wanted] = rows[np.searchsorted(part.users, users[wanted])]
+                present[wanted, place] = True
+        with torch.inference_mode():
+            cut = [torch.from_numpy(one) for one in theirs]
+            logits = score_present(self._top, own, cut, torch.from_numpy(present))
+            return self._scores(logits, present)
+
+    def _scores(self, logits: torch.Tensor, present: NDArray[np.bool_]) -> Scores:
+        whole, of = np.unique(present, axis=0, return_inverse=True)
+        of = of.reshape(-1)
+        sets: list[tuple[bool, ...]] = [tuple(map(bool, among)) for among in whole]
+        scores: NDArray[np.float64] | None = None
+        for number, among in enumerate(sets):
+            rows = np.flatnonzero(of == number)
+            some = self._calibrations.scores(logits[torch.from_numpy(rows)], among).numpy()
+            if scores is None:
+                scores = np.empty((len(present), some.shape[1]))
+            scores[rows] = some
+        assert scores is not None
+        return Scores(scores, sets, of)
+
+    def _digests(self, ids: Sequence[Sequence[str]]) -> NDArray[np.uint8]:
+        if not ids:
+            raise BadRequest("no ids; give at least one")
+        if len(ids) > self._most:
+            raise BadRequest(
+                f"{len(ids):,} ids, more than the {self._most:,} of serve.most_ids; ask in parts"
+            )
+        digests = []
+        for place, parts in enumerate(ids, 1):
+            if len(parts) != len(self._types):
+                raise BadRequest(f"id {place} has {len(parts)} parts, not {len(self._types)}")
+            digest = psi.digest_of(parts, self._types, self._key)
+            if digest is None:
+                raise BadRequest(f"id {place} is blank, or none of type {', '.join(self._types)}")
+            digests.append(digest)
+        return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16)

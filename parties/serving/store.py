@@ -1,0 +1,186 @@
+"""A party's own rows, ready to be scored: who is in which row, and what the model takes of it.
+
+A row more than the table has stands for whoever is not in it: every column of it is missing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+import psi
+from parties.config import Config
+from parties.errors import DataError, StorageError
+from parties.features import MISSING, Pipeline
+from parties.id_kinds import digest_key, written_as
+from parties.model import Model
+from parties.own import own_ids
+from parties.scratch import empty
+from parties.serving.schema import schema_digest
+from parties.table import NO_NUMBER, Table, read_table
+from parties.table_files import BLOCK
+from splitnn.bags import Bag
+from splitnn.features import Features
+from splitnn.scoring import Columns
+
+
+class DigestIndex:
+    """The place of each digest [n, 16] among these. 16 bytes a digest, and no loop."""
+
+    def __init__(self, digests: NDArray[np.uint8]) -> None:
+        halves = np.ascontiguousarray(digests).view("<u8").reshape(-1, 2)
+        self._order = np.lexsort((halves[:, 1], halves[:, 0]))
+        self._first, self._second = halves[self._order, 0], halves[self._order, 1]
+
+    def find(self, digests: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """[m] places, -1 for those that are not there."""
+        wanted = np.ascontiguousarray(digests).view("<u8").reshape(-1, 2)
+        found = np.full(len(wanted), -1)
+        if not len(self._order):
+            return found
+        at = np.searchsorted(self._first, wanted[:, 0])
+        while True:  # once, unless halves of two digests are equal
+            here = np.minimum(at, len(self._order) - 1)
+            alike = (self._first[here] == wanted[:, 0]) & (at == here)
+            same = alike & (self._second[here] == wanted[:, 1])
+            found[same] = self._order[here[same]]
+            if not (alike & ~same & (found < 0)).any():
+                return found
+            at = at + (alike & (found < 0))
+
+
+class Override(NamedTuple):
+    """A column's value for all rows of a request: what stands in these places of the features."""
+
+    numeric: Mapping[int, float]
+    codes: Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Store:
+    """features: of the table's rows, and the blank one after them. rows: of each user of the alignment.
+    index: of digests of all ids of the table; their rows are `of_id`. schema: of the file."""
+
+    pipeline: Pipeline
+    features: Features
+    rows: NDArray[np.int64]
+    index: DigestIndex
+    of_id: NDArray[np.int64]
+    schema: bytes
+
+    @classmethod
+    def read(cls, config: Config, model: Model, users: NDArray[np.uint8]) -> "Store":
+        """users: `users_of` the model. Raises DataError, IdError, StorageError."""
+        data, pipeline = config.party.data, model.pipeline
+        numeric = [column.name for column in pipeline.numeric]
+        categorical = [column.name for column in pipeline.categorical]
+        bags = {column.name: data.bags.get(column.name, "") for column in pipeline.bags}
+        names = list(dict.fromkeys(name for of_kind in config.id_columns.values() for name in of_kind))
+        schema = schema_digest(data.file, [*numeric, *categorical, *bags])
+        table = read_table(data.file, names, numeric, categorical, scratch=config.party.storage, bags=bags)
+        starts = range(0, table.rows, BLOCK)
+        ids = own_ids(
+            config,
+            lambda names: ([table.ids[name].iloc[at : at + BLOCK] for name in names] for at in starts),
+        )[model.kind]
+        index = DigestIndex(ids.digests)
+        place = index.find(users)
+        blank = table.rows
+        rows = np.where(place < 0, blank, np.append(ids.rows, blank)[place])
+        return cls(pipeline, _features(pipeline, table), rows, index, ids.rows, schema)
+
+    @property
+    def blank(self) -> int:
+        return len(self.features) - 1
+
+    def rows_of(self, digests: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """The row of each id; the blank one where the table does not have it."""
+        place = self.index.find(digests)
+        return np.where(place < 0, self.blank, np.append(self.of_id, self.blank)[place])
+
+    def columns(self, rows: NDArray[np.int64], override: Override | None = None) -> Columns:
+        """As a bottom model takes them."""
+        numeric, codes, *bags = self.features.batch(torch.from_numpy(rows))
+        if override is not None:
+            for place, value in override.numeric.items():
+                numeric[:, place] = value
+            for place, code in override.codes.items():
+                codes[:, place] = code
+        return numeric, codes, *bags
+
+    def override(self, context: Mapping[str, str]) -> Override | None:
+        """context: text by the name of a column; empty: missing. Raises DataError for a column that the model
+        does not take, or that holds lists, and for text that is no number."""
+        numeric: dict[int, float] = {}
+        codes: dict[int, int] = {}
+        for name, text in context.items():
+            if name not in self._places:
+                raise DataError(f"context: {ascii(name)[:80]} is no column that the model takes")
+            numbers, places, bags = self._places[name]
+            if bags:
+                raise DataError(f"context: {ascii(name)[:80]} holds lists, which no request can override")
+            if numbers:
+                value = _number(name, text)
+                column = next(one for one in self.pipeline.numeric if one.name == name)
+                standard = float(column.standard(np.array([value]))[0])
+                numeric[numbers[0]] = 0.0 if np.isnan(standard) else standard
+                numeric |= dict.fromkeys(numbers[1:], float(np.isnan(value)))
+            else:
+                level = next(one for one in self.pipeline.categorical if one.name == name)
+                cell = pd.Series([text or None], dtype=object)
+                codes |= dict(zip(places, level.codes(cell)[0].tolist(), strict=True))
+        return Override(numeric, codes) if context else None
+
+    @cached_property
+    def _places(self) -> dict[str, Any]:
+        return dict(self.pipeline.groups({}))
+
+
+def users_of(config: Config, model: Model) -> NDArray[np.uint8]:
+    """Digests [n, 16] of the run's common users, in their order. Raises StorageError."""
+    path = model.folder / "alignment.parquet"
+    names = config.id_columns.get(model.kind, ())
+    types = next(kind.columns for kind in config.contract.ids if kind.name == model.kind)
+    try:
+        frame = pd.read_parquet(path)
+        cells = [frame[written] for written in written_as(names)]
+        key = digest_key(config.contract.digest, model.kind)
+        ids = psi.normalise([cells], names, types, key, "refuse", "refuse")
+    except (OSError, ValueError, KeyError, psi.IdError) as error:
+        raise StorageError(f"{path}: damaged, or not there; restore it from a copy") from error
+    return ids.digests
+
+
+def _features(pipeline: Pipeline, table: Table) -> Features:
+    rows = table.rows
+    numeric = empty(table.scratch, (rows + 1, pipeline.width), np.float32)
+    codes = empty(table.scratch, (rows + 1, len(pipeline.levels)), np.int64)
+    for at in range(0, rows, BLOCK):
+        block = np.arange(at, min(at + BLOCK, rows))
+        numeric[block], codes[block] = pipeline.transform(table, block)
+    numeric[rows], codes[rows] = 0.0, MISSING
+    numeric[rows, len(pipeline.numeric) :] = 1.0
+    bags = []
+    for (entries, offsets), levels in zip(
+        pipeline.bagged(table, np.arange(rows)), pipeline.bag_levels, strict=True
+    ):
+        ends = torch.from_numpy(np.append(offsets, offsets[-1]))
+        bags.append(Bag(torch.from_numpy(entries), ends, levels))
+    return Features(torch.from_numpy(numeric), torch.from_numpy(codes), pipeline.levels, bags)
+
+
+def _number(name: str, text: str) -> float:
+    if not text.strip() or text in NO_NUMBER:
+        return float("nan")
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("inf")
+    if not abs(value) < float("inf"):
+        raise DataError(f"context: the value of {ascii(name)[:80]} is no number")
+    return value

@@ -1,0 +1,174 @@
+"""`party serve` as real processes over mutual TLS: the offline scores; a partner killed under load; a store
+replaced; told to stop."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from parties import certs
+from parties.config import load
+from parties.model import chosen, model
+from parties.own import pin_of
+from parties.serving.store import Store, users_of
+from protos.serving_pb2 import Id, ScoreRequest, ScoreResponse
+from tests.e2e.conftest import NAMES, Federation
+
+HUB, KILLED, OTHER = NAMES
+
+
+def port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        number: int = free.getsockname()[1]
+        return number
+
+
+def add_serve(one: Federation) -> str:
+    """To each party.toml. Returns where applications ask."""
+    partners, applications = f"127.0.0.1:{port()}", f"127.0.0.1:{port()}"
+    certs.issue(one.folder / "certs", ["webshop"])
+    pin = pin_of(one.folder / "certs" / "webshop.pem")
+    for name in one.names:
+        keys = f'hub = "{partners}"\n'
+        if name == one.label_holder:
+            keys = f'listen = "{partners}"\napplications = "{applications}"\nclients = ["{pin}"]\n'
+            keys += "deadline_ms = 500\ncache_seconds = 0\n"
+        with (one.home(name) / "party.toml").open("a") as file:
+            file.write(f"\n[serve]\n{keys}")
+    return applications
+
+
+@contextmanager
+def asking(one: Federation, address: str, name: str = "webshop") -> Iterator[Callable[..., ScoreResponse]]:
+    folder = one.folder / "certs"
+    files = [(folder / file).read_bytes() for file in ("ca.pem", f"{name}.key", f"{name}.pem")]
+    options = [("grpc.ssl_target_name_override", one.label_holder)]
+    with grpc.secure_channel(address, grpc.ssl_channel_credentials(*files), options) as channel:
+        call = channel.unary_unary(
+            "/vertical.serving.v1.Scoring/Score", ScoreRequest.SerializeToString, ScoreResponse.FromString
+        )
+
+        def ask(*people: int, timeout: float = 5.0, **context: str) -> ScoreResponse:
+            ids = [Id(parts=[one.email(number)]) for number in people]
+            found: ScoreResponse = call(ScoreRequest(ids=ids, context=context), timeout=timeout)
+            return found
+
+        yield ask
+
+
+def who(found: ScoreResponse) -> list[tuple[str, ...]]:
+    return [tuple(found.took_part[one.took_part].parties) for one in found.scored]
+
+
+def until(ask: Callable[..., Any], person: int, parties: tuple[str, ...], within: float = 180.0) -> None:
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            if who(ask(person)) == [parties]:
+                return
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+        assert time.monotonic() < deadline, f"never scored by {parties}"
+        time.sleep(0.05)
+
+
+def offline(one: Federation) -> dict[str, float]:
+    """By e-mail address, of both halves' weights in one process."""
+    cut: dict[str, Any] = {}
+    for name, config in one.configs().items():
+        part = model(config, chosen(config, None))
+        store = Store.read(config, part, users_of(config, part))
+        with torch.no_grad():
+            cut[name] = part.bottom(part.run).eval()(*store.columns(store.rows))
+    config = load(one.home(one.label_holder) / "party.toml")
+    part = model(config, chosen(config, None))
+    with torch.no_grad():
+        order = [one.label_holder, *config.feature_holders]
+        logits = part.top(part.run).eval()([cut[name] for name in order])
+    emails = pd.read_parquet(part.folder / "alignment.parquet").iloc[:, 1]
+    return dict(zip(emails, part.target().scores(logits).tolist(), strict=True))
+
+
+@pytest.mark.slow
+def test_serving_from_beginning_to_end(federation: Callable[..., Federation]) -> None:
+    one = federation()
+    one.agree("dropout = 0.2 }", "dropout = 0.2, party_dropout = 0.3 }")
+    one.agree("epochs = 200", "epochs = 4")
+    quick = 'psi = { minimum = 20, protocol = "insecure-hash", allow_insecure = true }'
+    one.agree("psi.minimum = 20", quick)
+    assert all(end.code == 0 for end in one.run(within=240.0).values())
+    address, everyone = add_serve(one), (HUB, *sorted((KILLED, OTHER)))
+    one.start(command=["serve"])
+    people = [number for number in range(one.people) if number % 7 >= 3]  # those whom all know
+    with asking(one, address) as ask:
+        until(ask, people[0], everyone)
+
+        known = offline(one)
+        wanted = np.array([known[one.email(number)] for number in people])
+        whole = ask(*people)
+        assert who(whole) == [everyone] * len(people)
+        assert np.abs(np.array([row.score[0] for row in whole.scored]) - wanted).max() < 1e-6
+        single = [ask(number).scored[0].score[0] for number in people[:20]]
+        assert np.abs(np.array(single) - wanted[:20]).max() < 1e-6
+        assert who(ask(7 * 40)) == [(HUB,)]  # whom the label holder does not know
+
+        with asking(one, address, KILLED) as stranger, pytest.raises(grpc.RpcError) as caught:
+            stranger(people[0])
+        assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+        sets, stop = list[tuple[str, ...]](), threading.Event()
+
+        def load_it() -> None:
+            while not stop.is_set():
+                sets.extend(who(ask(people[len(sets) % len(people)], timeout=2.0)))  # no call may fail
+
+        failed: list[BaseException] = []
+
+        def careful() -> None:
+            try:
+                load_it()
+            except BaseException as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=careful) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        os.kill(one.processes[KILLED].pid, signal.SIGKILL)
+        one.processes[KILLED].wait()
+        until(ask, people[0], (HUB, OTHER))
+        one.start(KILLED, command=["serve"])
+        until(ask, people[0], everyone)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert failed == []
+        assert {*sets} >= {everyone, (HUB, OTHER)}
+
+        os.kill(one.processes[OTHER].pid, signal.SIGSTOP)  # frozen: there, but silent
+        until(ask, people[0], (HUB, KILLED))
+        os.kill(one.processes[OTHER].pid, signal.SIGCONT)
+        until(ask, people[0], everyone)
+
+        table = pd.read_csv(one.home(OTHER) / "people.csv")
+        table.drop(columns="amount").to_csv(one.home(OTHER) / "people.csv", index=False)
+        one.says(OTHER, "no column 'amount', with which the model was trained; the rows before go on serving")
+        assert ask(people[3]).scored[0].score[0] == pytest.approx(wanted[3], abs=1e-6)
+        table.assign(amount=9.0).to_csv(one.home(OTHER) / "people.csv", index=False)
+        one.says(OTHER, "rows read anew")
+        assert ask(people[3]).scored[0].score[0] != pytest.approx(wanted[3], abs=1e-6)
+
+    for process in one.processes.values():
+        process.send_signal(signal.SIGTERM)
+    assert {end.code for end in one.ends().values()} == {0}

@@ -1,0 +1,213 @@
+"""Served scores are the offline ones, whoever asks how; without the partner they are what is left."""
+
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from parties import certs
+from parties.address import Address
+from parties.audit import compare, read
+from parties.certs import Identity
+from parties.errors import ContractError, IdentityError
+from parties.model import Model
+from parties.serving.hub import PartnerHub
+from protos.serving_pb2 import Answer, Question, ScoreResponse
+from tests.parties.serving.conftest import HUB, PARTNER, PEOPLE, Serving, free, until
+
+
+def scores(found: ScoreResponse) -> np.ndarray:
+    return np.array([one.score[0] for one in found.scored])
+
+
+def who(found: ScoreResponse) -> list[list[str]]:
+    return [[*found.took_part[one.took_part].parties] for one in found.scored]
+
+
+def test_every_path_gives_the_offline_score(serving: Callable[..., Serving], offline: np.ndarray) -> None:
+    served = serving(cached=60.0)
+    served.answer()
+    single = served.ask([17])
+    whole = served.ask([*range(PEOPLE)])
+    again = served.ask([*range(PEOPLE)])
+    assert who(single) == [[HUB, PARTNER]]
+    assert who(whole) == [[HUB, PARTNER]] * PEOPLE == who(again)
+    assert scores(single) == pytest.approx(offline[17:18], abs=1e-6)
+    assert scores(whole) == pytest.approx(offline, abs=1e-6)
+    assert scores(again) == pytest.approx(offline, abs=1e-6)
+    assert served.partner.counts.cached == PEOPLE + 1
+
+
+def test_an_unknown_id_is_scored_alone_and_nobody_is_asked(serving: Callable[..., Serving]) -> None:
+    served = serving()
+    served.answer()
+    found = served.ask([PEOPLE + 7, PEOPLE + 8])
+    assert who(found) == [[HUB]] * 2
+    assert served.partner.counts.asked == served.partner.counts.questions == 0
+    mixed = served.ask([3, PEOPLE + 7, 4])
+    assert who(mixed) == [[HUB, PARTNER], [HUB], [HUB, PARTNER]]
+    assert scores(mixed)[1] == pytest.approx(scores(found)[0], abs=1e-6)
+    assert served.partner.counts.asked == 2
+
+
+def test_without_the_partner_all_are_answered_and_it_comes_back_by_itself(
+    serving: Callable[..., Serving], offline: np.ndarray
+) -> None:
+    served = serving()
+    before = served.ask([*range(50)])
+    assert who(before) == [[HUB]] * 50
+    one = served.answer()
+    assert who(served.ask([*range(50)])) == [[HUB, PARTNER]] * 50
+    one.stop()
+    until(lambda: not served.partner.there)
+    assert scores(served.ask([*range(50)])) == pytest.approx(scores(before), abs=1e-6)
+    served.answer()
+    assert scores(served.ask([*range(50)])) == pytest.approx(offline[:50], abs=1e-6)
+
+
+def test_a_partner_that_does_not_answer_in_time_is_left_out(serving: Callable[..., Serving]) -> None:
+    served, answers = serving(deadline=0.05), None
+    answers = served.answers()
+    frozen, answer = threading.Event(), answers.answer
+
+    def late(question: Question) -> Answer:
+        frozen.wait(5.0)
+        return answer(question)
+
+    answers.answer = late  # type: ignore[method-assign]
+    served.answer(answers)
+    for _ in range(5):
+        assert who(served.ask([1])) == [[HUB]]
+    frozen.set()
+    until(lambda: who(served.ask([1])) == [[HUB, PARTNER]])
+
+
+@pytest.mark.parametrize(
+    ("ids", "why"),
+    [
+        ([], "no ids"),
+        ([*range(301)], "301 ids, more than the 300 of serve.most_ids"),
+        (["seven"], "id 1 is blank, or none of type integer"),
+        ([1, " "], "id 2 is blank"),
+        ([["1", "2"]], "id 1 has 2 parts, not 1"),
+        ([[]], "id 1 has 0 parts"),
+    ],
+)
+def test_what_is_no_request_is_refused_and_the_next_is_answered(
+    serving: Callable[..., Serving], ids: list[object], why: str
+) -> None:
+    served = serving()
+    with pytest.raises(grpc.RpcError) as caught:
+        served.ask(ids)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert why in caught.value.details()
+    assert "seven" not in caught.value.details()
+    assert len(served.ask([1]).scored) == 1
+
+
+def test_a_million_ids_are_refused(serving: Callable[..., Serving]) -> None:
+    served = serving()
+    with pytest.raises(grpc.RpcError) as caught:
+        served.send(b"\x0a\x03\x0a\x011" * 1_000_000)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED  # more bytes than a message may have
+    assert len(served.ask([1]).scored) == 1
+
+
+@pytest.mark.parametrize("name", [HUB, PARTNER, "advertiser"])
+def test_a_client_without_a_pinned_key_is_refused(
+    serving: Callable[..., Serving], identities: dict[str, Identity], name: str
+) -> None:
+    served = serving()
+    with pytest.raises(grpc.RpcError) as caught:
+        served.ask([1], identity=identities[name])
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_another_version_of_the_model_is_refused_by_digest(serving: Callable[..., Serving]) -> None:
+    served = serving()
+    with pytest.raises(ContractError, match="serves another version of the model, with digest"):
+        served.answering(digest=b"x" * 32).serve()
+    until(lambda: any("with digest 787878787878" in line for line in served.said))
+    assert who(served.ask([1])) == [[HUB]]
+
+
+def test_a_partner_with_another_key_than_the_pinned_is_refused(
+    serving: Callable[..., Serving], identities: dict[str, Identity]
+) -> None:
+    served = serving()
+    one = served.answering()
+    one._host = replace(one._host, identity=identities["advertiser"])
+    with pytest.raises(IdentityError, match="permission denied by platform"):
+        one.serve()
+
+
+def test_a_label_holder_without_the_pinned_key_is_refused(
+    serving: Callable[..., Serving], trained: dict[str, Model], certificates: Path, tmp_path: Path
+) -> None:
+    """With a certificate of its name from the same CA: TLS lets it pass."""
+    served = serving()
+    shutil.copy(certificates / "ca.pem", tmp_path)
+    shutil.copy(certificates / "ca.key", tmp_path)
+    certs.issue(tmp_path, [HUB])
+    stranger = certs.load(tmp_path / "ca.pem", tmp_path / f"{HUB}.pem", tmp_path / f"{HUB}.key", HUB)
+    host = replace(served.hub._host, identity=stranger)
+    other = PartnerHub(host, trained[HUB], free(), {PARTNER: served.partner}, served.said.append)
+    other.open()
+    served.stack.callback(other.close)
+    one = served.answering()
+    one._address = Address("127.0.0.1", other.port)
+    with pytest.raises(IdentityError, match="platform has the key sha256:"):
+        one.serve()
+    assert not served.partner.there
+
+
+def test_garbage_is_refused(serving: Callable[..., Serving]) -> None:
+    served = serving()
+    with pytest.raises(grpc.RpcError) as caught:
+        served.send(b"\xff" * 100)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert len(served.ask([1]).scored) == 1
+
+
+def test_context_overrides_columns_of_the_label_holder(serving: Callable[..., Serving]) -> None:
+    served = serving()
+    low, high = (scores(served.ask([3, 5], x=value)) for value in ("-2", "2"))
+    assert (low != high).all()
+    assert scores(served.ask([3, 5])) != pytest.approx(low)
+    for context in ({"nothing": "1"}, {"x": "many"}, {"pages": "a"}):
+        with pytest.raises(grpc.RpcError) as caught:
+            served.ask([3], **context)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "many" not in caught.value.details()
+
+
+def test_who_is_asked_too_much_refuses_and_answers_again(serving: Callable[..., Serving]) -> None:
+    served = serving()
+    served.answer(served.answers(per_second=20.0))
+    assert who(served.ask([*range(20)])) == [[HUB, PARTNER]] * 20
+    assert who(served.ask([*range(20)])) == [[HUB]] * 20
+    assert served.partner.there
+    until(lambda: who(served.ask([1])) == [[HUB, PARTNER]])
+
+
+def test_all_that_leaves_is_in_both_audit_logs(
+    serving: Callable[..., Serving], trained: dict[str, Model]
+) -> None:
+    served = serving()
+    one = served.answer()
+    served.ask([1, 2])
+    one.stop()
+    until(lambda: not served.partner.there)
+    logs = {}
+    for me, peer in ((HUB, PARTNER), (PARTNER, HUB)):
+        log = trained[me].folder / "serving" / peer / "audit.jsonl"
+        until(lambda log=log: '"end":"done"' in log.read_text().splitlines()[-1])
+        logs[me] = read(log)
+    assert compare(*logs.values()) == []
+    sent, answered = ([*one.attempts.values()][-1].sent for one in logs.values())
+    assert sent[PARTNER]["question"][0] == answered[HUB]["answer"][0] == 1

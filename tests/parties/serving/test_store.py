@@ -1,0 +1,136 @@
+"""A store finds who is in which row, overrides columns as another table would have them, and is renewed."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from parties.errors import DataError
+from parties.model import Model
+from parties.serving.fresh import Fresh
+from parties.serving.schema import schema_digest
+from parties.serving.store import DigestIndex, Store, users_of
+from tests.parties.serving.conftest import HUB, PARTNER, PEOPLE
+
+DIGEST = st.tuples(st.integers(0, 3), st.integers(0, 9))  # few first halves: they collide
+
+
+def packed(pairs: list[tuple[int, int]]) -> np.ndarray:
+    return np.array(pairs, "<u8").reshape(-1, 2).view(np.uint8).reshape(-1, 16)
+
+
+@settings(deadline=None)
+@given(st.lists(DIGEST, unique=True), st.lists(DIGEST))
+def test_the_index_finds_each_digest_and_no_other(
+    there: list[tuple[int, int]], wanted: list[tuple[int, int]]
+) -> None:
+    found = DigestIndex(packed(there)).find(packed(wanted))
+    assert found.tolist() == [there.index(one) if one in there else -1 for one in wanted]
+
+
+def read(model: Model, file: Path | None = None) -> Store:
+    config = model.config
+    if file is not None:
+        data = config.party.data.model_copy(update={"file": file})
+        config = replace(config, party=config.party.model_copy(update={"data": data}))
+    return Store.read(config, model, users_of(model.config, model))
+
+
+def equal(one: Any, other: Any) -> bool:
+    if isinstance(one, tuple):
+        return all(equal(*pair) for pair in zip(one, other, strict=True))
+    return torch.equal(one, other)
+
+
+def test_rows_in_another_order_are_the_same_users_and_who_is_gone_is_blank(
+    trained: dict[str, Model], tmp_path: Path
+) -> None:
+    model = trained[PARTNER]
+    before = read(model)
+    table = pd.read_csv(model.config.party.data.file)
+    table[::-1].iloc[: PEOPLE - 40].to_csv(tmp_path / "fresh.csv", index=False)
+    after = read(model, tmp_path / "fresh.csv")
+    assert after.schema == before.schema
+    gone = after.rows == after.blank
+    assert gone.sum() == 40
+    assert equal(after.columns(after.rows[~gone]), before.columns(before.rows[~gone]))
+    blank = before.columns(np.full(1, before.blank))
+    assert equal(after.columns(after.rows[gone][:1]), blank)
+
+
+def test_a_blank_row_is_one_whose_columns_are_all_missing(trained: dict[str, Model], tmp_path: Path) -> None:
+    model = trained[PARTNER]
+    table = pd.read_csv(model.config.party.data.file, dtype=str)
+    table.loc[0, ["amount", "spent", "kind", "seen"]] = None
+    table.to_csv(tmp_path / "one.csv", index=False)
+    store = read(model, tmp_path / "one.csv")
+    assert equal(store.columns(np.array([0])), store.columns(np.array([store.blank])))
+
+
+@pytest.mark.parametrize(
+    "context",
+    [{"amount": "0.25"}, {"spent": "3"}, {"spent": ""}, {"kind": "y"}, {"kind": "?", "amount": "1"}],
+)
+def test_an_override_is_what_a_table_with_that_value_gives(
+    trained: dict[str, Model], tmp_path: Path, context: dict[str, str]
+) -> None:
+    model = trained[PARTNER]
+    table = pd.read_csv(model.config.party.data.file, dtype=str)
+    for name, value in context.items():
+        table[name] = table[name].where(table.index >= 9, value or None)
+    table.to_csv(tmp_path / "other.csv", index=False)
+    before, other, rows = read(model), read(model, tmp_path / "other.csv"), np.arange(9)
+    assert equal(before.columns(rows, before.override(context)), other.columns(rows))
+
+
+def test_fresh_rows_are_served_and_other_columns_are_not(trained: dict[str, Model], tmp_path: Path) -> None:
+    model, file = trained[HUB], tmp_path / "table.csv"
+    table = pd.read_csv(model.config.party.data.file)
+    table.to_csv(file, index=False)
+    stores, said = [read(model, file)], list[str]()
+    fresh = Fresh(file, stores[0], lambda: read(model, file), stores.append, said.append)
+
+    def changed(by: Callable[[pd.DataFrame], pd.DataFrame]) -> str:
+        by(table.copy()).to_csv(file, index=False)
+        fresh.look()
+        fresh.look()
+        fresh.look()
+        return said[-1]
+
+    assert "239 rows read anew" in changed(lambda one: one.iloc[:-1])
+    assert len(stores) == 2
+    assert "no column 'x', with which the model was trained; the rows before go on" in changed(
+        lambda one: one.drop(columns="x")
+    )
+    assert "the rows before go on serving" in changed(lambda one: one.assign(x="many"))
+    assert "the rows before go on serving" in changed(lambda one: one.iloc[:0].drop(columns="k"))
+    assert len(stores) == 2
+    assert "240 rows read anew" in changed(lambda one: one)
+    assert len(said) == 5
+    fresh.look(asked=True)
+    assert len(stores) == 4
+
+
+def test_the_schema_is_names_and_kinds(tmp_path: Path) -> None:
+    def digest(**columns: Any) -> bytes:
+        pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+        return schema_digest(tmp_path / "t.parquet", ["a", "b"])
+
+    first = digest(a=[1, 2], b=["x", "y"])
+    assert digest(b=["z"], a=[0.5], c=[1]) == first
+    assert digest(a=["1"], b=["x"]) != first
+    assert digest(a=[1], b=[["x"]]) != first
+    with pytest.raises(DataError, match="no column 'b'"):
+        digest(a=[1])
+    (tmp_path / "t.parquet").write_bytes(b"PAR1 of another day")
+    with pytest.raises(DataError, match="cannot be read"):
+        schema_digest(tmp_path / "t.parquet", ["a"])

@@ -1,5 +1,6 @@
 """What is left of a training that ends by an error: the best weights so far, and a line that says where."""
 
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,11 @@ from parties.last_good import NAME, keeping_last_good
 from parties.results import weights
 from parties.storage import run_folder
 from protos.memory import together
-from protos.rounds import Cancelled, PeerFailed, Progress, Round, Rounds, Save, mapped
+from protos.rounds import Cancelled, PeerFailed, Progress, Resume, Round, Rounds, Save, mapped
+from protos.simulator import Faults, Simulation
+from splitnn.errors import LeakError
 from splitnn.features import Features
+from splitnn.label_defence import LabelDefence
 from splitnn.plan import Plan
 from splitnn.schedule import split_rows
 from splitnn.schedules import SCHEDULES
@@ -91,6 +95,35 @@ def test_the_best_weights_so_far_are_kept(tmp_path: Path, name: str, schedule: s
         assert all(torch.equal(kept.get_tensor(key), value) for key, value in expected.items())
     assert Pipeline.from_json((file.parent / "pipeline.json").read_text()) == PIPELINE
     assert {path.name for path in file.parent.iterdir()} == {NAME, "pipeline.json"}
+
+
+def test_a_gate_that_stops_after_some_epochs_leaves_the_best_weights_of_them_to_all(tmp_path: Path) -> None:
+    """Gradients are hardly more than noise here: only a full window's interval ends above the bound."""
+    gate = LabelDefence("iso", 99.0, max_leak=0.6, window=9)
+    plan, said = replace(PLAN, label_defence=gate), dict[str, list[str]]()
+
+    def party(name: str, resume: Resume | None) -> Rounds[Any]:
+        make = partial(run_folder, tmp_path, "test", bytes(32), name)
+        said[name] = []
+        return keeping_last_good(parties(plan)[name], make, PIPELINE, said[name].append, resume)
+
+    ends = Simulation({name: partial(party, name) for name in ("hub", "other")}, "hub", 1, Faults()).run()
+    assert isinstance(ends["hub"], LeakError)
+    assert isinstance(ends["other"], PeerFailed)
+    found = re.match("at step ([0-9]+) the", str(ends["hub"]))
+    assert found is not None
+    judged = (int(found[1]) - 1) // 3
+    assert judged > 1
+    best = together(parties(replace(plan, epochs=judged))).results
+    for name, lines in said.items():
+        file = tmp_path / f"test-{'0' * 12}" / name / NAME
+        [line] = lines
+        assert line.endswith(f"the best of {judged}, are kept in {file}")
+        halves = {half: getattr(best[name], half, None) for half in ("bottom", "top")}
+        expected = weights({half: module for half, module in halves.items() if module is not None})
+        with safe_open(file, "pt") as kept:
+            assert kept.metadata() == {"epoch": str(best[name].best_epoch)}
+            assert all(torch.equal(kept.get_tensor(key), value) for key, value in expected.items())
 
 
 @pytest.mark.parametrize("error", [Cancelled("interrupted"), KeyboardInterrupt()])

@@ -3,8 +3,9 @@
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -16,17 +17,23 @@ from parties.dial import Spoke
 from parties.errors import NetworkError
 from parties.hub import Hub
 from parties.limits import Limits
+from parties.wire import Wire
+from protos.party_pb2 import Frame
 from protos.rounds import (
     Bind,
     PeerFailed,
     PeerRestarted,
     Progress,
     Receive,
+    Round,
     Rounds,
     RoundsError,
     Send,
+    mapped,
 )
 from tests.parties.link.raw import RawClient, frame, greeting, left
+from tests.splitnn.conftest import Federation, Make
+from tests.splitnn.test_secure_sum import PLAN
 
 RUN = bytes(range(32))
 MIB = 1 << 20
@@ -113,6 +120,57 @@ def test_cut_after_cut_each_message_comes_once_and_in_order(between: Callable[..
         cuts += 1
     assert made.wait() == {me: expected([one for one in everyone if one != me], 30) for me in everyone}
     assert cuts > 3
+
+
+def test_a_share_of_a_secure_sum_is_sent_again_as_it_was(
+    between: Callable[..., Meeting], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one under the same pad, beside the first, would tell their difference."""
+    names, plan = ["logistics", "advertiser"], replace(PLAN, epochs=1)
+    parties = ["platform", *names]
+    plain = Make.federation(120, [(3, (4,)), (2, ()), (2, (5,))])
+    features = dict(zip(parties, plain.features.values(), strict=True))
+    training = Federation(features, plain.rows, plain.labels, {name: name.encode() for name in parties})
+    written: dict[tuple[str, int], list[bytes]] = {}
+
+    def outgoing(wire: Wire, original: Callable[[Wire], Iterator[bytes]] = Wire.outgoing) -> Iterator[bytes]:
+        for data in original(wire):
+            frame = Frame.FromString(data)
+            if frame.kind == "activation":
+                written.setdefault((frame.sender, frame.sequence), []).append(frame.payload)
+            yield data
+
+    def losing(name: str, rounds: Rounds[Any], line: EmulatedLine) -> Rounds[Any]:
+        """The second share is on the line when that is cut."""
+        shares = 0
+
+        def each(word: Round) -> Rounds[Any]:
+            nonlocal shares
+            share = isinstance(word, Send) and word.kind == "activation"
+            shares += share
+            if not share or shares != 2:
+                return (yield word)
+            line.fail(noticed=False)
+            answer = yield word
+            while sum(sender == name for sender, _ in [*written]) < shares:
+                time.sleep(0.01)  # until it is written
+            line.cut()
+            line.mend()
+            return answer
+
+        return mapped(rounds, each)
+
+    monkeypatch.setattr(Wire, "outgoing", outgoing)
+    made = between(*names, limits=Limits(silence=3.0, away=20.0, progress=60.0))
+    protocols = training.protocols(plan)
+    made.drive("platform", protocols["platform"])
+    for name in names:
+        made.drive(name, losing(name, protocols[name], made.lines[name]))
+    ends = made.wait()
+    again = [copies for copies in written.values() if len(copies) > 1]
+    assert len(again) >= len(names)
+    assert all(copies == copies[:1] * len(copies) for copies in again)
+    Make.assert_same(ends, training.reference(plan))
 
 
 def test_who_is_cut_off_too_long_is_named_by_all(between: Callable[..., Meeting]) -> None:

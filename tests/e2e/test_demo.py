@@ -70,6 +70,7 @@ FILES = {
     "alignment.parquet",
     "model.safetensors",
     "pipeline.json",
+    "statistics.json",
     "agreement.json",
     "audit.jsonl",
 }

@@ -1,6 +1,6 @@
 """`party drift`: a newer table of this party against the training rows of a version."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,17 @@ def drift(
         "data": str(data or own.file),
         "rows": {"training": then.rows, "now": now.rows},
         "thresholds": {"watch": watch, "alert": alert},
+        **as_record(found),
+    }
+
+
+def as_record(found: Sequence[Drift]) -> dict[str, Any]:
+    """As JSON has it."""
+    states = [one.state for one in found]
+    return {
         "columns": [one._asdict() for one in found],
-        "alerts": sum(one.state == "alert" for one in found),
-        "watched": sum(one.state == "watch" for one in found),
+        "alerts": states.count("alert"),
+        "watched": states.count("watch"),
     }
 
 
@@ -78,7 +86,7 @@ def alerts(found: Mapping[str, Any]) -> list[str]:
     return [
         f"drift: {one['state']}: column {one['name']!r}: PSI {one['psi']:.3f}"
         + ("" if one["ks"] is None else f", KS {one['ks']:.3f}")
-        for one in found["columns"]
+        for one in found.get("columns", ())
         if one["state"] != "stable"
     ]
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from parties.contract_privacy import Privacy
 from parties.contract_training import Model
 from parties.drift import Statistics
-from parties.drift_report import STATISTICS
+from parties.drift_report import STATISTICS, as_record
 from parties.id_kinds import written_as
 from parties.last_good import NAME as LAST_GOOD
 from parties.phases import Outcome, Prepared
@@ -88,9 +88,19 @@ def summarise(prepared: Prepared, outcome: Outcome, metrics: dict[str, Any]) -> 
         leak=leak(contract.privacy, trained) if isinstance(trained, LabelHolderResult) else {},
         privacy=outcome.spent,
         importance=importance(prepared, outcome),
+        drift=drifted(prepared, outcome),
         delay={} if prepared.data.delay is None else prepared.data.delay.facts(),
     )
     return summary.as_json()
+
+
+def drifted(prepared: Prepared, outcome: Outcome) -> dict[str, Any]:
+    """How far this run's training rows are from those of the run that it starts from; {} if from none."""
+    warm, rows = prepared.warm, outcome.examples.training_rows
+    if warm is None or warm.statistics is None:
+        return {}
+    now = warm.statistics.again(outcome.pipeline, prepared.data.table, rows)
+    return {"since": warm.run.hex(), **as_record(warm.statistics.drift(now))}
 
 
 def leak(privacy: Privacy, trained: LabelHolderResult) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from parties.config import Config
 from parties.connection import OnProgress, connected, tell_finished
 from parties.contract import Contract
 from parties.cost import Clock
+from parties.drift_report import alerts
 from parties.errors import AlignmentError, ContractError, PartyError, RunFinished, StorageError
 from parties.handshake import Meeting
 from parties.label_keys import told_of_delay
@@ -136,6 +137,8 @@ def _complete_run(
         metrics = test_metrics(outcome.trained, outcome.calibration) | alone
         metrics |= metrics_of_unseen(prepared, outcome)
     summary = summarise(prepared, outcome, metrics)
+    for line in alerts(summary.get("drift", {})):
+        say(line)
     write(folder / "report.txt", report(summary).encode())
     write(folder / "summary.json", as_json(summary))
     hub = prepared.config.contract.label_holder

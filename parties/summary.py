@@ -65,11 +65,12 @@ class Summary:
     leak: dict[str, Any]
     privacy: dict[str, Any]
     importance: dict[str, Any]
+    drift: dict[str, Any]
     delay: dict[str, Any]
 
     def as_json(self) -> dict[str, Any]:
         content = asdict(self)
-        for name in ("metrics", "leak", "privacy", "importance", "delay"):
+        for name in ("metrics", "leak", "privacy", "importance", "drift", "delay"):
             if not content[name]:
                 del content[name]
         return content
@@ -103,6 +104,11 @@ def report(summary: Mapping[str, Any]) -> str:
     ]
     if "delay" in summary:
         lines.append(f"delay      {told_of_delay(summary['delay'])}")
+    if drift := summary.get("drift"):
+        moved = (one for one in drift["columns"] if one["state"] != "stable")
+        words = ", ".join(f"{one['name']} PSI {one['psi']:.3f}" for one in moved)
+        counts = f"{drift['alerts']} alert(s), {drift['watched']} to watch"
+        lines.append(f"drift      since run {drift['since'][:12]}: {counts}{words and f': {words}'}")
     names = {
         "test": "the federation",
         "test_calibrated": "the federation, calibrated",

@@ -11,6 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from parties.config import Config
+from parties.drift import Statistics
+from parties.drift_report import STATISTICS, statistics
 from parties.errors import ConfigError
 from parties.features import Pipeline
 from parties.own import OwnData
@@ -26,11 +28,13 @@ from splitnn.plan import Plan
 @dataclass(frozen=True)
 class WarmStart:
     """run: the earlier one's id. pipeline: its columns and how they become features, in place of one fitted
-    anew: so that each number means what it did. weights: as `splitnn.local.Local.warm`."""
+    anew: so that each number means what it did. weights: as `splitnn.local.Local.warm`. statistics: of its
+    training rows; None where it is of a release that kept none."""
 
     run: bytes
     pipeline: Pipeline
     weights: Mapping[str, Tensor]
+    statistics: Statistics | None = None
 
     @classmethod
     def of(cls, config: Config, plan: Plan, data: OwnData) -> "WarmStart | None":
@@ -46,7 +50,9 @@ class WarmStart:
         except ConfigError as error:
             raise ConfigError(f"{at}: {error}") from error
         _refuse_another(config, version, at)
-        found = cls(version.run, pipeline(version.folder), weights(version.folder))
+        folder = version.folder
+        counted = statistics(folder) if (folder / STATISTICS).exists() else None
+        found = cls(version.run, pipeline(folder), weights(folder), counted)
         found.pipeline.transform(data.table, NO_ROWS)
         found.pipeline.bagged(data.table, NO_ROWS)
         local = replace(local_of(config), warm=found.weights)
@@ -54,7 +60,7 @@ class WarmStart:
         try:
             bottom_model(plan, width, levels, b"trial", local, bags)
             if data.labels is not None:
-                if names(version.folder) != data.labels.names:
+                if names(folder) != data.labels.names:
                     raise ConfigError(f"{at}: that run's classes or targets are others than your labels'")
                 outputs = max(1, len(data.labels.names))
                 top_model(plan, len(config.contract.parties), b"trial", outputs, local)

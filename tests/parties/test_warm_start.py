@@ -121,6 +121,31 @@ def test_columns_without_a_part_are_told(companies: Companies, identities: dict[
     ]
 
 
+def test_drift_since_the_earlier_run_is_told(companies: Companies, identities: dict[str, Any]) -> None:
+    warm(identities, companies)
+    homes, run = companies
+    table = homes["logistics"] / "table.csv"
+    frame = pd.read_csv(table)
+    frame["amount"] += 2
+    frame.to_csv(table, index=False)
+    ended = small.run(homes)
+    told = {name: summary["drift"] for name, summary in ended.items()}
+    assert {name: (one["since"], one["alerts"]) for name, one in told.items()} == {
+        "logistics": (run, 1),
+        "platform": (run, 0),
+    }
+    first = told["logistics"]["columns"][0]
+    assert (first["name"], first["state"]) == ("amount", "alert")
+    report = (small.folder_of(homes["logistics"], ended["logistics"]) / "report.txt").read_text()
+    assert (
+        f"drift      since run {run[:12]}: 1 alert(s), 0 to watch: amount PSI {first['psi']:.3f}\n" in report
+    )
+    (_folder(companies) / "statistics.json").unlink()  # of a release that kept none
+    prepared = prepare(config_of(companies))
+    assert prepared.warm is not None
+    assert prepared.warm.statistics is None
+
+
 def _without_column(companies: Companies) -> None:
     table = companies[0]["platform"] / "table.csv"
     pd.read_csv(table).drop(columns="x").assign(y=1.5).to_csv(table, index=False)

@@ -40,6 +40,7 @@ from protos.rounds import PeerFailed, Rounds
 from splitnn.scoring import scores_alone
 
 SCORES: Final = "scores.parquet"
+COMMAND: Final = "party predict"
 
 
 def predict_party(
@@ -64,7 +65,7 @@ def predict_party(
         folder, own = trained.folder / "prediction-unfinished", described(config)
         if afresh:
             forget(folder)
-        unfinished = Unfinished(folder, config.contract, config.name, own)
+        unfinished = Unfinished(folder, config.contract, config.name, own, command=COMMAND)
         refuse_changes(unfinished, config)
         prepared = prepare(config, trained, on_progress)
         refuse_change_while_read(config, own)
@@ -81,7 +82,7 @@ def predict_party(
                 return link.drive(rounds, on_progress=on_progress)
 
         holds, whole = partial(held, unfinished), partial(results, prepared, unfinished)
-        with told(holds, say) as earlier:
+        with told(holds, say, whole, COMMAND) as earlier:
             try:
                 summary = attempts(attempt, earlier, holds, say)
             except (NetworkError, PeerFailed):

@@ -191,10 +191,10 @@ def held(unfinished: Unfinished) -> str:
 
 def refuse_changes(unfinished: Unfinished, config: Config) -> None:
     """Raises ConfigError where an interrupted prediction has an alignment, of another file or columns."""
-    before = read(unfinished.folder)
+    before = read(unfinished.folder, unfinished.command)
     if before and (unfinished.folder / ALIGNMENT).exists():
         which = f"the unfinished prediction {run_of(before).hex()[:12]}"
-        refuse_other(config, unfinished.own, before.get("own", unfinished.own), which, "party predict")
+        refuse_other(config, unfinished.own, before.get("own", unfinished.own), which, unfinished.command)
 
 
 def results(prepared: Prepared, unfinished: Unfinished) -> Path | None:

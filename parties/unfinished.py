@@ -40,7 +40,7 @@ ALIGNMENT = "alignment.parquet"
 class Unfinished:
     """One party's files of an unfinished run under a contract. own: as `parties.changes.described`.
 
-    on_checkpoint: told how many seconds each took.
+    on_checkpoint: told how many seconds each took. command: that goes on with it.
     """
 
     folder: Path
@@ -48,6 +48,7 @@ class Unfinished:
     party: str
     own: Mapping[str, Any]
     on_checkpoint: Callable[[float], None] = lambda seconds: None
+    command: str = "party run"
 
     @classmethod
     def of(
@@ -60,7 +61,7 @@ class Unfinished:
 
     def run(self) -> bytes:
         """The run's id; nothing where there is none. Raises StorageError where run.json is damaged."""
-        return run_of(read(self.folder))
+        return run_of(read(self.folder, self.command))
 
     def results(self) -> Path | None:
         """The run's own folder if this party's results are whole: only the others may still need it."""
@@ -72,16 +73,17 @@ class Unfinished:
 
     def end(self) -> None:
         """The results of all parties are whole: from here on nobody goes on with it. Raises StorageError."""
-        write(self.folder / "run.json", json.dumps({**read(self.folder), "ended": True}, indent=2).encode())
+        content = {**read(self.folder, self.command), "ended": True}
+        write(self.folder / "run.json", json.dumps(content, indent=2).encode())
 
     def ended(self) -> bool:
         """Raises StorageError."""
-        return read(self.folder).get("ended") is True
+        return read(self.folder, self.command).get("ended") is True
 
     def previous(self) -> Previous:
         """What this party could go on with: all of it read and found whole. Nothing of a run that began with
         something else here: its id stands for the ids and the data that it began with."""
-        before = read(self.folder)
+        before = read(self.folder, self.command)
         run = run_of(before)
         if not run or before.get("own", self.own) != self.own:
             return NOTHING
@@ -95,7 +97,7 @@ class Unfinished:
         common: what all parties have of it. What one of them has to do again, all do, and nobody keeps what
         he had of it: a party that ends in the midst of that would go on from another past than the others.
         """
-        before = read(self.folder)
+        before = read(self.folder, self.command)
         content = {
             "run": run.hex(),
             "contract": json.loads(self.contract.canonical),
@@ -159,7 +161,7 @@ def under_any_contract(config: Config) -> list[Path]:
     return [*config.party.storage.glob(f"{config.contract.name}-{'[0-9a-f]' * 12}-unfinished/{config.name}")]
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read(folder: Path, command: str = "party run") -> dict[str, Any]:
     """Of run.json; {} where there is none. Raises StorageError."""
     path = folder / "run.json"
     try:
@@ -172,7 +174,7 @@ def read(folder: Path) -> dict[str, Any]:
         content = None
     whole = isinstance(content, dict) and run_of(content)
     if not whole or not all(isinstance(content.get(key, {}), dict) for key in ("contract", "own")):
-        raise StorageError(f"{path} is damaged; begin anew with `party run --afresh`")
+        raise StorageError(f"{path} is damaged; begin anew with `{command} --afresh`")
     return dict(content)
 
 
@@ -193,7 +195,10 @@ def held_buckets(folder: Path) -> str:
 
 @contextmanager
 def told(
-    holds: Callable[[], str], say: Callable[[str], None], results: Callable[[], Path | None] = lambda: None
+    holds: Callable[[], str],
+    say: Callable[[str], None],
+    results: Callable[[], Path | None] = lambda: None,
+    command: str = "party run",
 ) -> Iterator[str]:
     """Say at the start what is there to go on from, and where an attempt fails, what it leaves.
 
@@ -205,20 +210,20 @@ def told(
         yield earlier
     except BaseException as error:
         if whole := results():
-            say(f"results are whole in {whole}; if so at all parties: `party run --afresh` for the next")
+            say(f"results are whole in {whole}; if so at all parties: `{command} --afresh` for the next")
         elif kept := holds():
-            say(f"{kept} kept: {_what_next(error)}")
+            say(f"{kept} kept: {_what_next(error, command)}")
         raise
 
 
-def _what_next(error: BaseException) -> str:
+def _what_next(error: BaseException, command: str) -> str:
     """With what is kept: an end that would come again is mended by another contract only."""
     again = "start the same command again at all parties to go on"
     if isinstance(error, PeerFailed) and error.reason == REASONS["error"]:
         return f"once {error.peer} has mended its error, {again}"
     at_a_peer = isinstance(error, PeerFailed) and error.reason == REASONS["training"]
     if at_a_peer or isinstance(error, BudgetError | TrainingError):
-        return "of no use, as it would end so again: agree on a change, then `party run --afresh`"
+        return f"of no use, as it would end so again: agree on a change, then `{command} --afresh`"
     return again
 
 

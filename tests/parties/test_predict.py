@@ -20,7 +20,7 @@ from parties.config import load
 from parties.errors import AlignmentError, BudgetError, ConfigError, ContractError, DataError, StorageError
 from parties.ledger import Ledger
 from parties.model import chosen, model
-from parties.predict import complete_prediction, prepare, said, to_score
+from parties.predict import COMMAND, complete_prediction, prepare, said, to_score
 from parties.prediction import Prepared, held, refuse_changes, results
 from parties.scored import Placed
 from parties.unfinished import Unfinished
@@ -63,7 +63,7 @@ class Companies:
         trained = model(config, chosen(config, run))
         config = to_score(config, trained, self.files.get(name))
         folder = trained.folder / "prediction-unfinished"
-        unfinished = Unfinished(folder, config.contract, name, described(config))
+        unfinished = Unfinished(folder, config.contract, name, described(config), command=COMMAND)
         refuse_changes(unfinished, config)
         return prepare(config, trained), unfinished
 
@@ -226,6 +226,12 @@ def test_what_has_changed_is_refused_and_may_be_dropped(companies: Made, in_bloc
     with pytest.raises(ConfigError, match=r"new\.parquet: it is not what it was .*`party predict --afresh`"):
         made.prepared("platform")
     made.files.clear()
+    [folder] = made.homes["platform"].glob("runs/*/platform/prediction-unfinished")
+    whole = (folder / "run.json").read_bytes()
+    (folder / "run.json").write_bytes(whole[:20])
+    with pytest.raises(StorageError, match=r"damaged; begin anew with `party predict --afresh`"):
+        made.prepared("platform")
+    (folder / "run.json").write_bytes(whole)
     [folder] = made.homes["logistics"].glob("runs/*/logistics/prediction-unfinished")
     (folder / "alignment.parquet").unlink()
     results = made.predict().results

@@ -1,7 +1,6 @@
 """What the label holder keeps and writes of a prediction: blocks of scored users, then scores.parquet.
 
-Memory holds some 60 bytes a row of the file, logits included; what is large is mapped from disk
-(`parties.scratch`).
+Memory holds some numbers a row of the file; what is large is mapped from disk (`parties.scratch`).
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence

@@ -189,11 +189,11 @@ def test_a_feature_holder_may_bring_newer_rows(companies: Made) -> None:
     made = companies()
     before = made.scores(made.predict().results)
     table = pd.read_csv(made.homes["logistics"] / "table.csv")
-    table.loc[0, "amount"] += 2
+    table.loc[:29, "amount"] += 2
     made.bring("logistics", table.sample(frac=1, random_state=1))
     after = made.scores(made.predict().results)
-    assert after["score"][0] != before["score"][0]
-    np.testing.assert_allclose(after["score"][1:], before["score"][1:], atol=1e-6)
+    assert after["score"][:30].tolist() != before["score"][:30].tolist()  # not each: some units are silent
+    np.testing.assert_allclose(after["score"][30:], before["score"][30:], atol=1e-6)
 
 
 def test_an_interrupted_prediction_goes_on(companies: Made, in_blocks: None) -> None:

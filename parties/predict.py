@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 
 from parties import scored
@@ -27,6 +28,7 @@ from parties.errors import AlignmentError, ContractError, NetworkError, PartyErr
 from parties.handshake import Meeting
 from parties.model import Model, chosen, model
 from parties.own import Today, brings, leakage, own_identity, own_protocols, refuse_expired, today
+from parties.phases import features_of
 from parties.prediction import Outcome, Prepared, held, refuse_changes, results, whole_prediction
 from parties.room import to_predict
 from parties.run import all_keep
@@ -67,10 +69,9 @@ def predict_party(
             forget(folder)
         unfinished = Unfinished(folder, config.contract, config.name, own, command=COMMAND)
         refuse_changes(unfinished, config)
-        prepared = prepare(config, trained, on_progress)
+        prepared = prepare(config, trained, on_progress, say)
         refuse_change_while_read(config, own)
-        told_first = [*prepared.table.warnings, *leakage(config, dict(prepared.protocols))]
-        for line in [*prepared.identity.warnings(), *told_first]:
+        for line in [*prepared.identity.warnings(), *leakage(config, dict(prepared.protocols))]:
             say(line)
         say(f"scoring with the model of run {trained.run.hex()[:12]}")
         room, meetings = to_predict(config.contract, prepared.protocols), list[Meeting]()
@@ -117,6 +118,7 @@ def prepare(
     config: Config,
     trained: Model,
     on_progress: OnProgress = lambda progress, traffic: None,
+    say: Callable[[str], None] = lambda line: None,
     today: Today = today,
 ) -> Prepared:
     """config: as `to_score` gives it. Raises AccountError, ConfigError, ContractExpired, DataError, IdError,
@@ -128,11 +130,15 @@ def prepare(
     table = read_table(
         data.file, (), data.numeric, data.categorical, scratch=config.party.storage, bags=data.bags
     )
+    features = features_of(trained.pipeline, table, np.arange(table.rows))
     trained.bottom(trained.run)  # does it load?
     if config.role == "label holder":
         trained.top(trained.run)
     told = brings(config, "predict", protocols, trained.digest)
-    return Prepared(config, identity, trained, table, ids, protocols, told, own_secret(config.party.storage))
+    for line in table.warnings:
+        say(line)
+    secret = own_secret(config.party.storage)
+    return Prepared(config, identity, trained, features, ids, protocols, told, secret)
 
 
 def complete_prediction(
@@ -184,7 +190,7 @@ def _summarise(prepared: Prepared, outcome: Outcome, folder: Path, seconds: floa
         "contract": config.contract.digest.hex(),
         "party": config.name,
         "role": config.role,
-        "rows": prepared.table.rows,
+        "rows": len(prepared.features),
         "aligned": users,
         "psi": psi_record(config.contract, outcome.aligned),
         "scoring": {"rows_per_second": round(speed, 1)} | outcome.cost._asdict(),

@@ -11,9 +11,12 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
 import psi
 from parties import scored
@@ -28,16 +31,16 @@ from parties.handshake import Brings, Meeting
 from parties.model import Model
 from parties.own import Today, refuse_expired, today
 from parties.previous import NOTHING, Previous
-from parties.scored import Placed, Scored, columns_of
+from parties.scored import Placed, Scored
 from parties.spending import charged_prediction
 from parties.storage import make, private_seed
-from parties.table import Table
 from parties.unfinished import ALIGNMENT, Unfinished, held_buckets, read, run_of
 from protos.rounds import Progress, Rounds
 from splitnn.crossing import to_feature_holders, to_hub
+from splitnn.features import Features
 from splitnn.masks import Masks
 from splitnn.schedule import EVALUATION_ROWS
-from splitnn.scoring import be_scored, score, score_alone, scores_alone
+from splitnn.scoring import Columns, be_scored, score, score_alone, scores_alone
 from splitnn.secure_sum import SECURE_SUM
 
 
@@ -45,13 +48,13 @@ from splitnn.secure_sum import SECURE_SUM
 class Prepared:
     """What one party brings to a prediction, all of it checked. config: of the run, with the file to score.
 
-    told: what the handshake tells the others of it.
+    features: of its rows. told: what the handshake tells the others.
     """
 
     config: Config
     identity: Identity
     model: Model
-    table: Table
+    features: Features
     ids: Mapping[str, psi.Ids]
     protocols: Mapping[str, psi.Psi]
     told: Brings
@@ -127,7 +130,10 @@ def _after_meeting(
         enough(contract, aligned)
         unfinished.keep_alignment(run, aligned.rows, aligned.described())
     users, seed = len(aligned.rows), private_seed(prepared.secret, run, f"prediction of {me}")
-    columns = partial(columns_of, trained.pipeline, prepared.table)
+
+    def columns(rows: NDArray[np.int64]) -> Columns:
+        return prepared.features.batch(torch.from_numpy(rows))
+
     if me != hub:
         masks = None
         if plan.fusion == SECURE_SUM:
@@ -155,7 +161,9 @@ def _after_meeting(
         scored.kept(unfinished.folder, stamp, users),
     )
     _, cost = yield from measured("scoring", scored.keeping(scoring, unfinished.folder, stamp), clock)
-    result = scored.gathered(unfinished.folder, stamp, placed, prepared.table, target.outputs)
+    result = scored.gathered(
+        unfinished.folder, stamp, placed, len(prepared.features), target.outputs, config.party.storage
+    )
     if scores_alone(top):
         rows, holders = result.alone, len(contract.feature_holders)
         for at in range(0, len(rows), EVALUATION_ROWS):

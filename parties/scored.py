@@ -19,11 +19,9 @@ from torch import Tensor
 from parties import checkpoints
 from parties.checkpoints import Stamp
 from parties.errors import DataError, StorageError
-from parties.features import Pipeline
 from parties.id_kinds import written_as
 from parties.scratch import empty
 from parties.storage import removing, writing
-from parties.table import Table
 from parties.table_files import read_batches
 from parties.target import Target
 from protos.rounds import Progress, Round, Rounds, Save, mapped
@@ -32,17 +30,6 @@ from splitnn.schedule import EVALUATION_ROWS
 from splitnn.scoring import BLOCK, Columns, Rows, blocks, logits_of
 
 T = TypeVar("T")
-
-
-def columns_of(pipeline: Pipeline, table: Table, rows: NDArray[np.int64]) -> Columns:
-    """These rows of the table, as a bottom model takes them. Raises DataError."""
-    numbers, codes = pipeline.transform(table, rows)
-    bags = pipeline.bagged(table, rows) if pipeline.bags else []
-    return (
-        torch.from_numpy(numbers),
-        torch.from_numpy(codes),
-        *((torch.from_numpy(codes), torch.from_numpy(offsets)) for codes, offsets in bags),
-    )
 
 
 @dataclass(frozen=True)
@@ -135,17 +122,17 @@ class Scored:
         return np.flatnonzero(~self.together)
 
 
-def gathered(folder: Path, stamp: Stamp, placed: Placed, table: Table, outputs: int) -> Scored:
-    """All blocks. Raises StorageError."""
-    logits = empty(table.scratch, (table.rows, outputs), np.float32)
+def gathered(folder: Path, stamp: Stamp, placed: Placed, rows: int, outputs: int, scratch: Path) -> Scored:
+    """All blocks. rows: of the file. scratch: the folder of `parties.scratch`. Raises StorageError."""
+    logits = empty(scratch, (rows, outputs), np.float32)
     logits.fill(np.nan)
-    together = np.zeros(table.rows, np.bool_)
+    together = np.zeros(rows, np.bool_)
     for number in range(1, blocks(len(placed.starts) - 1) + 1):
         block = _read(folder, stamp, number)
         if block is None:
             raise StorageError(f"{_path(folder, number)}: is gone or was changed; start again")
-        rows = placed.block(number)
-        logits[rows], together[rows] = block.numpy(), True
+        places = placed.block(number)
+        logits[places], together[places] = block.numpy(), True
     return Scored(logits, together)
 
 

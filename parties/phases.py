@@ -83,7 +83,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the run gave this party. calibration: at a label holder that asked for it.
+    """What the run gave this party. calibration: at a label holder that asked for it; fewer: as of `Target`.
 
     resumed: the epoch after which training went on, of an earlier attempt; 0 if from the beginning.
     spent: as `Spending.settle` tells it; {} where the contract asks for no privacy.
@@ -95,6 +95,7 @@ class Outcome:
     pipeline: Pipeline
     trained: LabelHolderResult | FeatureHolderResult
     calibration: Calibration | None
+    fewer: Mapping[str, Calibration]
     training_cost: Cost
     resumed: int
     spent: dict[str, Any]
@@ -189,6 +190,7 @@ def _after_meeting(
     features = features_of(pipeline, prepared.data.table, examples.rows, config.party.groups)
     trained: LabelHolderResult | FeatureHolderResult
     calibration: Calibration | None = None
+    fewer: dict[str, Calibration] = {}
     schedule = SCHEDULES[plan.schedule]
     resume = unfinished.checkpoint(run, epoch) if epoch else None
     epoch_steps = steps_an_epoch(len(examples.split.train), plan.batch)
@@ -227,8 +229,13 @@ def _after_meeting(
         if method != "none":
             fit = CALIBRATIONS[plan.task][method].fit
             calibration = fit(plan.task, trained.validation_logits, told.validation)
+            for among, logits in trained.validation_fewer.items():
+                there = [name for name, one in zip(feature_holders, among, strict=True) if one]
+                fewer[",".join(there)] = fit(plan.task, logits, told.validation)
     spent = {} if spending is None or released is None else spending.settle(released)
-    return Outcome(meeting, aligned, examples, pipeline, trained, calibration, training_cost, epoch, spent)
+    return Outcome(
+        meeting, aligned, examples, pipeline, trained, calibration, fewer, training_cost, epoch, spent
+    )
 
 
 def going_on(held: bytes, meeting: Meeting) -> Iterator[str]:

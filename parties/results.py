@@ -183,7 +183,7 @@ def keep(prepared: Prepared, outcome: Outcome) -> Path:
         tested = with_ids(examples.rows[examples.split.test.numpy()])
         told = scored_columns(trained, config.contract.model.task, outcome.calibration)
         write(folder / "test_scores.parquet", _parquet(pd.concat([tested, told], axis="columns")))
-        meaning = target(trained.objective, config.contract.model, outcome.calibration)
+        meaning = target(trained.objective, config.contract.model, outcome.calibration, outcome.fewer)
         write(folder / "target.json", as_json(meaning))
     if isinstance(trained, LabelHolderResult) and trained.activations:
         write(folder / ACTIVATIONS, _activations(prepared, outcome, trained))
@@ -216,10 +216,15 @@ def scored_columns(trained: LabelHolderResult, task: str, calibration: Calibrati
     return pd.DataFrame({"label": labels, "score": scores})
 
 
-def target(objective: Objective, model: Model, calibration: Calibration | None) -> dict[str, Any]:
+def target(
+    objective: Objective,
+    model: Model,
+    calibration: Calibration | None,
+    fewer: Mapping[str, Calibration],
+) -> dict[str, Any]:
     """What the top model's outputs mean: all that scoring needs beside the weights."""
     scale = objective.location, objective.scale
-    return Target(model.task, model.loss, objective.names, *scale, calibration).as_dict()
+    return Target(model.task, model.loss, objective.names, *scale, calibration, fewer).as_dict()
 
 
 def weights(modules: dict[str, nn.Module]) -> dict[str, Tensor]:

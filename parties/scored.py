@@ -157,6 +157,9 @@ def write(
                 raise DataError(f"{file}: has more rows than before; do not change it while it is used")
             none = logits.isnan().any(1).numpy()
             scores = target.scores(logits.nan_to_num(0.0))
+            if target.calibration is not None:  # a row scored alone has a calibration of its own
+                alone = torch.from_numpy(~scored.together[part])
+                scores[alone] = target.scores(logits[alone].nan_to_num(0.0), "").to(scores.dtype)
             numbers = target.columns("score", scores) | target.columns("logit", logits)
             took_part = pa.array(np.where(scored.together[part], 0, 1), mask=none)
             cells = {

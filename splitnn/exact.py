@@ -22,6 +22,7 @@ from splitnn.local import DEFAULTS, Local
 from splitnn.masks import Masks
 from splitnn.models import bottom_model, top_model
 from splitnn.outgoing import Outgoing
+from splitnn.party_dropout import OfSets, Present, present_sets
 from splitnn.plan import Plan
 from splitnn.schedule import EVALUATION_ROWS, Split, batches, steps_an_epoch
 from splitnn.secure_sum import LEAST, SECURE_SUM, Hidden
@@ -37,6 +38,7 @@ class LabelHolderResult:
     objective: what the outputs mean.
     scores, labels: of the test part, in its order, as `objective.scores` and `Labels` have them.
     logits, validation_logits: of the test and of the validation part, [n, outputs].
+    validation_fewer: `validation_logits` by each other set of feature holders; empty as `without` is.
     without: test scores without each feature holder, by its name; empty without `party_dropout`.
     steps: optimiser steps taken; epochs: run, of which `best_epoch` was kept.
     importance: of the parties and, if the plan says so, of their columns, on the test part.
@@ -58,6 +60,7 @@ class LabelHolderResult:
     best_epoch: int
     importance: Importance | None
     activations: dict[str, Tensor] = field(default_factory=dict)
+    validation_fewer: dict[Present, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -75,6 +78,9 @@ class LabelHolderResult:
         `WithAndWithout` has them. kept: as `score` has it, of the same."""
         bottom, top = learner.module.children()
         present, *without = map(objective.scores, logits)
+        best = learner.best_logits
+        validation, *fewer = best if best.ndim == 3 else [best]
+        sets = present_sets(top, len(feature_holders))[1 : 1 + len(fewer)]
         arrived = [torch.cat(rows) for rows in zip(*kept or [], strict=True)][1:]
         return cls(
             bottom=bottom,
@@ -84,7 +90,8 @@ class LabelHolderResult:
             scores=present,
             labels=labels.test,
             logits=logits[0],
-            validation_logits=learner.best_logits,
+            validation_logits=validation,
+            validation_fewer=dict(zip(sets, fewer, strict=True)),
             without=dict(zip(feature_holders, without, strict=bool(without))),
             steps=steps,
             epochs=learner.position.epoch,
@@ -178,13 +185,14 @@ def label_holder(
         position.history.append({"train_loss": total_loss / len(rows.train), **outgoing.end_epoch()})
         improved = stop = False
         if is_judged(plan, rows, position.epoch + 1):
+            views = OfSets(top, len(feature_holders))
             logits = yield from score(
-                crossings, "validation", bottom, top, features, rows.validation, exchange + 1
+                crossings, "validation", bottom, views, features, rows.validation, exchange + 1
             )
-            position.history[-1] |= objective.verdict(logits)
+            position.history[-1] |= objective.verdict(logits[0])
             improved, stop = judge(plan, position.history)
             if improved:
-                learner.best_logits = logits
+                learner.best_logits = kept_logits(logits)
             yield from tell_verdict(feature_holders, improved, stop)
         learner.end_epoch(improved, stop)
         yield Save(position.epoch, learner.state)
@@ -261,6 +269,11 @@ def exchanges_an_epoch(plan: Plan, rows: Split) -> int:
     """Tensors that cross the cut each way at most. They are numbered: one of another step cannot pass for
     this one's. An epoch that is not judged leaves its last numbers out."""
     return steps_an_epoch(len(rows.train), plan.batch) + steps_an_epoch(len(rows.validation), EVALUATION_ROWS)
+
+
+def kept_logits(views: Tensor) -> Tensor:
+    """Of the best epoch, as a checkpoint has them: [sets, n, outputs], or [n, outputs] of everyone alone."""
+    return views if len(views) > 1 else views[0]
 
 
 def gradient_of(part: Tensor) -> Tensor:

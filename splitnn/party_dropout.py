@@ -8,6 +8,8 @@ Parties"). Here what stands in the place of a party that is missing is learned: 
 """
 
 from collections.abc import Sequence
+from itertools import product
+from typing import Final, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -58,3 +60,37 @@ class WithAndWithout(nn.Module):
         if isinstance(self.top, PartyDropout):
             views += [[*cut[:place], None, *cut[place + 1 :]] for place in range(1, len(cut))]
         return torch.stack([self.top(view) for view in views])
+
+
+MOST_SETS: Final = 4
+"""Feature holders, of which every set is looked at: 16. Of more, all of them, each left out, and nobody."""
+
+Present: TypeAlias = tuple[bool, ...]
+"""Who is there, of the feature holders."""
+
+
+def present_sets(top: nn.Module, feature_holders: int) -> list[Present]:
+    """Whom `top` can score with: everyone first."""
+    everyone = (True,) * feature_holders
+    if not isinstance(top, PartyDropout):
+        return [everyone]
+    if feature_holders <= MOST_SETS:
+        return sorted(product((False, True), repeat=feature_holders), reverse=True)
+    each = [(*everyone[:place], False, *everyone[place + 1 :]) for place in range(feature_holders)]
+    return [everyone, *each, (False,) * feature_holders]
+
+
+class OfSets(nn.Module):
+    """Logits [sets, b, outputs] of the same rows by each set of `present_sets`."""
+
+    def __init__(self, top: nn.Module, feature_holders: int) -> None:
+        super().__init__()
+        self.top, self.sets = top, present_sets(top, feature_holders)
+
+    def forward(self, cut: Sequence[Tensor]) -> Tensor:
+        own, *others = cut
+        views = [self.top(cut)]
+        for among in self.sets[1:]:
+            those = zip(others, among, strict=True)
+            views.append(self.top([own, *(one if there else None for one, there in those)]))
+        return torch.stack(views)

@@ -32,7 +32,7 @@ from protos.rounds import Progress, Receive, Resume, Rounds, Save, Send
 from splitnn.crossing import arrived, receive_each, to_feature_holders, to_hub
 from splitnn.errors import TrainingError
 from splitnn.evaluation import be_scored, score
-from splitnn.exact import FeatureHolderResult, LabelHolderResult, gradient_of
+from splitnn.exact import FeatureHolderResult, LabelHolderResult, gradient_of, kept_logits
 from splitnn.features import Features
 from splitnn.importance import be_examined, examine
 from splitnn.learner import Learner, copied
@@ -40,6 +40,7 @@ from splitnn.local import DEFAULTS, Local
 from splitnn.local_steps import Cache, Exchanged, learn_again, pull_back_again, streams
 from splitnn.models import bottom_model, generators, top_model
 from splitnn.outgoing import Outgoing
+from splitnn.party_dropout import OfSets
 from splitnn.plan import Plan
 from splitnn.schedule import EVALUATION_ROWS, Split, steps_an_epoch
 from splitnn.stopping import hear_verdict, is_judged, judge, tell_verdict
@@ -144,16 +145,16 @@ def label_holder(
                 crossings,
                 "validation",
                 judged[0],
-                judged[1],
+                OfSets(judged[1], len(feature_holders)),
                 features,
                 rows.validation,
                 number,
                 acknowledged=False,
             )
-            position.history[-1] |= objective.verdict(logits)
+            position.history[-1] |= objective.verdict(logits[0])
             improved, stop = judge(plan, position.history)
             if improved:
-                learner.best_logits = logits
+                learner.best_logits = kept_logits(logits)
             yield from tell_verdict(feature_holders, improved, stop)
         learner.end_epoch(improved, stop, judged.state_dict())
         if stop:

@@ -20,8 +20,13 @@ class Calibrations:
 
     @classmethod
     def of(cls, target: Target, feature_holders: Sequence[str]) -> "Calibrations":
-        everyone = (True,) * len(feature_holders)
-        return cls(target, {} if target.calibration is None else {everyone: target.calibration})
+        fitted = {
+            tuple(name in names.split(",") for name in feature_holders): one
+            for names, one in target.fewer.items()
+        }
+        if target.calibration is not None:
+            fitted[(True,) * len(feature_holders)] = target.calibration
+        return cls(target, fitted)
 
     def scores(self, logits: Tensor, among: tuple[bool, ...]) -> Tensor:
         """[n, outputs], float64. Raises TrainingError for a logit that is not finite."""

@@ -61,7 +61,7 @@ def test_each_task_has_its_columns() -> None:
 @pytest.mark.parametrize(("task", "loss"), [(task, loss) for task in LOSSES for loss in LOSSES[task]])
 def test_what_the_outputs_mean_is_kept_and_the_report_knows_the_metrics(task: str, loss: str) -> None:
     trained = result(task, loss)
-    meaning = json.loads(as_json(target(trained.objective, Model(task=task, loss=loss), None)))  # type: ignore[arg-type]
+    meaning = json.loads(as_json(target(trained.objective, Model(task=task, loss=loss), None, {})))  # type: ignore[arg-type]
     assert (meaning["task"], meaning["loss"]) == (task, loss)
     assert meaning["names"] == [*labels(task).names]
     assert (meaning["location"], meaning["scale"]) == (trained.objective.location, trained.objective.scale)
@@ -99,7 +99,7 @@ def test_calibrated_scores_are_kept_and_told_beside_the_others() -> None:
     calibration = Temperature("binary", (2.0,))
     kept = scored_columns(trained, "binary", calibration)["score"]
     assert kept.tolist() == torch.sigmoid(logits.double() / 2).squeeze(1).tolist()
-    meaning = json.loads(as_json(target(trained.objective, Model(), calibration)))["calibration"]
+    meaning = json.loads(as_json(target(trained.objective, Model(), calibration, {})))["calibration"]
     assert meaning == {"method": "temperature", "task": "binary", "temperatures": [2.0]}
     found = metrics_of(trained, calibration)
     assert found["test"] == metrics_of(trained, None)["test"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from splitnn.models import Top, top_model
-from splitnn.party_dropout import PartyDropout, WithAndWithout
+from splitnn.party_dropout import OfSets, PartyDropout, WithAndWithout, present_sets
 from splitnn.plan import Plan
 from splitnn.randomness import generator, strong_generator
 
@@ -115,3 +115,43 @@ def test_it_learns_to_do_without(make: Any) -> None:
 
     assert auc(hub.scores) > auc(never.scores) + 0.05
     assert auc(hub.without["p1"]) > auc(never.scores) - 0.02
+
+
+def test_every_set_of_few_parties_and_some_of_many() -> None:
+    assert present_sets(nn.Identity(), 3) == [(True,) * 3]
+    few = present_sets(module(parties=4), 3)
+    assert few[0] == (True,) * 3
+    assert len(few) == len({*few}) == 8
+    many = present_sets(module(parties=7), 6)
+    assert many[0] == (True,) * 6
+    assert sorted(map(sum, many)) == [0, 5, 5, 5, 5, 5, 5, 6]
+
+
+def test_the_views_of_the_sets_are_the_model_without_who_is_not_there() -> None:
+    layer = module().eval()
+    cut = [torch.randn(5, 2) for _ in range(3)]
+    views = OfSets(layer, 2)
+    for among, seen in zip(views.sets, views(cut), strict=True):
+        there = [one if is_there else None for one, is_there in zip(cut[1:], among, strict=True)]
+        assert torch.equal(seen, layer([cut[0], *there]))
+
+
+@pytest.mark.parametrize("schedule", ["exact", "pipelined"])
+def test_validation_logits_of_each_set_are_those_of_the_kept_epoch(make: Any, schedule: str) -> None:
+    federation = make.federation(160, [(3, (4,)), (2, ()), (2, ())])
+    more = {"in_flight": 2} if schedule == "pipelined" else {}
+    plan = replace(PLAN, epochs=2, schedule=schedule, **more)
+    results = federation.split_training(plan).results
+    leading, rows = results["p0"], federation.rows.validation
+    bottoms = [results[name].bottom.eval() for name in federation.features]
+    with torch.no_grad():
+        cut = [
+            bottom(*one.batch(rows))
+            for bottom, one in zip(bottoms, federation.features.values(), strict=True)
+        ]
+        own, *others = cut
+        found = {(True, True): leading.validation_logits} | leading.validation_fewer
+        assert len(found) == 4
+        for among, logits in found.items():
+            there = [one if is_there else None for one, is_there in zip(others, among, strict=True)]
+            assert torch.allclose(logits, leading.top.eval()([own, *there]), atol=1e-6)

@@ -44,7 +44,8 @@ def trained(
 ) -> dict[str, Model]:
     """Each party's part of a model that has learned to do without the other."""
     root = tmp_path_factory.mktemp("trained")
-    homes = small.write(root, certificates, identities)
+    asked = {HUB: 'evaluation.calibration = "temperature"\n'}
+    homes = small.write(root, certificates, identities, asked)
     made = "{ cut = 3, bottom_hidden = [6], top_hidden = [5], party_dropout = 0.3 }"
     small.agree(homes, identities, model=made)
     found = small.run(homes)

@@ -1,5 +1,6 @@
 """Served scores are the offline ones, whoever asks how; without the partner they are what is left."""
 
+import json
 import shutil
 import threading
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+import torch
 
 from parties import certs
 from parties.address import Address
@@ -17,6 +19,7 @@ from parties.certs import Identity
 from parties.errors import ContractError, IdentityError
 from parties.model import Model
 from parties.serving.hub import PartnerHub
+from parties.target import Target
 from protos.serving_pb2 import Answer, Question, ScoreResponse
 from tests.parties.serving.conftest import HUB, PARTNER, PEOPLE, Serving, free, until
 
@@ -53,6 +56,26 @@ def test_an_unknown_id_is_scored_alone_and_nobody_is_asked(serving: Callable[...
     assert who(mixed) == [[HUB, PARTNER], [HUB], [HUB, PARTNER]]
     assert scores(mixed)[1] == pytest.approx(scores(found)[0], abs=1e-6)
     assert served.partner.counts.asked == 2
+
+
+def test_each_set_of_parties_has_its_own_calibration(
+    serving: Callable[..., Serving], trained: dict[str, Model]
+) -> None:
+    target = trained[HUB].target()
+    assert target.calibration is not None
+    assert [*target.fewer] == [""]
+    assert target.fewer[""] != target.calibration
+    served = serving()
+    served.answer()
+    found = served.ask([1, PEOPLE + 1])
+    assert who(found) == [[HUB, PARTNER], [HUB]]
+    assert all(one.calibrated for one in found.took_part)
+    store, model = served.scorer.store, trained[HUB]
+    with torch.no_grad():
+        own = model.bottom(model.run).eval()(*store.columns(np.array([store.blank])))
+        logits = model.top(model.run).eval()([own, None])
+    assert scores(found)[1] == pytest.approx(float(target.fewer[""].scores(logits)), abs=1e-6)
+    assert Target.from_dict(json.loads(json.dumps(target.as_dict()))) == target
 
 
 def test_without_the_partner_all_are_answered_and_it_comes_back_by_itself(

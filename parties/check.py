@@ -114,9 +114,9 @@ def _may_spend(config: Config, data: OwnData | None) -> str:
     from parties.label_draws import question  # torch
     from parties.spending import check_ledger, foreseen, kept_of
 
+    check_ledger(config)
     if config.contract.privacy == Privacy():
         return ""
-    check_ledger(config)
     run, answers = b"", list[str]()
     with suppress(StorageError):  # of a damaged run.json or secret `_unfinished` tells
         run = run_of(read(unfinished(config)))

@@ -86,7 +86,7 @@ class Outcome:
     """What the run gave this party. calibration: at a label holder that asked for it; fewer: as of `Target`.
 
     resumed: the epoch after which training went on, of an earlier attempt; 0 if from the beginning.
-    spent: as `Spending.settle` tells it; {} where the contract asks for no privacy.
+    spent: as `Spending.settle` tells it.
     """
 
     meeting: Meeting
@@ -199,17 +199,15 @@ def _after_meeting(
         folder = partial(run_folder, config.party.storage, contract.name, run, me)
         training = keeping_last_good(training, folder, pipeline, say, resume)
         training = unfinished.keeping(training, run, epoch_steps)
-        if spending is not None and released is not None:
-            training = spending.charged(training, released)
-        return measured("training", training, clock)
+        return measured("training", spending.charged(training, released), clock)
 
     labels = prepared.data.labels
     asked = () if labels is None else (meeting.kind, question(config, labels.names))
     spending = Spending.of(config, run, plan, examples, len(features.groups), asked, prepared.secret)
-    released = None if spending is None else spending.released(unfinished.folder, epoch)
+    released = spending.released(unfinished.folder, epoch)
     if labels is None:
         more: dict[str, Any] = {}
-        if released is not None and plan.embedding.sigma:
+        if plan.embedding.sigma:
             more["drawn"] = released.draw
         if plan.fusion == SECURE_SUM:  # the keys of this attempt: what is done again has other masks
             exported = {name: seal.exported for name, seal in meeting.seals.items()}
@@ -232,7 +230,7 @@ def _after_meeting(
             for among, logits in trained.validation_fewer.items():
                 there = [name for name, one in zip(feature_holders, among, strict=True) if one]
                 fewer[",".join(there)] = fit(plan.task, logits, told.validation)
-    spent = {} if spending is None or released is None else spending.settle(released)
+    spent = spending.settle(released)
     return Outcome(
         meeting, aligned, examples, pipeline, trained, calibration, fewer, training_cost, epoch, spent
     )

@@ -23,6 +23,7 @@ from parties.attempts import attempts
 from parties.changes import described, refuse_change_while_read
 from parties.config import Config
 from parties.connection import OnProgress, connected
+from parties.contract_privacy import Privacy
 from parties.cost import Clock
 from parties.errors import AlignmentError, ContractError, NetworkError, PartyError
 from parties.handshake import Meeting
@@ -196,7 +197,7 @@ def _summarise(prepared: Prepared, outcome: Outcome, folder: Path, seconds: floa
         "scoring": {"rows_per_second": round(speed, 1)} | outcome.cost._asdict(),
         "seconds": round(seconds, 3),
     }
-    if outcome.spent:
+    if outcome.spent and config.contract.privacy != Privacy():
         summary["privacy"] = outcome.spent
     if result is not None:
         together, alone = int(result.together.sum()), len(result.alone)

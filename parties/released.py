@@ -3,12 +3,13 @@ gradients than before, releases its rows once more, and is to know.
 
 released.jsonl, in the folder of the unfinished run (`parties.unfinished`): chained JSON lines.
 
-    {"lost":0,"run":"<hex>","chain":"<hex>"}
+    {"lost":0,"of":"<hex>","chain":"<hex>"}
     {"kind":"activation","noise":"<hex>","place":17,"turn":3,"chain":"<hex>"}
 
 A line is there, and synced, before its message leaves: no death of a process or a machine takes it. A last
-line without its end is of a message that did not leave. `lost`: releases of a row that were charged before,
-and of which nothing is noted any more: the file was gone, or was not as it was written.
+line without its end is of a message that did not leave. `of`: the run, and whose
+rows are at each place. `lost`: releases of a row that were charged before, and of which nothing is noted any
+more: the file was gone, not as it was written, or of other rows, as after another alignment.
 """
 
 import os
@@ -32,13 +33,13 @@ class Noted:
         self.path, self.before, self.lost, self._head = path, before, lost, head
 
     @classmethod
-    def of(cls, folder: Path, run: bytes, charged: int) -> Self:
-        """run: 32 bytes. charged: releases of a row of this run that are in the ledger: lost, if nothing is
+    def of(cls, folder: Path, what: bytes, charged: int) -> Self:
+        """what: 32 bytes. charged: releases of a row of this run that are in the ledger: lost, if nothing is
         noted of them. Raises StorageError."""
         path = folder / NAME
-        found = _read(path, run)
+        found = _read(path, what)
         if found is None:
-            first, head = line(CHAIN, FIRST, canonical({"lost": charged, "run": run.hex()}))
+            first, head = line(CHAIN, FIRST, canonical({"lost": charged, "of": what.hex()}))
             write(path, first)
             return cls(path, (), charged, head)
         before, lost, head, end = found
@@ -66,14 +67,14 @@ class Noted:
             raise _unwritable(self.path, error) from error
 
 
-def _read(path: Path, run: bytes) -> tuple[list[Release], int, bytes, int] | None:
-    """What is noted, what was lost, the last link and where it ends; None where nothing whole of the run is.
+def _read(path: Path, what: bytes) -> tuple[list[Release], int, bytes, int] | None:
+    """What is noted, what was lost, the last link and where it ends; None where nothing whole of that is.
     Raises StorageError where the file is there and cannot be read."""
     before: list[Release] = []
     try:
         with path.open("rb") as file:
             first, head = following(CHAIN, FIRST, file.readline()[:-1])
-            if first["run"] != run.hex() or type(first["lost"]) is not int:
+            if first["of"] != what.hex() or type(first["lost"]) is not int:
                 return None
             end = file.tell()
             for one in file:

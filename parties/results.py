@@ -86,7 +86,7 @@ def summarise(prepared: Prepared, outcome: Outcome, metrics: dict[str, Any]) -> 
         },
         metrics=metrics,
         leak=leak(contract.privacy, trained) if isinstance(trained, LabelHolderResult) else {},
-        privacy=outcome.spent,
+        privacy={} if contract.privacy == Privacy() else outcome.spent,
         importance=importance(prepared, outcome),
         drift=drifted(prepared, outcome),
         delay={} if prepared.data.delay is None else prepared.data.delay.facts(),

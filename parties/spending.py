@@ -1,7 +1,8 @@
 """What a run spends with each partner: charged to the ledger before anything is released, settled afterwards.
 
 A feature holder is charged for its activations, which the label holder sees; the label holder for its labels,
-which each feature holder's gradients tell of. Only where the contract has a `[privacy]`.
+which each feature holder's gradients tell of. Every run is charged, also one of which the contract asks no
+privacy: it has no noise, so no bound.
 """
 
 import hashlib
@@ -15,7 +16,6 @@ from typing import Any, Self, TypeVar
 
 from parties.charges import Budget, Charge, beside, larger, total_of, total_with
 from parties.config import Config
-from parties.contract_privacy import Privacy
 from parties.errors import BudgetError, PartyError
 from parties.examples import Examples
 from parties.ledger import Ledger
@@ -52,11 +52,9 @@ class Spending:
         groups: int,
         asked: Sequence[str],
         secret: bytes,
-    ) -> Self | None:
-        """None where the contract asks for no privacy. asked: the kind of id, and what each record is asked
-        (`parties.label_draws`). secret: the party's own, from which the answers are drawn."""
-        if config.contract.privacy == Privacy():
-            return None
+    ) -> Self:
+        """asked: the kind of id, and what each record is asked (`parties.label_draws`). secret: the party's
+        own, from which the answers are drawn."""
         return cls(config, run, plan, examples, groups, kept_of(secret, asked))
 
     def released(self, folder: Path, resumed: int = 0) -> Released:
@@ -66,7 +64,10 @@ class Spending:
         if self.config.name == self.config.contract.label_holder or not self.plan.embedding.sigma:
             return Released(self.plan, rows, resumed)
         charged = sum(one.releases for one in self._ledger().charges() if one.run == self.run.hex())
-        noted = Noted.of(folder, self.run, charged)
+        placed = hashlib.sha256(self.run + self.examples.rows.tobytes())  # whose are the rows at each place
+        for part in rows:
+            placed.update(part.numpy().tobytes())
+        noted = Noted.of(folder, placed.digest(), charged)
         return Released(self.plan, rows, resumed, noted.before, noted.keep, noted.lost)
 
     def charged(self, training: Rounds[T], released: Released) -> Rounds[T]:
@@ -156,16 +157,13 @@ def charged_prediction(
     config: Config, run: bytes, plan: Plan, rows: int, scoring: Rounds[None]
 ) -> Rounds[dict[str, Any]]:
     """A feature holder's rounds of a prediction, each of `rows` released once: charged before them, and
-    nothing if they end before any message. Gives what `Spending.settle` tells; {} without a `[privacy]`.
+    nothing if they end before any message. Gives what `Spending.settle` tells.
 
     run: of the prediction; one that goes on releases the same bits again, and is charged once.
     Raises BudgetError, AccountError, StorageError, with nothing sent.
     """
-    contract, privacy = config.contract, config.contract.privacy
-    if privacy == Privacy():
-        yield from scoring
-        return {}
-    ledger, hub, rho = ledger_of(config), contract.label_holder, plan.embedding.rho(1)
+    contract, ledger = config.contract, ledger_of(config)
+    hub, rho = contract.label_holder, plan.embedding.rho(1)
     bound = rho if rho < math.inf else None
     charge = Charge(contract.parties[hub].key, hub, run.hex(), EMBEDDING, rows, 1, bound)
     stood, sent = {one.of: one for one in ledger.charges()}.get(charge.of), False
@@ -214,8 +212,7 @@ def ledger_of(config: Config) -> Ledger:
 
 def check_ledger(config: Config) -> None:
     """Is it whole, and this party's own, if there is one? Raises AccountError, StorageError."""
-    if config.contract.privacy != Privacy():
-        ledger_of(config)
+    ledger_of(config)
 
 
 def foreseen(config: Config, run: bytes, answers: Sequence[str]) -> str:

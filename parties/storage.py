@@ -3,6 +3,7 @@
 storage/secret                     32 random bytes, made once, readable by the owner only
 storage/<party>.lock               held while `party run` or `party align` runs
 storage/<party>.status.json        what that process is doing, for `party status`
+storage/<party>.privacy.sqlite     all runs, with whom, and what they spent (`parties.ledger`)
 storage/<name>-<run id>/<party>/   one run: alignment, model, summary.json, report.txt, ...
 storage/<name>-<contract>-unfinished/<party>/   what an interrupted run leaves (`parties.unfinished`)
 

@@ -118,6 +118,7 @@ def test_all_stop_and_keep_what_was_good(
             assert all(torch.isfinite(kept.get_tensor(key)).all() for key in kept.keys())  # noqa: SIM118
         left = {path for path in made.left(name) if "-unfinished" not in path}
         assert left == {
+            f"{name}.privacy.sqlite",
             file.parts[-3],
             f"{file.parts[-3]}/{name}",
             f"{file.parts[-3]}/{name}/last_good.safetensors",

@@ -52,7 +52,7 @@ def others_name_it(made: Any, victim: str, phase: str, began: float) -> list[str
     for name in made.names:
         files = {Path(path).name for path in made.left(name) if "." in path}
         files = {name for name in files if not name.startswith("checkpoint-")} - {"run.json"}
-        assert files - {"audit.jsonl"} <= PHASES[phase].left, files
+        assert files - {"audit.jsonl", f"{name}.privacy.sqlite"} <= PHASES[phase].left, files
     assert phase != "training" or all("training ended after" in end.err for end in ends.values())
     return [end.error for end in ends.values()]
 

@@ -6,8 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from parties.charges import DELTA, Charge
 from parties.contract import Contract
@@ -23,6 +25,7 @@ from splitnn.schedule import Split
 
 NAMES = ("platform", "logistics", "advertiser")
 NOISE = {"embedding_clip": 1.0, "embedding_sigma": 4.0}
+ALIGNED = np.arange(30)
 ROWS = Split(torch.arange(20), torch.arange(20, 25), torch.arange(25, 30))
 
 
@@ -49,20 +52,20 @@ def spending(
     asked: tuple[str, ...] = ("email", "bought"),
     rows: Split = ROWS,
     groups: int = 0,
+    aligned: NDArray[np.int64] = ALIGNED,
     secret: bytes = b"s" * 32,
     privacy: dict[str, Any] | None = None,
     **changes: Any,
-) -> Spending | None:
+) -> Spending:
     contract = contract_of(NOISE if privacy is None else privacy, **changes)
     config: Any = SimpleNamespace(name=name, contract=contract, party=SimpleNamespace(storage=storage))
-    examples: Any = SimpleNamespace(split=rows)
+    examples: Any = SimpleNamespace(split=rows, rows=aligned)
     return Spending.of(config, bytes([run] * 32), plan_of(contract), examples, groups, asked, secret)
 
 
 def spent(storage: Path, name: str, epochs: int = 10, **changes: Any) -> dict[str, Any]:
     """A whole run of batches of all rows."""
     one = spending(storage, name, **changes)
-    assert one is not None
     importance = ["importance"] if one.plan.importance == "columns" else []
     return one.settle(training(one, *["activation"] * epochs, "test", *importance))
 
@@ -111,7 +114,6 @@ def in_ledger(one: Spending) -> int:
 def test_what_had_left_when_training_ended_is_charged(tmp_path: Path) -> None:
     def releases(*kinds: str, run: int, killed: bool = False, **more: Any) -> int:
         one = spending(tmp_path, "logistics", run=run, groups=3, **COLUMNS)
-        assert one is not None
         if killed:
             released = one.released(folder_of(one))
             rounds = one.charged(sending(released, *kinds), released)
@@ -134,7 +136,6 @@ def test_what_had_left_when_training_ended_is_charged(tmp_path: Path) -> None:
 
 def noisy(storage: Path, **changes: Any) -> Spending:
     one = spending(storage, "logistics", **{"training": {"epochs": 10, "batch": 8}} | changes)
-    assert one is not None
     return one
 
 
@@ -175,6 +176,9 @@ def test_what_is_noted_no_more_is_charged_in_full_again(tmp_path: Path) -> None:
     assert in_ledger(one) == 2 + 1
     training(one, *STEP * 3, resumed=1, error=Ended())
     assert in_ledger(one) == 3
+    other = noisy(tmp_path, aligned=ALIGNED[::-1])  # the others brought other users when all aligned again
+    training(other, *STEP * 3, error=Ended())
+    assert in_ledger(one) == 4
 
 
 def test_a_feature_holder_is_charged_for_each_release_of_a_row(tmp_path: Path) -> None:
@@ -252,7 +256,7 @@ def key_of(config: Any, name: str) -> str:
     return str(config.contract.parties[name].key)
 
 
-def test_without_noise_there_is_no_bound_and_without_the_section_no_account(tmp_path: Path) -> None:
+def test_without_noise_there_is_no_bound(tmp_path: Path) -> None:
     asked = {"purpose": "scores"}
     bare = spent(tmp_path, "logistics", privacy=asked)["partners"]["platform"]
     assert (bare["epsilon"], bare["total"], bare["unbounded"]) == (None, 0, 1)
@@ -262,14 +266,24 @@ def test_without_noise_there_is_no_bound_and_without_the_section_no_account(tmp_
     spent(tmp_path, "logistics", run=2, privacy=NOISE | {"embedding_budget": 9.0})  # nothing bars it
     clipped = {"embedding_clip": 1.0, "embedding_sigma": 0.0}
     assert spent(tmp_path, "advertiser", privacy=clipped)["partners"]["platform"]["epsilon"] is None
-    assert spending(tmp_path, "logistics", privacy={}) is None
+
+
+def test_a_run_of_which_the_contract_asks_nothing_is_in_the_ledger_too(tmp_path: Path) -> None:
+    for name, partners in (("logistics", ["platform"]), ("platform", ["advertiser", "logistics"])):
+        spent(tmp_path, name, privacy={})
+        one = spending(tmp_path, name, privacy={})
+        totals = ledger_of(one.config).totals().values()
+        assert [(total.name, total.runs, total.unbounded, total.epsilon) for total in totals] == [
+            (partner, 1, 1, 0.0) for partner in partners
+        ]
+        assert all(total.rows >= 25 for total in totals)
+        assert foreseen(one.config, b"", ["any"]) == ""
 
 
 def test_a_run_beyond_the_budget_is_refused_before_anything_is_released(tmp_path: Path) -> None:
     budget = NOISE | {"embedding_budget": 9.0}
     spent(tmp_path, "logistics", privacy=budget)
     one = spending(tmp_path, "logistics", run=2, privacy=budget)
-    assert one is not None
     before = ledger_of(one.config).totals()
     with pytest.raises(
         BudgetError, match=r"over the budget of epsilon 9 at delta 1e-05: agree on more noise"
@@ -282,13 +296,11 @@ def test_a_run_beyond_the_budget_is_refused_before_anything_is_released(tmp_path
         "with platform a run may spend epsilon 8.08 at delta 1e-05; spent so far 8.08, with it 8.08; budget 9"
     )
     again = spending(tmp_path, "logistics", privacy=budget)
-    assert again is not None
     training(again)  # the first run itself may go on
 
 
 def config_of(storage: Path, name: str, **changes: Any) -> Any:
     one = spending(storage, name, **changes)
-    assert one is not None
     return one.config
 
 
@@ -308,9 +320,5 @@ def test_a_ledger_of_another_or_changed_is_refused_before_the_run(tmp_path: Path
     path_of(tmp_path, "logistics").write_bytes(content[:place] + b'"releases":01' + content[place + 13 :])
     with pytest.raises(AccountError, match="was changed from here on"):
         check_ledger(config)
-    unasked = replace_contract(config)
-    check_ledger(unasked)  # nobody asks for an account
-
-
-def replace_contract(config: Any) -> Any:
-    return SimpleNamespace(**vars(config) | {"contract": contract_of({})})
+    with pytest.raises(AccountError, match="was changed from here on"):
+        check_ledger(config_of(tmp_path, "logistics", privacy={}))

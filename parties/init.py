@@ -50,7 +50,22 @@ wait = 300                        # seconds to wait for the others
 # learning_rate = 0.01
 # device = "cuda"                 # cpu | cuda
 # precision = "bf16"              # float32 | bf16
-$evaluation""")
+$evaluation
+# [serve]                         # scores online, with `party serve`: docs/serve.md
+$serve""")
+
+SERVE = """\
+# listen = "0.0.0.0:50052"        # where the others come to answer
+# applications = "127.0.0.1:50053"  # where your own programs ask for scores
+# clients = ["sha256:PIN"]        # of their certificates: `party certs --fingerprint FILE`
+# deadline_ms = 40.0              # how long a score waits for the others
+# cache_seconds = 60.0            # how long an answer of theirs may be used again
+"""
+
+ANSWER = """\
+# hub = "hub.example.com:50052"   # where the label holder's serve.listen is
+# ids_per_second = 50000.0        # more is not answered
+"""
 
 LABEL = """\
 label = "converted"               # the column to predict
@@ -170,9 +185,9 @@ def init(folder: Path, name: str, *, label_holder: bool, seed: int) -> list[Path
         if label_holder
         else 'hub = "hub.example.com:50051"     # where the label holder listens'
     )
-    label, evaluation = (LABEL, EVALUATION) if label_holder else ("", "")
+    label, evaluation, serve = (LABEL, EVALUATION, SERVE) if label_holder else ("", "", ANSWER)
     a_year_on = datetime.now(UTC).date() + timedelta(days=365)
-    files = {own: PARTY.substitute(name=name, label=label, link=link, evaluation=evaluation)}
+    files = {own: PARTY.substitute(name=name, label=label, link=link, evaluation=evaluation, serve=serve)}
     if not shared.exists():
         files[shared] = RUN.substitute(
             name=name,

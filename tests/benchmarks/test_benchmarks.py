@@ -57,6 +57,12 @@ def test_predict() -> None:
     assert {"rows", "rows_per_second", "peak_rss_mb", "alignment_seconds"} <= set(result)
 
 
+def test_serving() -> None:
+    result = line("benchmarks/serving.py", "--people", "3000", "--seconds", "2")
+    assert {"p50_ms", "p99_ms", "requests_per_second", "ids_per_second", "failed"} <= set(result)
+    assert result["failed"] == 0
+
+
 def test_wan() -> None:
     short = ["--rtt-ms", "2", "--people", "8000", "--seeds", "1"]
     result = line("benchmarks/wan.py", *short, "--set", "training.schedule=pipelined", "training.in_flight=1")

@@ -57,6 +57,17 @@ def test_privacy_may_be_uncommented_as_it_stands(tmp_path: Path, alternatives: b
     assert (asked.embedding_budget is None) != alternatives
 
 
+@pytest.mark.parametrize("label_holder", [True, False])
+def test_serve_may_be_uncommented_as_it_stands(tmp_path: Path, label_holder: bool) -> None:
+    init(tmp_path, "platform", label_holder=label_holder, seed=7)
+    own = tmp_path / "party.toml"
+    before, mark, section = own.read_text().partition("# [serve]")
+    taken = re.sub(r"^# ", "", mark + section, flags=re.M).replace("sha256:PIN", f"sha256:{'d' * 64}")
+    own.write_text(before + taken)
+    asked = filled(tmp_path, "platform").party.serve
+    assert (asked.hub is None) == label_holder == bool(asked.clients)
+
+
 def test_as_it_is_the_contract_is_refused(tmp_path: Path) -> None:
     init(tmp_path, "platform", label_holder=True, seed=7)
     with pytest.raises(ConfigError, match=r"parties\.partner\.key: must be sha256: and 64 hex digits"):

@@ -1,5 +1,5 @@
 # make demo    three company processes on this machine: align, train, compare
-# make test    lint, types and tests, six to eight minutes (make test-slow: whole runs, fifteen more)
+# make test    lint, types and tests, ten to twelve minutes (make test-slow: whole runs, some twenty-five more)
 # make faults  kill, stop, cut and slow real processes at 200 random moments (SEED=1 POINTS=200): 40 minutes
 # make simulate  whole runs in virtual time with their files, from SEED=1 on, SEEDS=10000: ten minutes
 # Each sets up .venv first, if needed. Nothing else is required but Python >= 3.11 and make.

@@ -261,7 +261,7 @@ def test_parity_of_any_set_of_options(make: Any, **case: Any) -> None:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=1000)
+@settings(deadline=None, max_examples=400)
 @given(**CASE)
 def test_parity_of_very_many_sets_of_options(make: Any, **case: Any) -> None:
     any_set_of_options(make, **case)

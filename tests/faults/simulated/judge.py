@@ -17,6 +17,7 @@ from parties import audit
 from parties.egress import NAME as AUDIT
 from parties.errors import AccountError
 from protos.simulator import Faults, Hang
+from splitnn.errors import TrainingError
 from tests.faults.simulated.run import Plan, Run, Wrong, is_typed
 from tests.faults.simulated.worlds import OFTEN, RUN_ID, SHAPES, World, make
 
@@ -133,7 +134,7 @@ class Worlds:
                 if name not in errors or "summary.json" in files:
                     _compare(name, files, expected[name])
                     errors.pop(name, None)  # it died as it cleared up, or while the others did
-        if errors and plan.faults.restarts:
+        if errors and plan.faults.restarts and not any(map(_drew_one_value, errors.values())):
             told = "; ".join(f"{name}: {type(one).__name__}: {one}" for name, one in errors.items())
             raise Wrong(f"all were started again, and yet {told}")
         for name in outcomes.keys() - errors.keys():
@@ -151,6 +152,12 @@ class Worlds:
             return run.files(run_id)
         finally:
             run.remove()
+
+
+def _drew_one_value(error: Exception) -> bool:
+    """The run whose id is told beforehand draws both values; one that begins anew, of so few people, may not,
+    and its parties end so however often they are started."""
+    return isinstance(error, TrainingError) and str(error).endswith("have one value: use more rows")
 
 
 def _compare(name: str, files: Mapping[str, bytes], expected: Mapping[str, bytes]) -> None:

@@ -13,16 +13,16 @@ import psi
 from parties.bucket_files import keeping, resume
 from parties.certs import Identity
 from parties.config import Config
-from parties.contract import Contract
 from parties.cost import Clock, Cost, measured
 from parties.egress import NAME as AUDIT
 from parties.egress import Egress, leaving
-from parties.errors import AlignmentError, ContractError
+from parties.errors import AlignmentError, ContractError, StorageError
 from parties.handshake import Brings, Meeting, handshake
 from parties.same_alignment import compare
 from parties.seal import sealed
 from parties.storage import run_folder
 from parties.terms import Terms, settle
+from parties.unfinished import Unfinished
 from protos.rounds import Progress, Rounds
 from psi import buckets
 
@@ -130,13 +130,32 @@ def align(
     return Alignment(terms, chosen.rows[common], cost, reused)
 
 
-def enough(contract: Contract, aligned: Alignment) -> None:
-    """Raises AlignmentError, at every party with the same words, where too few users are common to go on."""
-    if len(aligned.rows) < contract.psi.minimum:
+def align_or_go_on(
+    config: Config,
+    ids: Mapping[str, psi.Ids],
+    protocols: Mapping[str, psi.Psi],
+    meeting: Meeting,
+    clock: Clock,
+    random: Random,
+    unfinished: Unfinished,
+) -> Rounds[Alignment]:
+    """The alignment that all parties have kept, or a new one, kept here. Raises as `align`; AlignmentError
+    where too few users are common to go on: at every party with the same words."""
+    if meeting.common.aligned:
+        kept = unfinished.alignment(meeting.run)
+        if kept is None:
+            raise StorageError(f"{unfinished.folder}: the alignment is gone or was changed; start again")
+        aligned = Alignment.kept(*kept)
+    else:
+        aligned = yield from align(config, ids, protocols, meeting, clock, random, unfinished.folder)
+        unfinished.keep_alignment(meeting.run, aligned.rows, aligned.described())
+    found, minimum = len(aligned.rows), config.contract.psi.minimum
+    if found < minimum:
         raise AlignmentError(
-            f"{len(aligned.rows)} users in common, fewer than psi.minimum = {contract.psi.minimum}: does "
-            f"every party's file hold {aligned.terms.kind} ids of the same people, written the same way?"
+            f"{found} users in common, fewer than psi.minimum = {minimum}: does every "
+            f"party's file hold {aligned.terms.kind} ids of the same people, written the same way?"
         )
+    return aligned
 
 
 def order(digests: NDArray[np.uint8], run: bytes) -> NDArray[np.int64]:

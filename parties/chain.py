@@ -34,6 +34,19 @@ def line(use: str, before: bytes, body: bytes) -> tuple[bytes, bytes]:
 
 def split(line: bytes) -> tuple[bytes, bytes]:
     """Of a line without its newline: the entry as it was chained, and its link. Raises ValueError."""
+    body, head, _ = _parsed(line)
+    return body, head
+
+
+def following(use: str, before: bytes, line: bytes) -> tuple[dict[str, Any], bytes]:
+    """Of a line without its newline: the entry, and its link, after the one before. Raises ValueError."""
+    body, head, entry = _parsed(line)
+    if head != link(use, before, body):
+        raise ValueError("does not follow from the one before")
+    return entry, head
+
+
+def _parsed(line: bytes) -> tuple[bytes, bytes, dict[str, Any]]:
     body, tail = line[:-TAIL] + b"}", line[-TAIL:]
     if not tail.startswith(b',"chain":"') or not tail.endswith(b'"}'):
         raise ValueError("has no chain")
@@ -44,13 +57,4 @@ def split(line: bytes) -> tuple[bytes, bytes]:
         raise ValueError("is nested too deeply") from error
     if head.hex().encode() != tail[10:-2] or not isinstance(entry, dict):
         raise ValueError("is no entry")
-    return body, head
-
-
-def following(use: str, before: bytes, line: bytes) -> tuple[dict[str, Any], bytes]:
-    """Of a line without its newline: the entry, and its link, after the one before. Raises ValueError."""
-    body, head = split(line)
-    if head != link(use, before, body):
-        raise ValueError("does not follow from the one before")
-    entry: dict[str, Any] = json.loads(body)
-    return entry, head
+    return body, head, entry

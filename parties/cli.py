@@ -40,6 +40,14 @@ app.add_typer(models_app, name="models")
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="This party's party.toml.")]
 
 
+TrainedRun = Annotated[
+    str | None,
+    typer.Option(
+        "--run", help="A run's folder, or the beginning of its id; default: what serves, or the newest."
+    ),
+]
+
+
 class LogFormat(Enum):
     """What `party run` shows on stderr: bars and lines for people, or a JSON object a line."""
 
@@ -163,10 +171,7 @@ def predict(
             help="The rows to score (label holder), or to score them with; default: data.file.",
         ),
     ] = None,
-    run: Annotated[
-        str | None,
-        typer.Option(help="A run's folder, or the beginning of its id; default: what serves, or the newest."),
-    ] = None,
+    run: TrainedRun = None,
     afresh: Annotated[
         bool, typer.Option("--afresh", help="Drop what an interrupted prediction has left; begin anew.")
     ] = False,
@@ -187,10 +192,7 @@ def predict(
 @app.command()
 def serve(
     config: ConfigFile = Path("party.toml"),
-    run: Annotated[
-        str | None,
-        typer.Option(help="A run's folder, or the beginning of its id; default: what serves, or the newest."),
-    ] = None,
+    run: TrainedRun = None,
     log: Log = LogFormat.bars,
 ) -> None:
     """Answer scores (label holder) or the label holder (feature holder), until it is stopped."""

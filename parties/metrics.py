@@ -1,7 +1,7 @@
 """What `parties.watch` sees, for Prometheus: on loopback, where party.toml asks for it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -13,6 +13,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from parties.address import Address
 from parties.config import Config
 from parties.errors import NetworkError
 from parties.probe import look_at_port
@@ -81,13 +82,18 @@ class _Watched(Collector):
             yield family
 
 
-@contextmanager
-def serving(watch: "Watch", config: Config) -> Iterator[None]:
+def serving(watch: "Watch", config: Config) -> AbstractContextManager[None]:
     """Answer scrapes until the block ends. Raises NetworkError where the port is taken."""
     place = config.party.metrics.listen
     assert place is not None
+    return scraped(place, _Watched(watch, config))
+
+
+@contextmanager
+def scraped(place: Address, collector: Collector) -> Iterator[None]:
+    """Answer scrapes of what it collects until the block ends. Raises NetworkError."""
     registry = CollectorRegistry()
-    registry.register(_Watched(watch, config))
+    registry.register(collector)
     try:
         server, thread = start_http_server(place.port, place.host, registry)
     except OSError:

@@ -17,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 
 import psi
-from parties.alignment import Alignment, Random, align, enough, meet
+from parties.alignment import Alignment, Random, align_or_go_on, meet
 from parties.certs import Identity
 from parties.config import Config
 from parties.contract import Contract
 from parties.cost import Clock, Cost, measured
-from parties.errors import AlignmentError, ContractError, StorageError
+from parties.errors import AlignmentError, ContractError
 from parties.examples import Examples, agree_on_examples
 from parties.features import Pipeline
 from parties.handshake import Brings, Meeting
@@ -162,26 +162,17 @@ def _after_meeting(
         say(line)
     unfinished.begin(run, common)
 
-    if common.aligned:
-        kept = unfinished.alignment(run)
-        if kept is None:
-            raise StorageError(f"{unfinished.folder}: the alignment is gone or was changed; start again")
-        aligned = Alignment.kept(*kept)
-    else:
-        aligned = yield from align(
-            config, prepared.data.ids, prepared.protocols, meeting, clock, random, unfinished.folder
-        )
-        unfinished.keep_alignment(run, aligned.rows, aligned.described())
+    ids, protocols = prepared.data.ids, prepared.protocols
+    aligned = yield from align_or_go_on(config, ids, protocols, meeting, clock, random, unfinished)
     alignment = aligned.rows
-    enough(contract, aligned)
     plan = plan_of(contract)
     try:
         evaluation = contract.evaluation
         split = split_rows(len(alignment), evaluation.validation, evaluation.test, plan.seed)
     except ValueError as error:
         raise AlignmentError(str(error)) from error
-    seed, ids = private_seed(prepared.secret, run, f"model of {me}"), prepared.data.ids[meeting.kind]
-    examples = yield from agree_on_examples(me, contract, ids, alignment, split, seed)
+    seed = private_seed(prepared.secret, run, f"model of {me}")
+    examples = yield from agree_on_examples(me, contract, ids[meeting.kind], alignment, split, seed)
     local = local_of(config)
     if prepared.warm is None:
         pipeline = Pipeline.fit(prepared.data.table, examples.training_rows)

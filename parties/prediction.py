@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import psi
 from parties import scored
-from parties.alignment import Alignment, Random, align, enough, meet
+from parties.alignment import Alignment, Random, align_or_go_on, meet
 from parties.certs import Identity
 from parties.changes import refuse_other
 from parties.checkpoints import Stamp
@@ -118,17 +118,9 @@ def _after_meeting(
         say(f"prediction {before.hex()[:12]} is dropped, as not all parties have it; a new one begins")
         scored.forget(unfinished.folder)
     unfinished.begin(run, meeting.common)
-    if meeting.common.aligned:
-        found = unfinished.alignment(run)
-        if found is None:
-            raise StorageError(f"{unfinished.folder}: the alignment is gone or was changed; start again")
-        aligned = Alignment.kept(*found)
-    else:
-        aligned = yield from align(
-            config, prepared.ids, prepared.protocols, meeting, clock, random, unfinished.folder
-        )
-        enough(contract, aligned)
-        unfinished.keep_alignment(run, aligned.rows, aligned.described())
+    aligned = yield from align_or_go_on(
+        config, prepared.ids, prepared.protocols, meeting, clock, random, unfinished
+    )
     users, seed = len(aligned.rows), private_seed(prepared.secret, run, f"prediction of {me}")
 
     def columns(rows: NDArray[np.int64]) -> Columns:

@@ -4,11 +4,10 @@ import threading
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate
 from typing import Final
 
-from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -18,9 +17,8 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from parties import metrics
 from parties.address import Address
-from parties.errors import NetworkError
-from parties.probe import look_at_port
 from parties.serving.scorer import Scores
 
 SECONDS: Final = (0.001, 0.002, 0.003, 0.005, 0.008, 0.012, 0.02, 0.05, 0.1, 0.25, 1.0)
@@ -96,24 +94,8 @@ class _Seen(Collector):
             yield from self._tally.families()
 
 
-@contextmanager
 def scraped(
     place: Address | None, about: Mapping[str, str], look: Look, tally: Tally | None
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Answer scrapes, where there is a place, until the block ends. Raises NetworkError."""
-    if place is None:
-        yield
-        return
-    registry = CollectorRegistry()
-    registry.register(_Seen(about, look, tally))
-    try:
-        server, thread = start_http_server(place.port, place.host, registry)
-    except OSError:
-        look_at_port(place, "metrics.listen")  # knows why
-        raise NetworkError(f"cannot listen on {place}; change metrics.listen") from None
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(1.0)
+    return nullcontext() if place is None else metrics.scraped(place, _Seen(about, look, tally))

@@ -40,7 +40,7 @@ label_holder = "{label_holder}"
 seed = 5
 ids.type = "email"
 psi.minimum = 20
-model = {{ cut = 3, bottom_hidden = [6], top_hidden = [5], dropout = 0.2 }}
+model = {{ cut = 3, bottom_hidden = [6], top_hidden = [16], dropout = 0.2 }}
 training = {{ optimizer = "adam", learning_rate = 0.005, batch = 32, epochs = 200, patience = 3 }}
 """
 PARTY = """party = "{name}"

@@ -88,6 +88,7 @@ class Applications:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "no client of serve.clients")
         try:
             request = ScoreRequest.FromString(payload)
+            self._scorer.check(len(request.ids))
             ids = [one.parts for one in request.ids]
             found = self._scorer.score(ids, request.context, context.time_remaining())
             response = self._response(found)

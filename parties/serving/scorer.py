@@ -121,13 +121,15 @@ class Scorer:
         assert scores is not None
         return Scores(scores, sets, of)
 
-    def _digests(self, ids: Sequence[Sequence[str]]) -> NDArray[np.uint8]:
-        if not ids:
+    def check(self, count: int) -> None:
+        """Of ids: before each is looked at. Raises BadRequest."""
+        if not count:
             raise BadRequest("no ids; give at least one")
-        if len(ids) > self._most:
-            raise BadRequest(
-                f"{len(ids):,} ids, more than the {self._most:,} of serve.most_ids; ask in parts"
-            )
+        if count > self._most:
+            raise BadRequest(f"{count:,} ids, more than the {self._most:,} of serve.most_ids; ask in parts")
+
+    def _digests(self, ids: Sequence[Sequence[str]]) -> NDArray[np.uint8]:
+        self.check(len(ids))
         digests = []
         for place, parts in enumerate(ids, 1):
             if len(parts) != len(self._types):

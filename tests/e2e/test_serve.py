@@ -1,12 +1,14 @@
-"""`party serve` as real processes over mutual TLS: the offline scores; a partner killed under load; a store
-replaced; told to stop."""
+"""`party serve` as real processes over mutual TLS: the offline scores on every path; a partner killed under
+load; a store replaced; told to stop."""
 
 import os
 import signal
 import socket
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +27,7 @@ from protos.serving_pb2 import Id, ScoreRequest, ScoreResponse
 from tests.e2e.conftest import NAMES, Federation
 
 HUB, KILLED, OTHER = NAMES
+EVERYONE = (HUB, *sorted((KILLED, OTHER)))
 
 
 def port() -> int:
@@ -33,8 +36,8 @@ def port() -> int:
         return number
 
 
-def add_serve(one: Federation) -> str:
-    """To each party.toml. Returns where applications ask."""
+def add_serve(one: Federation, more: str = "cache_seconds = 0\n") -> str:
+    """To each party.toml; more: to the label holder's. Returns where applications ask."""
     partners, applications = f"127.0.0.1:{port()}", f"127.0.0.1:{port()}"
     certs.issue(one.folder / "certs", ["webshop"])
     pin = pin_of(one.folder / "certs" / "webshop.pem")
@@ -42,7 +45,7 @@ def add_serve(one: Federation) -> str:
         keys = f'hub = "{partners}"\n'
         if name == one.label_holder:
             keys = f'listen = "{partners}"\napplications = "{applications}"\nclients = ["{pin}"]\n'
-            keys += "deadline_ms = 500\ncache_seconds = 0\n"
+            keys += f"deadline_ms = 500\n{more}"
         with (one.home(name) / "party.toml").open("a") as file:
             file.write(f"\n[serve]\n{keys}")
     return applications
@@ -100,15 +103,19 @@ def offline(one: Federation) -> dict[str, float]:
     return dict(zip(emails, part.target().scores(logits).tolist(), strict=True))
 
 
-@pytest.mark.slow
-def test_serving_from_beginning_to_end(federation: Callable[..., Federation]) -> None:
-    one = federation()
+def trained(one: Federation) -> None:
     one.agree("dropout = 0.2 }", "dropout = 0.2, party_dropout = 0.3 }")
     one.agree("epochs = 200", "epochs = 4")
     quick = 'psi = { minimum = 20, protocol = "insecure-hash", allow_insecure = true }'
     one.agree("psi.minimum = 20", quick)
     assert all(end.code == 0 for end in one.run(within=240.0).values())
-    address, everyone = add_serve(one), (HUB, *sorted((KILLED, OTHER)))
+
+
+@pytest.mark.slow
+def test_serving_from_beginning_to_end(federation: Callable[..., Federation]) -> None:
+    one = federation()
+    trained(one)
+    address, everyone = add_serve(one), EVERYONE
     one.start(command=["serve"])
     people = [number for number in range(one.people) if number % 7 >= 3]  # those whom all know
     with asking(one, address) as ask:
@@ -172,3 +179,76 @@ def test_serving_from_beginning_to_end(federation: Callable[..., Federation]) ->
     for process in one.processes.values():
         process.send_signal(signal.SIGTERM)
     assert {end.code for end in one.ends().values()} == {0}
+
+
+def predicted(one: Federation) -> dict[str, float]:
+    """By e-mail address, of `party predict` for all rows of the label holder."""
+    table = pd.read_csv(one.home(HUB) / "people.csv")
+    table.to_parquet(one.home(HUB) / "new.parquet", index=False)
+    one.start(HUB, command=["predict", "--ids", "new.parquet", "--json"])
+    one.start(KILLED, OTHER, command=["predict", "--json"])
+    ends = one.ends(within=240.0)
+    assert all(end.code == 0 for end in ends.values()), ends
+    found = pd.read_parquet(ends[HUB].json["scores"])
+    together = (found["parties"] == ",".join(EVERYONE)).to_numpy()
+    return dict(zip(table["email"][together], found["score"][together], strict=True))
+
+
+def counted(address: str, end: str) -> float:
+    """party_embeddings_total with this end, of all partners."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as page:
+        lines = page.read().decode().splitlines()
+    return sum(float(one.split()[-1]) for one in lines if f'party_embeddings_total{{end="{end}"' in one)
+
+
+@pytest.mark.slow
+def test_a_served_score_is_the_predicted_one_on_every_path(federation: Callable[..., Federation]) -> None:
+    one = federation(people=700)
+    one.edit(HUB, "party.toml", "[link]", '[evaluation]\ncalibration = "temperature"\n[link]')
+    trained(one)
+    wanted = predicted(one)
+    seen = f"127.0.0.1:{port()}"
+    with (one.home(HUB) / "party.toml").open("a") as file:
+        file.write(f'\n[metrics]\nlisten = "{seen}"\n')
+    address = add_serve(one, "hold_us = 50000\ncache_seconds = 600\n")
+    one.start(command=["serve"])
+    people = [number for number in range(one.people) if number % 7 >= 3]  # those whom all know
+    first, alone, many, batch, after = np.split(np.array(people), [1, 21, 81, 337])
+    with asking(one, address) as ask:
+
+        def agree(found: ScoreResponse, asked: np.ndarray) -> None:
+            assert who(found) == [EVERYONE] * len(asked)
+            assert all(of.calibrated for of in found.took_part)
+            expected = [wanted[one.email(number)] for number in asked]
+            assert np.abs(np.array([row.score[0] for row in found.scored]) - expected).max() < 1e-6
+
+        until(ask, first[0], EVERYONE)
+        asked, cached, questions = (counted(seen, end) for end in ("asked", "cached", "questions"))
+        for number in alone:
+            agree(ask(number), np.array([number]))
+        assert counted(seen, "asked") == asked + 2 * len(alone)
+        assert counted(seen, "questions") == questions + 2 * len(alone)  # each by itself
+        for number in alone:
+            agree(ask(number), np.array([number]))
+        assert counted(seen, "asked") == asked + 2 * len(alone)
+        assert counted(seen, "cached") == cached + 2 * len(alone)
+        with ThreadPoolExecutor(12) as pool:
+            for number, found in zip(many, pool.map(ask, many.tolist()), strict=True):
+                agree(found, np.array([number]))
+        assert counted(seen, "questions") < questions + 2 * len(alone) + 2 * len(many)  # some share one
+        agree(ask(*batch.tolist()), batch)
+        assert len(batch) == 256
+
+        for name in (HUB, OTHER):
+            table = pd.read_csv(one.home(name) / "people.csv")
+            table.assign(amount=1.5).to_csv(one.home(name) / "new.csv", index=False)
+            (one.home(name) / "new.csv").rename(one.home(name) / "people.csv")
+            one.says(name, "rows read anew")
+        fresh = [(ask(number), number) for number in after.tolist()]
+    for process in one.processes.values():
+        process.send_signal(signal.SIGTERM)
+    assert {end.code for end in one.ends().values()} == {0}
+    before, wanted = wanted, predicted(one)
+    assert all(wanted[one.email(number)] != before[one.email(number)] for number in after)
+    for found, number in fresh:
+        agree(found, np.array([number]))

@@ -110,6 +110,14 @@ class Serving:
             return answer
 
 
+def scores(found: ScoreResponse) -> np.ndarray:
+    return np.array([one.score[0] for one in found.scored])
+
+
+def who(found: ScoreResponse) -> list[list[str]]:
+    return [[*found.took_part[one.took_part].parties] for one in found.scored]
+
+
 def until(condition: Callable[[], bool], within: float = 10.0) -> None:
     waiting = threading.Event()
     for _ in range(int(within * 100)):

@@ -1,35 +1,19 @@
 """Served scores are the offline ones, whoever asks how; without the partner they are what is left."""
 
 import json
-import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 import torch
 
-from parties import certs
-from parties.address import Address
 from parties.audit import compare, read
-from parties.certs import Identity
-from parties.errors import ContractError, IdentityError
 from parties.model import Model
-from parties.serving.hub import PartnerHub
 from parties.target import Target
-from protos.serving_pb2 import Answer, Question, ScoreResponse
-from tests.parties.serving.conftest import HUB, PARTNER, PEOPLE, Serving, free, until
-
-
-def scores(found: ScoreResponse) -> np.ndarray:
-    return np.array([one.score[0] for one in found.scored])
-
-
-def who(found: ScoreResponse) -> list[list[str]]:
-    return [[*found.took_part[one.took_part].parties] for one in found.scored]
+from protos.serving_pb2 import Answer, Question
+from tests.parties.serving.conftest import HUB, PARTNER, PEOPLE, Serving, scores, until, who
 
 
 def test_every_path_gives_the_offline_score(serving: Callable[..., Serving], offline: np.ndarray) -> None:
@@ -107,93 +91,6 @@ def test_a_partner_that_does_not_answer_in_time_is_left_out(serving: Callable[..
         assert who(served.ask([1])) == [[HUB]]
     frozen.set()
     until(lambda: who(served.ask([1])) == [[HUB, PARTNER]])
-
-
-@pytest.mark.parametrize(
-    ("ids", "why"),
-    [
-        ([], "no ids"),
-        ([*range(301)], "301 ids, more than the 300 of serve.most_ids"),
-        (["seven"], "id 1 is blank, or none of type integer"),
-        ([1, " "], "id 2 is blank"),
-        ([["1", "2"]], "id 1 has 2 parts, not 1"),
-        ([[]], "id 1 has 0 parts"),
-    ],
-)
-def test_what_is_no_request_is_refused_and_the_next_is_answered(
-    serving: Callable[..., Serving], ids: list[object], why: str
-) -> None:
-    served = serving()
-    with pytest.raises(grpc.RpcError) as caught:
-        served.ask(ids)
-    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert why in caught.value.details()
-    assert "seven" not in caught.value.details()
-    assert len(served.ask([1]).scored) == 1
-
-
-def test_a_million_ids_are_refused(serving: Callable[..., Serving]) -> None:
-    served = serving()
-    with pytest.raises(grpc.RpcError) as caught:
-        served.send(b"\x0a\x03\x0a\x011" * 1_000_000)
-    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED  # more bytes than a message may have
-    assert len(served.ask([1]).scored) == 1
-
-
-@pytest.mark.parametrize("name", [HUB, PARTNER, "advertiser"])
-def test_a_client_without_a_pinned_key_is_refused(
-    serving: Callable[..., Serving], identities: dict[str, Identity], name: str
-) -> None:
-    served = serving()
-    with pytest.raises(grpc.RpcError) as caught:
-        served.ask([1], identity=identities[name])
-    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
-
-
-def test_another_version_of_the_model_is_refused_by_digest(serving: Callable[..., Serving]) -> None:
-    served = serving()
-    with pytest.raises(ContractError, match="serves another version of the model, with digest"):
-        served.answering(digest=b"x" * 32).serve()
-    until(lambda: any("with digest 787878787878" in line for line in served.said))
-    assert who(served.ask([1])) == [[HUB]]
-
-
-def test_a_partner_with_another_key_than_the_pinned_is_refused(
-    serving: Callable[..., Serving], identities: dict[str, Identity]
-) -> None:
-    served = serving()
-    one = served.answering()
-    one._host = replace(one._host, identity=identities["advertiser"])
-    with pytest.raises(IdentityError, match="permission denied by platform"):
-        one.serve()
-
-
-def test_a_label_holder_without_the_pinned_key_is_refused(
-    serving: Callable[..., Serving], trained: dict[str, Model], certificates: Path, tmp_path: Path
-) -> None:
-    """With a certificate of its name from the same CA: TLS lets it pass."""
-    served = serving()
-    shutil.copy(certificates / "ca.pem", tmp_path)
-    shutil.copy(certificates / "ca.key", tmp_path)
-    certs.issue(tmp_path, [HUB])
-    stranger = certs.load(tmp_path / "ca.pem", tmp_path / f"{HUB}.pem", tmp_path / f"{HUB}.key", HUB)
-    host = replace(served.hub._host, identity=stranger)
-    other = PartnerHub(host, trained[HUB], free(), {PARTNER: served.partner}, served.said.append)
-    other.open()
-    served.stack.callback(other.close)
-    one = served.answering()
-    one._address = Address("127.0.0.1", other.port)
-    with pytest.raises(IdentityError, match="platform has the key sha256:"):
-        one.serve()
-    assert not served.partner.there
-
-
-def test_garbage_is_refused(serving: Callable[..., Serving]) -> None:
-    served = serving()
-    with pytest.raises(grpc.RpcError) as caught:
-        served.send(b"\xff" * 100)
-    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert len(served.ask([1]).scored) == 1
 
 
 def test_context_overrides_columns_of_the_label_holder(

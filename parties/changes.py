@@ -47,7 +47,7 @@ def described(config: Config) -> dict[str, Any]:
     return own
 
 
-def refuse_change_while_read(config: Config, own: dict[str, Any]) -> None:
+def refuse_change_while_read(config: Config, own: Mapping[str, Any]) -> None:
     """After the table has been read: is it the one that `own` tells of? Raises DataError."""
     if _digest(config.party.data.file) != own["data.file"]:
         raise DataError(f"{config.party.data.file}: has changed while it was read; start again")

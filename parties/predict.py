@@ -4,12 +4,10 @@ The common ones are scored by all; the label holder scores its other rows by its
 where the model has learned to do without partners (`model.party_dropout`).
 """
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,31 +17,36 @@ import torch
 from parties import scored
 from parties.align import ids_of_file
 from parties.alignment import Random, logged
-from parties.attempts import attempts
-from parties.changes import described, refuse_change_while_read
+from parties.changes import refuse_change_while_read
 from parties.config import Config
-from parties.connection import OnProgress, connected
+from parties.connection import OnProgress
 from parties.contract_privacy import Privacy
 from parties.cost import Clock
-from parties.errors import AlignmentError, ContractError, NetworkError, PartyError
+from parties.drift_report import STATISTICS, alerts, as_record, statistics
+from parties.ending import End, all_keep, to_the_end
+from parties.errors import AlignmentError, PartyError
 from parties.handshake import Meeting
 from parties.model import Model, chosen, model
 from parties.own import Today, brings, leakage, own_identity, own_protocols, refuse_expired, today
 from parties.phases import features_of
-from parties.prediction import Outcome, Prepared, held, refuse_changes, results, whole_prediction
+from parties.prediction import (
+    Outcome,
+    Prepared,
+    refuse_changes,
+    unfinished_with,
+    whole_prediction,
+)
 from parties.room import to_predict
-from parties.run import all_keep
 from parties.spending import check_ledger
 from parties.storage import locked, own_secret, write
 from parties.summary import agreement, as_json, psi_record
 from parties.table import read_table
-from parties.unfinished import Unfinished, forget, told
+from parties.unfinished import Unfinished, forget
 from parties.watch import OnPeer, Watch
-from protos.rounds import PeerFailed, Rounds
+from protos.rounds import Rounds
 from splitnn.scoring import scores_alone
 
 SCORES: Final = "scores.parquet"
-COMMAND: Final = "party predict"
 
 
 def predict_party(
@@ -65,36 +68,25 @@ def predict_party(
         on_progress = watch.over(on_progress)
         trained = model(config, chosen(config, run))
         config = to_score(config, trained, file)
-        folder, own = trained.folder / "prediction-unfinished", described(config)
+        unfinished = unfinished_with(trained, config)
         if afresh:
-            forget(folder)
-        unfinished = Unfinished(folder, config.contract, config.name, own, command=COMMAND)
+            forget(unfinished.folder)
         refuse_changes(unfinished, config)
         prepared = prepare(config, trained, on_progress, say)
-        refuse_change_while_read(config, own)
+        refuse_change_while_read(config, unfinished.own)
         for line in [*prepared.identity.warnings(), *leakage(config, dict(prepared.protocols))]:
             say(line)
         say(f"scoring with the model of run {trained.run.hex()[:12]}")
-        room, meetings = to_predict(config.contract, prepared.protocols), list[Meeting]()
-
-        def attempt() -> dict[str, Any] | ContractError | AlignmentError:
-            meetings.clear()
-            with connected(config, prepared.identity, room, on_progress, say, watch.linked) as link:
-                rounds = complete_prediction(prepared, unfinished, say=say, met=meetings.append)
-                return link.drive(rounds, on_progress=on_progress)
-
-        holds, whole = partial(held, unfinished), partial(results, prepared, unfinished)
-        with told(holds, say, whole, COMMAND) as earlier:
-            try:
-                summary = attempts(attempt, earlier, holds, say)
-            except (NetworkError, PeerFailed):
-                if meetings or (there := whole()) is None:
-                    raise
-                say(f"nobody met who still needs this prediction; results in {there}")
-                summary = json.loads((there / "summary.json").read_bytes())
-    if isinstance(summary, PartyError):
-        raise summary
-    return summary
+        return to_the_end(
+            config,
+            prepared.identity,
+            to_predict(config.contract, prepared.protocols),
+            unfinished,
+            lambda: complete_prediction(prepared, unfinished, say=say),
+            on_progress,
+            say,
+            watch.linked,
+        )
 
 
 def to_score(config: Config, trained: Model, file: Path | None) -> Config:
@@ -139,7 +131,9 @@ def prepare(
     for line in table.warnings:
         say(line)
     secret = own_secret(config.party.storage)
-    return Prepared(config, identity, trained, features, ids, protocols, told, secret)
+    there = (trained.folder / STATISTICS).exists()
+    trained_on = statistics(trained.folder) if there else None
+    return Prepared(config, identity, trained, table, features, trained_on, ids, protocols, told, secret)
 
 
 def complete_prediction(
@@ -150,11 +144,11 @@ def complete_prediction(
     say: Callable[[str], None] = lambda line: None,
     met: Callable[[Meeting], None] = lambda meeting: None,
     today: Today = today,
-) -> Rounds[dict[str, Any] | ContractError | AlignmentError]:
+) -> Rounds[End]:
     """The prediction as rounds, its files included; arguments and errors as of `parties.run.complete_run`."""
     began = clock()
 
-    def rounds(begin: Callable[[Meeting], None]) -> Rounds[dict[str, Any] | ContractError | AlignmentError]:
+    def rounds(begin: Callable[[Meeting], None]) -> Rounds[End]:
         outcome = yield from whole_prediction(prepared, unfinished, clock, random, say, begin, today)
         if isinstance(outcome, AlignmentError):
             forget(unfinished.folder)  # at every party: there is nothing to go on with
@@ -166,9 +160,12 @@ def complete_prediction(
             config, place, target = prepared.config, folder / SCORES, prepared.model.target()
             columns, parties = config.id_columns[outcome.meeting.kind], [config.name, *config.feature_holders]
             yield from scored.write(place, config.party.data.file, columns, outcome.scored, target, parties)
-        summary = _summarise(prepared, outcome, folder, clock() - began)
+        drift = _drift(prepared, outcome)
+        for line in alerts(drift):
+            say(line)
+        summary = _summarise(prepared, outcome, folder, drift, clock() - began)
         write(folder / "summary.json", as_json(summary))
-        yield from all_keep(prepared.config.name, prepared.config.contract)
+        yield from all_keep(prepared.config.name, prepared.config.contract, unfinished.end)
         forget(unfinished.folder)
         if summary.get("unscored"):
             say(
@@ -181,7 +178,21 @@ def complete_prediction(
     return (yield from logged(prepared.config, rounds, met, prepared.folder))
 
 
-def _summarise(prepared: Prepared, outcome: Outcome, folder: Path, seconds: float) -> dict[str, Any]:
+def _drift(prepared: Prepared, outcome: Outcome) -> dict[str, Any]:
+    """From the training rows to those that were scored; nothing where no statistics were kept of those."""
+    if prepared.trained_on is None:
+        return {}
+    rows, result = np.sort(outcome.aligned.rows), outcome.scored
+    if result is not None:
+        rows = np.flatnonzero(~np.isnan(result.logits).any(1))
+    now = prepared.trained_on.again(prepared.model.pipeline, prepared.table, rows)
+    counted = {"rows": {"training": prepared.trained_on.rows, "now": now.rows}}
+    return counted | as_record(prepared.trained_on.drift(now))
+
+
+def _summarise(
+    prepared: Prepared, outcome: Outcome, folder: Path, drift: Mapping[str, Any], seconds: float
+) -> dict[str, Any]:
     config, result, users = prepared.config, outcome.scored, len(outcome.aligned.rows)
     speed = users / max(outcome.cost.seconds, 1e-9)
     summary: dict[str, Any] = {
@@ -199,6 +210,8 @@ def _summarise(prepared: Prepared, outcome: Outcome, folder: Path, seconds: floa
     }
     if outcome.spent and config.contract.privacy != Privacy():
         summary["privacy"] = outcome.spent
+    if drift:
+        summary["drift"] = drift
     if result is not None:
         together, alone = int(result.together.sum()), len(result.alone)
         learned = scores_alone(prepared.model.top(prepared.model.run))

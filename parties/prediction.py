@@ -10,9 +10,10 @@ prediction-unfinished/
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -22,10 +23,11 @@ import psi
 from parties import scored
 from parties.alignment import Alignment, Random, align_or_go_on, meet
 from parties.certs import Identity
-from parties.changes import refuse_other
+from parties.changes import described, refuse_other
 from parties.checkpoints import Stamp
 from parties.config import Config
 from parties.cost import Clock, Cost, measured
+from parties.drift import Statistics
 from parties.errors import AlignmentError, ContractError, StorageError
 from parties.handshake import Brings, Meeting
 from parties.model import Model
@@ -34,6 +36,7 @@ from parties.previous import NOTHING, Previous
 from parties.scored import Placed, Scored
 from parties.spending import charged_prediction
 from parties.storage import make, private_seed
+from parties.table import Table
 from parties.unfinished import ALIGNMENT, Unfinished, held_buckets, read, run_of
 from protos.rounds import Progress, Rounds
 from splitnn.crossing import to_feature_holders, to_hub
@@ -43,18 +46,23 @@ from splitnn.schedule import EVALUATION_ROWS
 from splitnn.scoring import Columns, be_scored, score, score_alone, scores_alone
 from splitnn.secure_sum import SECURE_SUM
 
+COMMAND: Final = "party predict"
+
 
 @dataclass(frozen=True)
 class Prepared:
     """What one party brings to a prediction, all of it checked. config: of the run, with the file to score.
 
-    features: of its rows. told: what the handshake tells the others.
+    table: of the model's columns. features: of its rows. trained_on: None in a model of an earlier release.
+    told: what the handshake tells the others.
     """
 
     config: Config
     identity: Identity
     model: Model
+    table: Table
     features: Features
+    trained_on: Statistics | None
     ids: Mapping[str, psi.Ids]
     protocols: Mapping[str, psi.Psi]
     told: Brings
@@ -62,7 +70,7 @@ class Prepared:
 
     def folder(self, run: bytes) -> Path:
         """Made, where it is not there, for the results of this prediction. Raises StorageError."""
-        folder = self.model.folder / f"predictions-{run.hex()[:12]}"
+        folder = self.model.folder / results_of(run)
         try:
             make(folder, 0o700)
         except OSError as error:
@@ -97,7 +105,7 @@ def whole_prediction(
             refuse_expired(prepared.config, today)
         return _after_meeting(prepared, meeting, unfinished, clock, random, say)
 
-    told = prepared.told._replace(previous=previous(unfinished))
+    told = prepared.told._replace(previous=unfinished.previous())
     return (yield from meet(prepared.config, prepared.identity, told, random, met, then))
 
 
@@ -111,7 +119,7 @@ def _after_meeting(
 ) -> Rounds[Outcome]:
     config, contract, me = prepared.config, prepared.config.contract, prepared.config.name
     trained, plan, run, hub = prepared.model, prepared.model.plan, meeting.run, contract.label_holder
-    before = previous(unfinished).run
+    before = unfinished.previous().run
     if before == run:
         say(f"prediction {run.hex()[:12]} goes on")
     elif before:
@@ -168,40 +176,52 @@ def _after_meeting(
 # ---- what an interrupted prediction leaves -----------------------------------------------------------------
 
 
-def previous(unfinished: Unfinished) -> Previous:
-    """What this party could go on with: an alignment, or nothing. Without one, activations may have left by
-    another party's for rows that the next alignment pairs otherwise: that is a prediction of its own."""
-    found = unfinished.previous()
-    return found._replace(steps=()) if found.aligned else NOTHING
+class UnfinishedPrediction(Unfinished):
+    """One party's files of an interrupted prediction, in the folder of the model."""
+
+    def results(self) -> Path | None:
+        with suppress(StorageError):
+            run = self.run()
+            folder = self.folder.parent / results_of(run)
+            return folder if run and (folder / "summary.json").exists() else None
+        return None
+
+    def previous(self) -> Previous:
+        """An alignment, or nothing. Without one, activations may have left by another party's for rows that
+        the next alignment pairs otherwise: that is a prediction of its own."""
+        found = super().previous()
+        return found._replace(steps=()) if found.aligned else NOTHING
+
+    def holds(self) -> str:
+        try:
+            if not self.previous().aligned:
+                return held_buckets(self.folder)
+            run = self.run()
+            found = self.alignment(run)
+        except StorageError:
+            return ""
+        users = 0 if found is None else len(found[0])
+        count = scored.kept(self.folder, _stamp(self, run), users)
+        return f"the alignment and {count} scored block(s)" if count else "the alignment"
 
 
-def held(unfinished: Unfinished) -> str:
-    """The furthest that it got, for people; nothing where nothing is kept."""
-    try:
-        if not previous(unfinished).aligned:
-            return held_buckets(unfinished.folder)
-        run = unfinished.run()
-        found = unfinished.alignment(run)
-    except StorageError:
-        return ""
-    users = 0 if found is None else len(found[0])
-    count = scored.kept(unfinished.folder, _stamp(unfinished, run), users)
-    return f"the alignment and {count} scored block(s)" if count else "the alignment"
+def unfinished_with(trained: Model, config: Config) -> UnfinishedPrediction:
+    """config: as `Prepared` has it. Raises DataError, StorageError."""
+    folder, own = trained.folder / "prediction-unfinished", described(config)
+    return UnfinishedPrediction(folder, config.contract, config.name, own, command=COMMAND)
 
 
-def refuse_changes(unfinished: Unfinished, config: Config) -> None:
+def refuse_changes(unfinished: UnfinishedPrediction, config: Config) -> None:
     """Raises ConfigError where an interrupted prediction has an alignment, of another file or columns."""
-    before = read(unfinished.folder, unfinished.command)
+    before = read(unfinished.folder, COMMAND)
     if before and (unfinished.folder / ALIGNMENT).exists():
         which = f"the unfinished prediction {run_of(before).hex()[:12]}"
-        refuse_other(config, unfinished.own, before.get("own", unfinished.own), which, unfinished.command)
+        refuse_other(config, unfinished.own, before.get("own", unfinished.own), which, COMMAND)
 
 
-def results(prepared: Prepared, unfinished: Unfinished) -> Path | None:
-    """The prediction's own folder if this party's results are whole: only the others may still need it."""
-    run = unfinished.run()
-    folder = prepared.model.folder / f"predictions-{run.hex()[:12]}"
-    return folder if run and (folder / "summary.json").exists() else None
+def results_of(run: bytes) -> str:
+    """The folder of a prediction's results, in that of its model."""
+    return f"predictions-{run.hex()[:12]}"
 
 
 def _stamp(unfinished: Unfinished, run: bytes) -> Stamp:

@@ -1,24 +1,22 @@
 """`party run`: one party's process, from its configuration to the files that the run leaves."""
 
-import json
 import os
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import torch
 
 from parties.alignment import Random, logged
-from parties.attempts import attempts
 from parties.baselines import baselines
 from parties.changes import described, refuse_change_while_read, refuse_changes
 from parties.config import Config
-from parties.connection import OnProgress, connected, tell_finished
-from parties.contract import Contract
+from parties.connection import OnProgress
 from parties.cost import Clock
 from parties.drift_report import alerts
-from parties.errors import AlignmentError, ContractError, PartyError, RunFinished, StorageError
+from parties.ending import End, all_keep, to_the_end
+from parties.errors import AlignmentError, PartyError
 from parties.handshake import Meeting
 from parties.label_keys import told_of_delay
 from parties.outlast import warning_of_expiry
@@ -28,15 +26,11 @@ from parties.results import keep, summarise, test_metrics, uncalibrated
 from parties.room import to_run
 from parties.storage import locked, write
 from parties.summary import as_json, report
-from parties.unfinished import Unfinished, forget, told, under_any_contract
+from parties.unfinished import Unfinished, forget, under_any_contract
 from parties.unseen import metrics_of_unseen
 from parties.watch import OnPeer, Watch
-from protos.rounds import PeerFailed, Progress, Receive, Rounds, Send
+from protos.rounds import Rounds
 from splitnn.exact import LabelHolderResult
-
-AT_THE_END: Final = 86_400.0
-"""Seconds in which a party may write its results, and the label holder train its baselines, while the others
-wait. A party that dies meanwhile is noticed as at any other time."""
 
 
 def run_party(
@@ -73,29 +67,16 @@ def run_party(
         for line in [*prepared.identity.warnings(), *told_first]:
             say(line)
 
-        room = to_run(config.contract, prepared.protocols)
-
-        def attempt() -> dict[str, Any] | ContractError | AlignmentError:
-            if not unfinished.ended():
-                try:
-                    with connected(config, prepared.identity, room, on_progress, say, watch.linked) as link:
-                        rounds = complete_run(prepared, unfinished, say=say)
-                        return link.drive(rounds, on_progress=on_progress)
-                except RunFinished:
-                    if unfinished.results() is None:
-                        raise
-                    return ended(unfinished, say)
-                except PeerFailed:
-                    if not unfinished.ended():
-                        raise
-            tell_finished(config, prepared.identity, say)
-            return ended(unfinished, say)
-
-        with told(unfinished.holds, say, unfinished.results) as earlier:
-            summary = attempts(attempt, earlier, unfinished.holds, say)
-    if isinstance(summary, PartyError):
-        raise summary
-    return summary
+        return to_the_end(
+            config,
+            prepared.identity,
+            to_run(config.contract, prepared.protocols),
+            unfinished,
+            lambda: complete_run(prepared, unfinished, say=say),
+            on_progress,
+            say,
+            watch.linked,
+        )
 
 
 def complete_run(
@@ -104,7 +85,7 @@ def complete_run(
     clock: Clock = time.monotonic,
     random: Random = os.urandom,
     say: Callable[[str], None] = lambda line: None,
-) -> Rounds[dict[str, Any] | ContractError | AlignmentError]:
+) -> Rounds[End]:
     """The run as rounds, its files included: `whole_run`, then the results, and when those of all parties are
     whole, the end of what was kept to go on with. A party that is killed at any moment either still has what
     it takes to go on, or nobody needs it any more. Raises StorageError, AccountError, and what `whole_run`
@@ -122,7 +103,7 @@ def _complete_run(
     random: Random,
     say: Callable[[str], None],
     met: Callable[[Meeting], None],
-) -> Rounds[dict[str, Any] | ContractError | AlignmentError]:
+) -> Rounds[End]:
     outcome = yield from whole_run(prepared, unfinished, clock, random, say, met)
     if isinstance(outcome, AlignmentError):
         forget(unfinished.folder)  # at every party: there is nothing to go on with
@@ -148,30 +129,3 @@ def _complete_run(
     forget(unfinished.folder)
     say(f"results in {folder}")
     return summary
-
-
-def ended(unfinished: Unfinished, say: Callable[[str], None]) -> dict[str, Any]:
-    """The summary of a run that is whole at all parties, of which only the end was missed here."""
-    whole = unfinished.results()
-    if whole is None:
-        raise StorageError(f"{unfinished.folder}: the results of a run that has ended are gone")
-    summary: dict[str, Any] = json.loads((whole / "summary.json").read_bytes())
-    forget(unfinished.folder)
-    say(f"results in {whole}")
-    return summary
-
-
-def all_keep(me: str, contract: Contract, end: Callable[[], None] = lambda: None) -> Rounds[None]:
-    """Wait until the results of every party are whole. end: called at the label holder when it knows, and
-    before any other does."""
-    hub = contract.label_holder
-    yield Progress("the end", 0, 0)
-    if me != hub:
-        yield Send(hub, "kept", b"")
-        yield Receive(hub, "all kept", 0, AT_THE_END)
-        return
-    for name in contract.feature_holders:
-        yield Receive(name, "kept", 0, AT_THE_END)
-    end()
-    for name in contract.feature_holders:
-        yield Send(name, "all kept", b"")

@@ -184,7 +184,7 @@ def test_party_run_refuses_it_before_anybody_is_met(
     home: Path, change: Callable[[Path], None], names: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change(home)
-    monkeypatch.setattr("parties.run.connected", lambda *_: pytest.fail("somebody was met"))
+    monkeypatch.setattr("parties.ending.connected", lambda *_: pytest.fail("somebody was met"))
     with pytest.raises(ConfigError, match=re.escape(names)):
         run_party(load(home / "party.toml"), lambda *_: None, lambda line: None)
 

@@ -1,17 +1,22 @@
-"""The end of a run, missed by a party: who knows that all results are whole tells it, and nobody goes on."""
+"""The end of a run or a prediction, missed by a party: who knows that all results are whole tells it."""
 
 import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from parties.certs import Identity
 from parties.changes import described
-from parties.config import load
+from parties.config import Config, load
 from parties.dial import Spoke
 from parties.errors import RunFinished, StorageError
 from parties.hub import Hub
+from parties.model import chosen, model
+from parties.predict import predict_party, to_score
+from parties.prediction import unfinished_with
 from parties.run import run_party
 from parties.storage import run_folder
 from parties.unfinished import Unfinished
@@ -29,37 +34,67 @@ def free_port() -> int:
 
 @pytest.fixture
 def homes(tmp_path: Path, certificates: Path, identities: dict[str, Identity]) -> dict[str, Path]:
-    """Of two parties whose results are whole; the label holder was killed as it was about to say so."""
+    """Of two parties who meet at a free port."""
     made, port = small.write(tmp_path, certificates, identities), free_port()
-    for name, home in made.items():
+    for home in made.values():
         file = home / "party.toml"
         file.write_text(file.read_text().replace("127.0.0.1:1", f"127.0.0.1:{port}"))
-        config = load(file)
-        unfinished = Unfinished.of(config, described(config))
-        unfinished.begin(RUN)
-        whole = run_folder(config.party.storage, "small", RUN, name)
-        (whole / "summary.json").write_text(f'{{"of": "{name}"}}')
-        if name == "platform":
-            unfinished.end()
-            assert unfinished.ended()
     return made
 
 
-def test_who_missed_the_end_is_told_of_it(homes: dict[str, Path]) -> None:
+def end(unfinished: Unfinished, whole: Path) -> None:
+    """The results of both are whole; the label holder was killed as it was about to say so."""
+    unfinished.begin(RUN)
+    (whole / "summary.json").write_text(f'{{"of": "{unfinished.party}"}}')
+    if unfinished.party == "platform":
+        unfinished.end()
+        assert unfinished.ended()
+
+
+def end_run(homes: dict[str, Path]) -> None:
+    for name, home in homes.items():
+        config = load(home / "party.toml")
+        whole = run_folder(config.party.storage, "small", RUN, name)
+        end(Unfinished.of(config, described(config)), whole)
+
+
+def told(homes: dict[str, Path], command: Callable[[Config, Callable[[str], None]], Any]) -> list[str]:
+    """What each party says last as both are started again."""
     said: dict[str, list[str]] = {name: [] for name in homes}
     with ThreadPoolExecutor(len(homes)) as pool:
         ends = {
-            name: pool.submit(run_party, load(home / "party.toml"), lambda *_: None, said[name].append)
+            name: pool.submit(command, load(home / "party.toml"), said[name].append)
             for name, home in homes.items()
         }
         assert {name: end.result(60) for name, end in ends.items()} == {name: {"of": name} for name in homes}
-    for name, home in homes.items():
-        assert said[name][-1] == f"results in {home / 'runs' / f'small-{RUN.hex()[:12]}' / name}"
-        assert not [*home.glob("runs/*-unfinished")]
+    return [lines[-1] for lines in said.values()]
+
+
+def test_who_missed_the_end_is_told_of_it(homes: dict[str, Path]) -> None:
+    end_run(homes)
+    assert told(homes, lambda config, say: run_party(config, lambda *_: None, say)) == [
+        f"results in {home / 'runs' / f'small-{RUN.hex()[:12]}' / name}" for name, home in homes.items()
+    ]
+    assert not [found for home in homes.values() for found in home.glob("runs/*-unfinished")]
+
+
+def test_who_missed_the_end_of_a_prediction_is_told_of_it(homes: dict[str, Path]) -> None:
+    small.run(homes)
+    folders = []
+    for home in homes.values():
+        config = load(home / "party.toml")
+        trained = model(config, chosen(config, None))
+        folders.append(trained.folder / f"predictions-{RUN.hex()[:12]}")
+        folders[-1].mkdir()
+        end(unfinished_with(trained, to_score(config, trained, None)), folders[-1])
+    said = told(homes, lambda config, say: predict_party(config, None, None, lambda *_: None, say))
+    assert said == [f"results in {folder}" for folder in folders]
+    assert not [found for home in homes.values() for found in home.glob("runs/*/*/*-unfinished")]
 
 
 def test_results_that_are_gone_are_no_success(homes: dict[str, Path]) -> None:
     """The label holder's: its feature holder has its own, and ends well."""
+    end_run(homes)
     config = load(homes["platform"] / "party.toml")
     (run_folder(config.party.storage, "small", RUN, "platform") / "summary.json").unlink()
     with ThreadPoolExecutor(1) as pool:

@@ -16,10 +16,10 @@ import torch
 from make import HERE, drawn, identity, source, toml
 
 from parties.config import Config, load
+from parties.ending import all_keep
 from parties.handshake import WIRE_VERSIONS, Brings
 from parties.own import own_data, own_protocols
 from parties.phases import Outcome, Prepared, whole_run
-from parties.run import all_keep
 from parties.unfinished import Unfinished
 from protos.line import CONTROL, HEARTBEAT, Inbox, Line, chunks
 from protos.party_pb2 import Frame

@@ -18,9 +18,10 @@ from typing import Any
 from parties.attempts import Tried
 from parties.changes import refuse_changes
 from parties.egress import NAME as AUDIT
+from parties.ending import ended
 from parties.errors import PartyError, StorageError, exit_code
 from parties.released import NAME as RELEASED
-from parties.run import complete_run, ended
+from parties.run import complete_run
 from parties.storage import locked
 from parties.unfinished import ALIGNMENT, Unfinished, forget, told, unfinished
 from protos.rounds import PeerRestarted, Send

@@ -32,13 +32,16 @@ class Target:
     def outputs(self) -> int:
         return max(1, len(self.names))
 
+    def fitted(self, among: str | None = None) -> Calibration | None:
+        """among: by which feature holders a score is, as a key of `fewer`; None: by everyone."""
+        return self.calibration if among is None else self.fewer.get(among)
+
     def scores(self, logits: Tensor, among: str | None = None) -> Tensor:
         """Of [n, outputs], calibrated where the run was: [n], or [n, outputs] where there are names.
 
-        among: by which feature holders, as a key of `fewer`; None: by everyone.
-        Raises TrainingError for a logit that is not finite."""
+        among: as of `fitted`. Raises TrainingError for a logit that is not finite."""
         scores = scores_of(TASKS[self.task][self.loss], logits, self.location, self.scale)
-        fitted = self.calibration if among is None else self.fewer.get(among)
+        fitted = self.fitted(among)
         return scores if fitted is None else fitted.scores(logits)
 
     def columns(self, what: str, numbers: Tensor) -> dict[str, NDArray[Any]]:

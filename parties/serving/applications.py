@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Final
 
 import grpc
@@ -25,6 +26,7 @@ AT_ONCE: Final = 32
 """Requests under way; the next wait for them."""
 WAITING: Final = 256
 """And so many wait; who comes then is told RESOURCE_EXHAUSTED."""
+_fingerprint = lru_cache(1024)(key_fingerprint)  # to parse a certificate takes as long as a score
 
 
 class Applications:
@@ -40,15 +42,12 @@ class Applications:
         scorer: Scorer,
         model: bytes,
         names: Sequence[str],
-        parties: Sequence[str],
-        is_calibrated: Callable[[tuple[bool, ...]], bool],
         tally: Tally,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._identity, self._address, self._ca = identity, address, ca
         self._clients, self._scorer, self._tally, self._say = frozenset(clients), scorer, tally, say
-        self._model, self._names, self._parties = model, names, parties
-        self._is_calibrated = is_calibrated
+        self._model, self._names = model, names
         self._health = health.HealthServicer(experimental_non_blocking=True)
         self._server: grpc.Server | None = None
         self._stumbled: set[str] = set()
@@ -111,19 +110,12 @@ class Applications:
     def _is_client(self, context: grpc.ServicerContext) -> bool:
         peer: Mapping[str, list[bytes]] = context.auth_context()  # type: ignore[assignment]
         try:
-            return key_fingerprint(peer["x509_pem_cert"][0]) in self._clients
+            return _fingerprint(peer["x509_pem_cert"][0]) in self._clients
         except (KeyError, ValueError):
             return False
 
     def _response(self, found: Scores) -> bytes:
-        own, *others = self._parties
-        took_part = [
-            TookPart(
-                parties=[own, *(name for name, there in zip(others, among, strict=True) if there)],
-                calibrated=self._is_calibrated(among),
-            )
-            for among in found.sets
-        ]
+        took_part = [TookPart(parties=one.parties, calibrated=one.calibrated) for one in found.among]
         scored = [
             Scored(score=score, took_part=of)
             for score, of in zip(found.scores.tolist(), found.of.tolist(), strict=True)

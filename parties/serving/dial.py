@@ -92,8 +92,8 @@ class Answering:
                 notes.came(QUESTION, message.ByteSize())
                 answer = self._answers.answer(question)
                 payload = FromFeatureHolder(answer=answer).SerializeToString()
-                notes.leaves(ANSWER, question.number, payload)
-                out.put(payload)
+                if notes.leaves(ANSWER, question.number, payload):
+                    out.put(payload)
                 if answer.refused == Refusal.BUDGET:
                     self._tell("the privacy budget is used up: nothing more is answered on this line")
         except Over:

@@ -37,14 +37,18 @@ class Stream:
 
     def __init__(self, notes: Notes, hang_up: Callable[[], object]) -> None:
         self.notes, self._hang_up = notes, hang_up
-        self.out: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self.out: queue.SimpleQueue[Question | None] = queue.SimpleQueue()
         self.verdict = ""
 
     def ask(self, number: int, users: NDArray[np.uint32]) -> None:
-        question = Question(number=number, users=users.astype("<u4").tobytes())
-        payload = FromLabelHolder(question=question).SerializeToString()
-        self.notes.leaves(QUESTION, number, payload)
-        self.out.put(payload)
+        self.out.put(Question(number=number, users=users.astype("<u4").tobytes()))
+
+    def questions(self) -> Iterator[bytes]:
+        """As they leave, each after its line in the log. Raises StorageError."""
+        while (question := self.out.get()) is not None:
+            payload = FromLabelHolder(question=question).SerializeToString()
+            if self.notes.leaves(QUESTION, question.number, payload):
+                yield payload
 
     def hang_up(self) -> None:
         self.out.put(None)
@@ -152,8 +156,7 @@ class PartnerHub:
         )
         reader.start()
         try:
-            while (payload := stream.out.get()) is not None:
-                yield payload
+            yield from stream.questions()
             if stream.verdict:
                 raise RemoteProtocolError(stream.verdict)
         finally:

@@ -29,13 +29,13 @@ class Notes:
         self._egress.open(Path(folder / NAME), model.run, session)
         self._egress.at(PHASE, 0)
 
-    def leaves(self, kind: str, number: int, payload: bytes) -> None:
-        """Call it before the message leaves."""
+    def leaves(self, kind: str, number: int, payload: bytes) -> bool:
+        """To be asked before the message leaves: is it noted? It is not when this line is over."""
         with self._lock:
-            if self._over:
-                raise StorageError(f"the line to {self._peer} is over; nothing leaves without its line")
-            self._egress.at(PHASE, number)
-            self._egress.leaves(self._peer, kind, len(payload), hashlib.sha256(payload).hexdigest())
+            if not self._over:
+                self._egress.at(PHASE, number)
+                self._egress.leaves(self._peer, kind, len(payload), hashlib.sha256(payload).hexdigest())
+            return not self._over
 
     def came(self, kind: str, size: int) -> None:
         with self._lock:

@@ -15,7 +15,6 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.errors import StorageError
 from parties.serving.cache import EmbeddingCache
 from parties.serving.rate import TokenBucket
 from protos.rounds import RemoteProtocolError
@@ -28,8 +27,7 @@ MOST_ASKED: Final = 4096
 class Line(Protocol):
     """A stream on which a partner is there."""
 
-    def ask(self, number: int, users: NDArray[np.uint32]) -> None:
-        """Raises StorageError where it cannot be noted before it leaves."""
+    def ask(self, number: int, users: NDArray[np.uint32]) -> None: ...
 
     def hang_up(self) -> None: ...
 
@@ -133,8 +131,8 @@ class Partner:
                 self._drop()
 
     def ask(self, users: NDArray[np.int64]) -> Asked | None:
-        """For the embeddings of these users, at most MOST_ASKED; None where it is not there to be asked, or
-        may not be asked so much."""
+        """For the embeddings of these users, in order, none twice, at most MOST_ASKED; None
+        where it is not there to be asked, or may not be asked so much."""
         with self._lock:
             if self._line is None or self._spent:
                 self.counts.away += 1
@@ -216,17 +214,12 @@ class Partner:
             question.over.set()
             return
         self._number += 1
-        question.users = np.unique(np.concatenate(question.parts))
+        parts = question.parts
+        question.users = parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts))
         question.sent = self._clock()
         self._under_way[self._number] = question
         self.counts.questions += 1
-        try:
-            self._line.ask(self._number, question.users.astype(np.uint32))
-        except StorageError as error:
-            del self._under_way[self._number]
-            question.over.set()
-            self._spent = True
-            self._say(f"{error}; scores go on without {self.name}")
+        self._line.ask(self._number, question.users.astype(np.uint32))
 
     def _drop(self) -> None:
         for question in self._under_way.values():

@@ -18,9 +18,9 @@ import psi
 from parties.config import Config
 from parties.id_kinds import digest_key
 from parties.model import Model
-from parties.serving.calibrations import Calibrations
 from parties.serving.partner import Asked, Partner
 from parties.serving.store import DigestIndex, Store
+from parties.target import Target
 from splitnn.scoring import score_present
 
 
@@ -28,12 +28,18 @@ class BadRequest(Exception):
     """What the application can do something about. One line; never an id."""
 
 
+class Among(NamedTuple):
+    """parties: that took part, the label holder first. calibrated: was a calibration fitted for these?"""
+
+    parties: tuple[str, ...]
+    calibrated: bool
+
+
 class Scores(NamedTuple):
-    """scores: [n, outputs], float64. sets: the distinct sets of feature holders that took part, a bool each;
-    of: [n], which of them did."""
+    """scores: [n, outputs], float64. among: the distinct sets of parties that took part; of: [n], which."""
 
     scores: NDArray[np.float64]
-    sets: list[tuple[bool, ...]]
+    among: list[Among]
     of: NDArray[np.int64]
 
 
@@ -52,7 +58,7 @@ class Scorer:
         store: Store,
         users: NDArray[np.uint8],
         partners: Sequence[Partner],
-        calibrations: Calibrations,
+        target: Target,
         most: int,
         patience: float,
         clock: Callable[[], float] = time.monotonic,
@@ -60,7 +66,7 @@ class Scorer:
         kind = next(one for one in config.contract.ids if one.name == model.kind)
         self._types, self._key = kind.columns, digest_key(config.contract.digest, kind.name)
         self.store, self.partners = store, partners
-        self._users, self._calibrations, self._clock = DigestIndex(users), calibrations, clock
+        self._me, self._users, self._target, self._clock = config.name, DigestIndex(users), target, clock
         self._most, self._patience, self._cut = most, patience, model.plan.cut
         self._bottom: nn.Module = model.bottom(model.run).eval()
         self._top: nn.Module = model.top(model.run).eval()
@@ -108,17 +114,19 @@ class Scorer:
             return self._scores(logits, present)
 
     def _scores(self, logits: torch.Tensor, present: NDArray[np.bool_]) -> Scores:
-        whole, of = np.unique(present, axis=0, return_inverse=True)
-        of = of.reshape(-1)
-        sets: list[tuple[bool, ...]] = [tuple(map(bool, among)) for among in whole]
-        scores: NDArray[np.float64] | None = None
-        for number, among in enumerate(sets):
-            rows = np.flatnonzero(of == number)
-            some = self._calibrations.scores(logits[torch.from_numpy(rows)], among).numpy()
-            if scores is None:
-                scores = np.empty((len(present), some.shape[1]))
-            scores[rows] = some
-        assert scores is not None
+        if (present == present[0]).all():  # as a rule
+            whole, of = present[:1], np.zeros(len(present), np.int64)
+        else:
+            whole, of = np.unique(present, axis=0, return_inverse=True)
+            of = of.reshape(-1)
+        sets, scores = [], np.empty((len(present), self._target.outputs))
+        for number, there in enumerate(whole):
+            names = [one.name for one, is_there in zip(self.partners, there, strict=True) if is_there]
+            key = None if there.all() else ",".join(names)
+            rows = of == number
+            some = self._target.scores(logits[torch.from_numpy(rows)], key)
+            scores[rows] = some.reshape(len(some), -1).numpy()
+            sets.append(Among((self._me, *names), self._target.fitted(key) is not None))
         return Scores(scores, sets, of)
 
     def check(self, count: int) -> None:

@@ -18,7 +18,6 @@ from parties.own import own_identity, refuse_expired
 from parties.serving.answers import Answers
 from parties.serving.applications import Applications
 from parties.serving.cache import EmbeddingCache
-from parties.serving.calibrations import Calibrations
 from parties.serving.dial import Answering
 from parties.serving.fresh import Fresh
 from parties.serving.greeting import Host
@@ -140,10 +139,8 @@ def _label_holder(
         for name in names
     ]
     target = trained.target()
-    fitted = Calibrations.of(target, names)
-    scorer = Scorer(config, trained, store, users, partners, fitted, keys.most_ids, deadline)
-    parties = [config.name, *names]
-    tally = Tally(parties)
+    scorer = Scorer(config, trained, store, users, partners, target, keys.most_ids, deadline)
+    tally = Tally()
     hub = PartnerHub(host, trained, keys.listen, {one.name: one for one in partners}, say)
     applications = Applications(
         host.identity,
@@ -153,8 +150,6 @@ def _label_holder(
         scorer,
         trained.digest,
         target.names,
-        parties,
-        fitted.is_fitted,
         tally,
         say,
     )

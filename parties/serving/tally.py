@@ -3,7 +3,7 @@
 import threading
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate
 from typing import Final
@@ -26,23 +26,21 @@ SECONDS: Final = (0.001, 0.002, 0.003, 0.005, 0.008, 0.012, 0.02, 0.05, 0.1, 0.2
 
 
 class Tally:
-    """parties: the label holder first."""
+    """What became of the requests since the process began."""
 
-    def __init__(self, parties: Sequence[str]) -> None:
-        self._parties, self._lock = parties, threading.Lock()
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
         self.requests: Counter[str] = Counter()
         self.ids: Counter[str] = Counter()
         self._buckets, self._sum = [0] * (len(SECONDS) + 1), 0.0
 
     def answered(self, seconds: float, found: Scores) -> None:
-        own, *others = self._parties
         with self._lock:
             self.requests["answered"] += 1
             self._buckets[bisect_left(SECONDS, seconds)] += 1
             self._sum += seconds
-            for number, among in enumerate(found.sets):
-                there = [name for name, one in zip(others, among, strict=True) if one]
-                self.ids[",".join([own, *there])] += int((found.of == number).sum())
+            for number, among in enumerate(found.among):
+                self.ids[",".join(among.parties)] += int((found.of == number).sum())
 
     def refused(self) -> None:
         with self._lock:

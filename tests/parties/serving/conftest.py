@@ -21,7 +21,6 @@ from parties.own import own_identity
 from parties.serving.answers import Answers
 from parties.serving.applications import SERVICE, Applications
 from parties.serving.cache import EmbeddingCache
-from parties.serving.calibrations import Calibrations
 from parties.serving.dial import Answering
 from parties.serving.greeting import Host
 from parties.serving.hub import PartnerHub
@@ -150,14 +149,14 @@ def serving(trained: dict[str, Model], client: certs.Identity) -> Iterator[Calla
         partner = Partner(
             PARTNER, crossing, cache, TokenBucket(rate, rate), 3e-4, 2 * deadline, 10.0, said.append
         )
-        fitted = Calibrations.of(ours.target(), [PARTNER])
-        scorer = Scorer(config, ours, store, users, [partner], fitted, most, deadline)
+        target = ours.target()
+        scorer = Scorer(config, ours, store, users, [partner], target, most, deadline)
         host = Host(own_identity(config), config.contract, ours.digest)
         hub = PartnerHub(host, ours, free(), {PARTNER: partner}, said.append)
-        tally, names = Tally([HUB, PARTNER]), ours.target().names
+        tally = Tally()
         applications = Applications(
-            host.identity, free(), host.identity.ca, [client.fingerprint], scorer, ours.digest, names,
-            [HUB, PARTNER], fitted.is_fitted, tally, said.append,
+            host.identity, free(), host.identity.ca, [client.fingerprint], scorer, ours.digest,
+            target.names, tally, said.append,
         )  # fmt: skip
         made = Serving(trained, scorer, partner, hub, applications, tally, client, said, stack)
         hub.open()

@@ -9,7 +9,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from parties.errors import StorageError
 from parties.serving.cache import EmbeddingCache
 from parties.serving.partner import MOST_ASKED, Partner
 from parties.serving.rate import TokenBucket
@@ -195,14 +194,3 @@ def test_a_refusal_lets_the_request_go_and_one_for_good_ends_the_asking() -> Non
     assert partner.ask(np.array([1])) is None
     partner.attach(Echo(partner, never))
     assert partner.ask(np.array([1])) is not None
-
-
-def test_what_cannot_be_noted_is_not_asked() -> None:
-    def full(line: Echo, number: int, users: NDArray[np.uint32]) -> None:
-        raise StorageError("cannot write audit.jsonl: No space left on device")
-
-    partner, _ = made(full)
-    asked = partner.ask(np.array([1]))
-    assert asked is not None
-    assert asked.wait(partner.now() + 9.0) is None
-    assert not partner.there

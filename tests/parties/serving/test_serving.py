@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from parties.audit import compare, read
+from parties.errors import StorageError
 from parties.model import Model
+from parties.serving.notes import QUESTION, Notes
 from parties.target import Target
 from protos.serving_pb2 import Answer, Question
 from tests.parties.serving.conftest import HUB, PARTNER, PEOPLE, Serving, scores, until, who
@@ -136,3 +138,25 @@ def test_all_that_leaves_is_in_both_audit_logs(
     assert compare(*logs.values()) == []
     sent, answered = ([*one.attempts.values()][-1].sent for one in logs.values())
     assert sent[PARTNER]["question"][0] == answered[HUB]["answer"][0] == 1
+
+
+def test_what_cannot_be_noted_is_not_asked(
+    serving: Callable[..., Serving], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = serving()
+    one = served.answer()
+
+    def full(notes: Notes, kind: str, number: int, payload: bytes) -> bool:
+        if kind == QUESTION:
+            raise StorageError("cannot write audit.jsonl: No space left on device")
+        return True
+
+    monkeypatch.setattr(Notes, "leaves", full)
+    assert who(served.ask([1])) == [[HUB]]
+    until(
+        lambda: any("No space left on device; scores go on without logistics" in line for line in served.said)
+    )
+    monkeypatch.undo()
+    until(lambda: served.partner.there)
+    assert who(served.ask([1])) == [[HUB, PARTNER]]
+    assert one.there

@@ -120,6 +120,8 @@ class Egress:
             while left:
                 left = left[os.write(self._file, left) :]
         except OSError as error:
+            with suppress(OSError):  # the piece of a line that is there: a later one is not to be part of it
+                os.ftruncate(self._file, os.lseek(self._file, len(left) - len(lines), os.SEEK_CUR))
             raise self._unwritable(error) from error
         self.head = head
 

@@ -10,7 +10,7 @@ import grpc
 
 from parties.address import Address
 from parties.dial import FIRST_DELAY, LONGEST_DELAY, PROBE
-from parties.errors import ContractError, IdentityError, NetworkError
+from parties.errors import ContractError, IdentityError, NetworkError, StorageError
 from parties.hub import MOST_RECEIVED
 from parties.model import Model
 from parties.probe import look_at_hub
@@ -42,10 +42,10 @@ class Answering:
         self.there = False
 
     def serve(self) -> None:
-        """Dial, answer, and dial again; who is only away is waited for.
+        """Dial, answer, and dial again; who is only away is waited for, and so is room in our own egress log.
 
         Raises ContractError (another contract or model there), IdentityError, RemoteProtocolError,
-        AccountError, StorageError, TrainingError.
+        AccountError, TrainingError.
         """
         delay = FIRST_DELAY
         while not self._stop.is_set():
@@ -53,6 +53,9 @@ class Answering:
             try:
                 if self._converse(channel):
                     delay = FIRST_DELAY
+            except StorageError as error:  # a full disk: nothing is answered until there is room
+                self.there = False
+                self._tell(f"{error}; dialling again")
             finally:
                 was_there, self.there = self.there, False
                 channel.close()

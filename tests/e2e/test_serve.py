@@ -163,6 +163,11 @@ def test_serving_from_beginning_to_end(federation: Callable[..., Federation]) ->
         assert failed == []
         assert {*sets} >= {everyone, (HUB, OTHER)}
 
+        os.kill(one.processes[HUB].pid, signal.SIGKILL)
+        one.processes[HUB].wait()
+        one.start(HUB, command=["serve"])
+        until(ask, people[0], everyone)
+
         os.kill(one.processes[OTHER].pid, signal.SIGSTOP)  # frozen: there, but silent
         until(ask, people[0], (HUB, KILLED))
         os.kill(one.processes[OTHER].pid, signal.SIGCONT)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from parties import audit, bucket_files, certs, checkpoints, row_files
+from parties import audit, bucket_files, certs, checkpoints, released, row_files
 from parties.chain import FIRST, link, split
 from parties.changes import refuse_changes
 from parties.checkpoints import Stamp
@@ -18,6 +18,7 @@ from parties.errors import AccountError, ConfigError, StorageError
 from parties.status import status, text
 from parties.unfinished import ALIGNMENT, Unfinished, read
 from psi.buckets import Finished
+from splitnn.releases import KINDS, Release
 from tests.fuzz.replay import edited
 from tests.fuzz.target import HUB, NAMES, Target, contract_of, patched
 
@@ -147,6 +148,41 @@ def status_json() -> Target:
     return damaged(path, json.dumps(written).encode(), look)
 
 
+def chained(use: str, *bodies: bytes) -> bytes:
+    """The file of these entries, whatever they are."""
+    head, content = FIRST, b""
+    for entry in bodies:
+        head = link(use, head, entry)
+        content += entry[:-1] + b',"chain":"' + head.hex().encode() + b'"}\n'
+    return content
+
+
+def released_log() -> Target:
+    """`parties.released`: an entry is another one in a chain as it ought to be; or the file is damaged."""
+    made = folder()
+    noted = released.Noted.of(made, RUN, 2)
+    kind = sorted(KINDS)[0]
+    for turn in range(3):
+        noted.keep(Release(kind, turn, 5, b"noise of a message"))
+    good = noted.path.read_bytes()
+    bodies = [split(line)[0] for line in good.splitlines()]
+
+    def hear(data: bytes) -> None:
+        whole, data = (data[:1] or b"\0") < b"\x80", data[1:]
+        at, body = edited(bodies, data)
+        again = chained(released.CHAIN, *bodies[:at], body, *bodies[at + 1 :])
+        noted.path.write_bytes(again if whole else patched(good, data))
+        found = released.Noted.of(made, RUN, 7)
+        assert found.lost >= 0
+        assert all(one.kind in KINDS and one.turn >= 0 <= one.place for one in found.before)
+        found.keep(Release(kind, 9, 5, b"one more"))
+        later = released.Noted.of(made, RUN, 7)
+        assert len([*later.before]) == len([*found.before]) + 1
+
+    edits = [bytes([0, at, how, 0, 0, 0, 0]) for at in range(len(bodies)) for how in (0, 5)]
+    return Target(hear, [*edits, bytes([128, *bytes(6)]), bytes([128, 0, 1, 0, 0, 0, 0]) + good])
+
+
 def audit_log() -> Target:
     """`parties.audit`: a peer's log, in which an entry is another one, and the chain as it ought to be."""
     path = folder() / "audit.jsonl"
@@ -166,11 +202,7 @@ def audit_log() -> Target:
 
     def hear(data: bytes) -> None:
         at, body = edited(bodies, data)
-        head, content = FIRST, b""
-        for entry in (*bodies[:at], body, *bodies[at + 1 :]):
-            head = link(CHAIN, head, entry)
-            content += entry[:-1] + b',"chain":"' + head.hex().encode() + b'"}\n'
-        path.write_bytes(content)
+        path.write_bytes(chained(CHAIN, *bodies[:at], body, *bodies[at + 1 :]))
         try:
             found = audit.read(path)
             assert found.described()

@@ -45,8 +45,9 @@ from splitnn.schedules import SCHEDULES
 from splitnn.secure_sum import SECURE_SUM
 from splitnn.tasks import Labels
 from splitnn.tensors import decode, encode
-from tests.fuzz.files import audit_log, checkpoint_file, rows_file, run_json, status_json
+from tests.fuzz.files import audit_log, checkpoint_file, released_log, rows_file, run_json, status_json
 from tests.fuzz.replay import Replay
+from tests.fuzz.serving import score_request, to_feature_holder, to_label_holder
 from tests.fuzz.streams import greeting, line, link
 from tests.fuzz.target import HUB, NAMES, Target, contract_of, identities, patched, several
 
@@ -319,5 +320,9 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "bucket.parquet": partial(rows_file, "bucket"),
     "status.json": status_json,
     "audit.jsonl": audit_log,
+    "released.jsonl": released_log,
+    "serve-label-holder": to_label_holder,
+    "serve-feature-holder": to_feature_holder,
+    "serve-request": score_request,
 }
 """By name; each is made when it is first needed."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from parties.certs import Identity, issue, load
+from parties.certs import Identity
 from parties.dial import Spoke
 from parties.hub import Hub
 from parties.limits import Limits
@@ -22,17 +22,8 @@ Meet = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("certificates")
-    issue(folder, NAMES)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def identities(folder: Path) -> dict[str, Identity]:
-    return {
-        name: load(folder / "ca.pem", folder / f"{name}.pem", folder / f"{name}.key", name) for name in NAMES
-    }
+def folder(certificates: Path) -> Path:
+    return certificates
 
 
 @pytest.fixture

@@ -5,45 +5,17 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from parties.authority import pem, sign_certificate
-from parties.certificate import deniable, der, key_fingerprint
+from parties.certificate import deniable, key_fingerprint
 from parties.certs import Identity
 from parties.dial import Spoke
 from parties.errors import IdentityError
 from parties.hub import Hub
 from protos.rounds import PeerTimeout, Receive, Rounds, Send
-
-Reissue = Callable[..., Identity]
-
-
-@pytest.fixture
-def reissue(folder: Path, identities: dict[str, Identity], tmp_path: Path) -> Reissue:
-    """Another certificate for the same key of a party, by the same CA; it ends when the test says."""
-
-    def make(name: str, ends: datetime) -> Identity:
-        own, ca = identities[name], x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
-        ca_key, key = (
-            load_pem_private_key(data, None) for data in ((folder / "ca.key").read_bytes(), own.key)
-        )
-        made = sign_certificate(name, key, ca, ca_key, [name], ends - timedelta(days=1), 1)
-        (tmp_path / f"{name}.pem").write_bytes(pem(made))
-        (tmp_path / f"{name}.key").write_bytes(own.key)
-        return replace(
-            own,
-            certificate=pem(made),
-            certificate_der=der(made),
-            certificate_file=tmp_path / f"{name}.pem",
-            key_file=tmp_path / f"{name}.key",
-            not_after=ends,
-        )
-
-    return make
+from tests.parties.conftest import Reissue
 
 
 def serial(identity: Identity) -> str:

@@ -92,7 +92,7 @@ class Serving:
     def ask(
         self,
         ids: list[Any],
-        timeout: float = 5.0,
+        timeout: float | None = 5.0,
         identity: certs.Identity | None = None,
         **context: str,
     ) -> ScoreResponse:
@@ -100,7 +100,9 @@ class Serving:
         request = ScoreRequest(ids=parts, context=context)
         return ScoreResponse.FromString(self.send(request.SerializeToString(), timeout, identity))
 
-    def send(self, request: bytes, timeout: float = 5.0, identity: certs.Identity | None = None) -> bytes:
+    def send(
+        self, request: bytes, timeout: float | None = 5.0, identity: certs.Identity | None = None
+    ) -> bytes:
         own = identity or self.client
         credentials = grpc.ssl_channel_credentials(own.ca, own.key, own.certificate)
         options = [("grpc.ssl_target_name_override", HUB), ("grpc.enable_http_proxy", 0)]

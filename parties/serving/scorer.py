@@ -97,16 +97,20 @@ class Scorer:
             partner.counts.cached += int(there.sum())
             missing = np.unique(users[common[~there]])
             asked.append(partner.ask(missing) if len(missing) else None)
+        rows = store.rows_of(digests)
         with torch.inference_mode():
-            own = self._bottom(*store.columns(store.rows_of(digests), override))
+            if override is None:
+                own = torch.from_numpy(store.embeddings[rows])
+            else:
+                own = self._bottom(*store.columns(rows, override))
         for part in asked:
             if part is not None:
                 part.leave()
         for place, part in enumerate(asked):
-            rows = part.wait(until) if part is not None else None
-            if part is not None and rows is not None:
+            came = part.wait(until) if part is not None else None
+            if part is not None and came is not None:
                 wanted = common[~present[common, place]]
-                theirs[place][wanted] = rows[np.searchsorted(part.users, users[wanted])]
+                theirs[place][wanted] = came[np.searchsorted(part.users, users[wanted])]
                 present[wanted, place] = True
         with torch.inference_mode():
             cut = [torch.from_numpy(one) for one in theirs]

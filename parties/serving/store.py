@@ -6,6 +6,7 @@ A row more than the table has stands for whoever is not in it: every column of i
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from parties.table import NO_NUMBER, Table, read_table
 from parties.table_files import BLOCK
 from splitnn.bags import Bag
 from splitnn.features import Features
+from splitnn.schedule import EVALUATION_ROWS
 from splitnn.scoring import Columns
 
 
@@ -63,11 +65,13 @@ class Override(NamedTuple):
 
 @dataclass(frozen=True)
 class Store:
-    """features: of the table's rows, and the blank one after them. rows: of each user of the alignment.
+    """features: of the table's rows, and the blank one after them. embeddings: what the model's bottom makes
+    of these, float32 [rows, cut]; no request waits for it. rows: of each user of the alignment.
     index: of digests of all ids of the table; their rows are `of_id`. schema: of the file."""
 
     pipeline: Pipeline
     features: Features
+    embeddings: NDArray[np.float32]
     rows: NDArray[np.int64]
     index: DigestIndex
     of_id: NDArray[np.int64]
@@ -75,7 +79,7 @@ class Store:
 
     @classmethod
     def read(cls, config: Config, model: Model, users: NDArray[np.uint8]) -> "Store":
-        """users: `users_of` the model. Raises DataError, IdError, StorageError."""
+        """users: `users_of` the model. Raises DataError, IdError, StorageError, TrainingError."""
         data, pipeline = config.party.data, model.pipeline
         numeric = [column.name for column in pipeline.numeric]
         categorical = [column.name for column in pipeline.categorical]
@@ -92,7 +96,9 @@ class Store:
         place = index.find(users)
         blank = table.rows
         rows = np.where(place < 0, blank, np.append(ids.rows, blank)[place])
-        return cls(pipeline, _features(pipeline, table), rows, index, ids.rows, schema)
+        features = _features(pipeline, table)
+        embeddings = _embeddings(model, features, table.scratch)
+        return cls(pipeline, features, embeddings, rows, index, ids.rows, schema)
 
     @property
     def blank(self) -> int:
@@ -172,6 +178,16 @@ def _features(pipeline: Pipeline, table: Table) -> Features:
         ends = torch.from_numpy(np.append(offsets, offsets[-1]))
         bags.append(Bag(torch.from_numpy(entries), ends, levels))
     return Features(torch.from_numpy(numeric), torch.from_numpy(codes), pipeline.levels, bags)
+
+
+def _embeddings(model: Model, features: Features, scratch: Path | None) -> NDArray[np.float32]:
+    bottom = model.bottom(model.run).eval()
+    found = empty(scratch, (len(features), model.plan.cut), np.float32)
+    with torch.inference_mode():
+        for at in range(0, len(found), EVALUATION_ROWS):
+            rows = torch.arange(at, min(at + EVALUATION_ROWS, len(found)))
+            found[rows.numpy()] = bottom(*features.batch(rows)).numpy()
+    return found
 
 
 def _number(name: str, text: str) -> float:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -63,7 +64,7 @@ def align_party(
         identity, protocols = own_identity(config), own_protocols(config)
         if out is not None:
             check_writable(out)
-        as_read = _state(config.party.data.file)
+        as_read = state_of(config.party.data.file)
         ids = ids_of_file(config, on_progress)
         counts = {kind: len(of_kind.rows) for kind, of_kind in ids.items()}
         for line in [*identity.warnings(), *leakage(config, protocols)]:
@@ -84,10 +85,10 @@ def align_party(
         meeting, aligned = outcome
         folder = run_folder(config.party.storage, config.contract.name, meeting.run, config.name)
         place = out or folder / "alignment.parquet"
-        if _state(config.party.data.file) != as_read:
+        if state_of(config.party.data.file) != as_read:
             raise DataError(f"{config.party.data.file}: has changed since its ids were read; align again")
         write(folder / "agreement.json", agreement(config.contract, meeting))
-        _write_ids(config, aligned, place, lambda word: on_progress(word, traffic))
+        write_ids(config, aligned, place, lambda word: on_progress(word, traffic))
         summary = {
             "run": meeting.run.hex(),
             "contract": config.contract.digest.hex(),
@@ -134,7 +135,7 @@ def said(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _state(file: Path) -> tuple[int, int]:
+def state_of(file: Path) -> tuple[int, int]:
     """What changes when somebody writes to it."""
     there = file.stat()
     return there.st_size, there.st_mtime_ns
@@ -153,10 +154,17 @@ def ids_of_file(config: Config, on_progress: OnProgress) -> dict[str, psi.Ids]:
     return own_ids(config, cells)
 
 
-def _write_ids(
-    config: Config, aligned: Alignment, place: Path, on_progress: Callable[[Progress], None]
+def write_ids(
+    config: Config,
+    aligned: Alignment,
+    place: Path,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    named: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Parquet: row, and the ids in this party's own form. Raises DataError, StorageError."""
+    """Parquet: row, and the ids in this party's own form. named: what the file says of itself.
+
+    Raises DataError, StorageError.
+    """
     columns = config.id_columns[aligned.terms.kind]
     names = ["row", *written_as(columns)]
     writer, done = None, 0
@@ -164,7 +172,7 @@ def _write_ids(
     with writing(place) as file, ExitStack() as stack:
         for cells in read_rows(config.party.data.file, columns, aligned.rows):
             rows = aligned.rows[done : done + len(cells[columns[0]])]
-            table = pa.table([pa.array(rows), *(cells[name] for name in columns)], names)
+            table = pa.table([pa.array(rows), *(cells[name] for name in columns)], names, metadata=named)
             if writer is None:
                 writer = stack.enter_context(pq.ParquetWriter(file, table.schema))
             writer.write_table(table)

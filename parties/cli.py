@@ -161,6 +161,27 @@ def align(
 
 
 @app.command()
+def extend(
+    config: ConfigFile = Path("party.toml"),
+    run: TrainedRun = None,
+    afresh: Annotated[
+        bool, typer.Option("--afresh", help="Drop what an interrupted one has left; begin anew.")
+    ] = False,
+    as_json: Json = False,
+    log: Log = LogFormat.bars,
+) -> None:
+    """Add people whom all parties have by now to the users of a model, for `party serve`."""
+    from parties.config import load
+
+    loaded = load(config, for_training=False)
+    with _display(log) as display:
+        from parties.extend import extend_party, said
+
+        summary = extend_party(loaded, run, display, display.say, display.peer, afresh)
+    typer.echo(json.dumps(summary, indent=2) if as_json else said(summary))
+
+
+@app.command()
 def predict(
     config: ConfigFile = Path("party.toml"),
     ids: Annotated[

@@ -44,6 +44,9 @@ HELLO_AT_MOST = CANONICAL_AT_MOST + (32 << 10)
 MODEL: Final = 32
 """Bytes of the digest of a model version."""
 
+WITH_A_MODEL: Final = ("predict", "extend")
+"""Purposes for which all need the same one."""
+
 PROTOCOLS_AT_MOST = 64
 """Names of protocols in a hello."""
 
@@ -54,9 +57,10 @@ SIGNATURE_AT_MOST = 128
 class Brings(NamedTuple):
     """What a party is there for, and what it has.
 
-    purpose: the command that was started, "run", "align" or "predict". protocols: names of PSI protocols
-    installed here, at most PROTOCOLS_AT_MOST. kinds: of id, by the contract's names. versions: of the wire,
-    rising. previous: to go on with. model: to predict, the version's digest (`parties.versions`).
+    purpose: the command that was started, "run", "align", "predict" or "extend". protocols: names of PSI
+    protocols installed here, at most PROTOCOLS_AT_MOST. kinds: of id, by the contract's names. versions: of
+    the wire, rising. previous: to go on with. model: to predict or extend, the version's digest
+    (`parties.versions`).
     """
 
     purpose: str
@@ -251,7 +255,7 @@ def _check_words(hello: Hello, contract: Contract) -> None:
     kinds = [kind.name for kind in contract.ids if kind.name in hello.kinds]
     protocols = len(hello.protocols) <= PROTOCOLS_AT_MOST and all(map(PROTOCOL.fullmatch, hello.protocols))
     purpose = re.fullmatch("[a-z]{1,16}", hello.purpose)
-    model = len(hello.model) == (MODEL if hello.purpose == "predict" else 0)
+    model = len(hello.model) == (MODEL if hello.purpose in WITH_A_MODEL else 0)
     if not purpose or not model or not protocols or [*hello.kinds] != kinds:
         raise RemoteProtocolError(
             f"{hello.party} sent a hello with an impossible purpose, protocol, kind of id or model"

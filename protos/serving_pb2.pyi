@@ -17,16 +17,18 @@ RATE: Refusal
 BUDGET: Refusal
 
 class Greeting(_message.Message):
-    __slots__ = ("version", "contract", "model", "nonce")
+    __slots__ = ("version", "contract", "model", "nonce", "people")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CONTRACT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
+    PEOPLE_FIELD_NUMBER: _ClassVar[int]
     version: int
     contract: bytes
     model: bytes
     nonce: bytes
-    def __init__(self, version: _Optional[int] = ..., contract: _Optional[bytes] = ..., model: _Optional[bytes] = ..., nonce: _Optional[bytes] = ...) -> None: ...
+    people: bytes
+    def __init__(self, version: _Optional[int] = ..., contract: _Optional[bytes] = ..., model: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., people: _Optional[bytes] = ...) -> None: ...
 
 class Proof(_message.Message):
     __slots__ = ("certificate", "signature")

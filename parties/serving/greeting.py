@@ -1,5 +1,5 @@
-"""How a line of serving begins: both ends hold the same contract and the same model, and the keys that
-run.toml pins.
+"""How a line of serving begins: both ends hold the same contract, the same model and the same list of common
+users, and the keys that run.toml pins.
 
 TLS shows the label holder whose certificate a caller has; it does not show a caller the label holder's, so
 each end also signs both greetings, under the names of both. Nonces are fresh: no proof is of use twice.
@@ -16,30 +16,35 @@ from parties.errors import ContractError, IdentityError
 from protos.rounds import RemoteProtocolError
 from protos.serving_pb2 import Greeting, Proof
 
-VERSION = 1
+VERSION = 2
 DIGEST = 32
 """Bytes of each field of a greeting."""
 
 
 @dataclass(frozen=True)
 class Host:
-    """What one end is: whose, under which contract, with which version of the model (its digest)."""
+    """What one end is: whose, under which contract, with which version of the model and which list of users
+    (their digests)."""
 
     identity: Identity
     contract: Contract
     model: bytes
+    people: bytes
 
     def greeting(self) -> Greeting:
         return Greeting(
-            version=VERSION, contract=self.contract.digest, model=self.model, nonce=secrets.token_bytes(32)
+            version=VERSION,
+            contract=self.contract.digest,
+            model=self.model,
+            nonce=secrets.token_bytes(32),
+            people=self.people,
         )
 
     def check(self, greeting: Greeting, name: str) -> None:
         """Does the greeting of this peer fit ours? Raises RemoteProtocolError, ContractError."""
         if greeting.version != VERSION:
             raise ContractError(f"{name} speaks version {greeting.version} of serving, not {VERSION}")
-        fields = (greeting.contract, greeting.model, greeting.nonce)
-        if any(len(one) != DIGEST for one in fields):
+        if any(len(one) != DIGEST for one in _fields(greeting)):
             raise RemoteProtocolError(f"{name} sent a greeting that is none")
         if greeting.contract != self.contract.digest:
             raise ContractError(
@@ -50,6 +55,11 @@ class Host:
             raise ContractError(
                 f"{name} serves another version of the model, with digest {greeting.model.hex()[:12]}, not "
                 f"{self.model.hex()[:12]}; promote the same everywhere (`party models promote`)"
+            )
+        if greeting.people != self.people:
+            raise ContractError(
+                f"{name} has another list of common users, with digest {greeting.people.hex()[:12]}, not "
+                f"{self.people.hex()[:12]}; run `party extend` at all parties, then start `party serve` anew"
             )
 
     def proof(self, said: bytes) -> Proof:
@@ -75,9 +85,13 @@ class Host:
 def told(by: str, label_holder: str, ours: Greeting, feature_holder: str, theirs: Greeting) -> bytes:
     """What `by` signs. ours: the label holder's greeting, theirs: the feature holder's."""
     words = [by.encode(), label_holder.encode(), feature_holder.encode()]
-    fields = [*words, *(part for one in (ours, theirs) for part in (one.contract, one.model, one.nonce))]
+    fields = [*words, *(part for one in (ours, theirs) for part in _fields(one))]
     digest = hashlib.sha256(b"".join(len(one).to_bytes(4, "little") + one for one in fields))
-    return b"vertical serving v1\0" + digest.digest()
+    return b"vertical serving v2\0" + digest.digest()
+
+
+def _fields(greeting: Greeting) -> tuple[bytes, ...]:
+    return greeting.contract, greeting.model, greeting.nonce, greeting.people
 
 
 def session_of(said: bytes) -> bytes:

@@ -15,6 +15,7 @@ from parties.contract_secure_sum import SECURE_SUM
 from parties.errors import ConfigError, StorageError
 from parties.model import Model, chosen, model
 from parties.own import own_identity, refuse_expired
+from parties.people import digests_of
 from parties.serving.answers import Answers
 from parties.serving.applications import Applications
 from parties.serving.cache import EmbeddingCache
@@ -56,7 +57,7 @@ def serve_party(
         trained, identity = model(config, chosen(config, run)), own_identity(config)
         users = users_of(config, trained)
         store = Store.read(config, trained, users)
-        host = Host(identity, config.contract, trained.digest)
+        host = Host(identity, config.contract, trained.digest, digests_of(trained, [users])[-1])
         for line in identity.warnings():
             say(line)
         say(f"serves the model of run {trained.run.hex()[:12]}, digest {trained.digest.hex()[:12]}")

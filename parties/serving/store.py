@@ -14,13 +14,12 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-import psi
 from parties.config import Config
-from parties.errors import DataError, StorageError
+from parties.errors import DataError
 from parties.features import MISSING, Pipeline
-from parties.id_kinds import digest_key, written_as
 from parties.model import Model
 from parties.own import own_ids
+from parties.people import people_of
 from parties.scratch import empty
 from parties.serving.schema import schema_digest
 from parties.table import NO_NUMBER, Table, read_table
@@ -148,18 +147,8 @@ class Store:
 
 
 def users_of(config: Config, model: Model) -> NDArray[np.uint8]:
-    """Digests [n, 16] of the run's common users, in their order. Raises StorageError."""
-    path = model.folder / "alignment.parquet"
-    names = config.id_columns.get(model.kind, ())
-    types = next(kind.columns for kind in config.contract.ids if kind.name == model.kind)
-    try:
-        frame = pd.read_parquet(path)
-        cells = [frame[written] for written in written_as(names)]
-        key = digest_key(config.contract.digest, model.kind)
-        ids = psi.normalise([cells], names, types, key, "refuse", "refuse")
-    except (OSError, ValueError, KeyError, psi.IdError) as error:
-        raise StorageError(f"{path}: damaged, or not there; restore it from a copy") from error
-    return ids.digests
+    """Digests [n, 16] of the model's common users, in their order. Raises StorageError."""
+    return np.concatenate(people_of(config, model))
 
 
 def _features(pipeline: Pipeline, table: Table) -> Features:

@@ -65,7 +65,8 @@ silence = 4
 SAID = re.compile(
     r"[\w:]+: the leader learns .*|[\w:]+ is not installed here, or .*"
     r"|(\d+ finished bucket|the alignment|training up to epoch ).*"
-    r"|scoring with the model of run [0-9a-f]{12}|prediction [0-9a-f]{12} (goes on|is dropped).*"
+    r"|(scoring with|adds to the users of) the model of run [0-9a-f]{12}"
+    r"|prediction [0-9a-f]{12} (goes on|is dropped).*"
     r"|run [0-9a-f]{12} (goes on from|is dropped).*"
     r"|results are (written; waiting until|whole in) .*"
     r"|training ended after .*|training\.batch = .* each epoch is one step|examples: every party learns .*"

@@ -99,7 +99,8 @@ def offline(one: Federation) -> dict[str, float]:
     with torch.no_grad():
         order = [one.label_holder, *config.feature_holders]
         logits = part.top(part.run).eval()([cut[name] for name in order])
-    emails = pd.read_parquet(part.folder / "alignment.parquet").iloc[:, 1]
+    files = [part.folder / "alignment.parquet", *sorted(part.folder.glob("people-*.parquet"))]
+    emails = pd.concat(pd.read_parquet(file) for file in files).iloc[:, 1]
     return dict(zip(emails, part.target().scores(logits).tolist(), strict=True))
 
 

@@ -84,7 +84,7 @@ def trained() -> dict[str, Model]:
 
 def host_of(name: str) -> Host:
     one = trained()[name]
-    return Fixed(own_identity(one.config), one.config.contract, one.digest)
+    return Fixed(own_identity(one.config), one.config.contract, one.digest, b"p" * 32)
 
 
 def meeting() -> tuple[dict[str, Greeting], dict[str, Proof]]:

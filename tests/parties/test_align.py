@@ -64,7 +64,7 @@ def _brought(config: Config) -> tuple[Any, ...]:
 
 
 def written(config: Config, aligned: Alignment, place: Path) -> pd.DataFrame:
-    aligning._write_ids(config, aligned, place, lambda word: None)
+    aligning.write_ids(config, aligned, place, lambda word: None)
     return pd.read_parquet(place)
 
 
@@ -143,7 +143,7 @@ def test_writing_is_told_and_leaves_the_owners_file_only(align: Align, tmp_path:
     frames = {name: pd.DataFrame({"k": range(4)}) for name in NAMES}
     outcomes, configs = align(frames, 'ids.type = "integer"', dict.fromkeys(NAMES, '"k"'))
     told: list[Progress] = []
-    aligning._write_ids(configs["platform"], outcomes["platform"][1], tmp_path / "out", told.append)
+    aligning.write_ids(configs["platform"], outcomes["platform"][1], tmp_path / "out", told.append)
     assert [(word.done, word.total) for word in told] == [(0, 4), (4, 4)]
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o600
     assert pq.read_schema(tmp_path / "out").field("id").type == "int64"  # in this party's own form

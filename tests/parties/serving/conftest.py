@@ -18,6 +18,7 @@ from parties.address import Address
 from parties.config import load
 from parties.model import Model, model
 from parties.own import own_identity
+from parties.people import digests_of
 from parties.serving.answers import Answers
 from parties.serving.applications import SERVICE, Applications
 from parties.serving.cache import EmbeddingCache
@@ -73,9 +74,13 @@ class Serving:
         store = Store.read(theirs.config, theirs, users_of(theirs.config, theirs))
         return Answers(theirs.config, theirs, store, TokenBucket(per_second, per_second))
 
-    def answering(self, answers: Answers | None = None, digest: bytes | None = None) -> Answering:
+    def answering(
+        self, answers: Answers | None = None, digest: bytes | None = None, people: bytes | None = None
+    ) -> Answering:
         theirs = self.trained[PARTNER]
-        host = Host(own_identity(theirs.config), theirs.config.contract, digest or theirs.digest)
+        users = users_of(theirs.config, theirs)
+        people = people or digests_of(theirs, [users])[-1]
+        host = Host(own_identity(theirs.config), theirs.config.contract, digest or theirs.digest, people)
         where = Address("127.0.0.1", self.hub.port)
         return Answering(host, theirs, where, answers or self.answers(), self.said.append)
 
@@ -153,7 +158,7 @@ def serving(trained: dict[str, Model], client: certs.Identity) -> Iterator[Calla
         )
         target = ours.target()
         scorer = Scorer(config, ours, store, users, [partner], target, most, deadline)
-        host = Host(own_identity(config), config.contract, ours.digest)
+        host = Host(own_identity(config), config.contract, ours.digest, digests_of(ours, [users])[-1])
         hub = PartnerHub(host, ours, free(), {PARTNER: partner}, said.append)
         tally = Tally()
         applications = Applications(

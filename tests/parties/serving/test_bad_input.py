@@ -132,6 +132,17 @@ def test_another_version_of_the_model_is_refused_by_digest(serving: Callable[...
     answers_well(served)
 
 
+def test_another_list_of_users_is_refused_by_digest(serving: Callable[..., Serving]) -> None:
+    served = serving()
+    with pytest.raises(
+        ContractError, match=r"another list of common users, .*run `party extend` at all parties"
+    ):
+        served.answering(people=b"x" * 32).serve()
+    until(lambda: any("with digest 787878787878" in line for line in served.said))
+    assert who(served.ask([1])) == [[HUB]]
+    answers_well(served)
+
+
 class Garbled(Answers):
     """A partner that answers this."""
 

@@ -18,6 +18,7 @@ from parties.own import (
     Today,
     large_batch,
     leakage_of_examples,
+    leakage_of_serving,
     own_data,
     own_identity,
     own_protocols,
@@ -48,6 +49,7 @@ class Findings:
     link: dict[str, Any] = field(default_factory=dict)
     psi: dict[str, Any] = field(default_factory=dict)
     examples: list[str] = field(default_factory=list)
+    serving: list[str] = field(default_factory=list)
     leaves: list[str] = field(default_factory=list)
     faults: list[Exception] = field(default_factory=list)
 
@@ -94,6 +96,7 @@ def check(config: Config, today: Today = today) -> Findings:
         found.psi = _psi(config, protocols, data)
     holds = attempt(_unfinished) or ""
     found.examples = leakage_of_examples(config.contract)
+    found.serving = leakage_of_serving(config.contract)
     # Last: a hub that is not there yet must not hide a fault of our own.
     if config.role == "label holder":
         found.link = {"listen": str(config.party.link.listen), "free": attempt(_port_is_free) is True}

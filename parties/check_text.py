@@ -26,7 +26,7 @@ def text(found: Findings) -> str:
         facts += _facts_of_data(found.data)
     if found.psi:
         facts += _facts_of_psi(found.psi)
-    facts += [("leakage", one) for one in found.examples]
+    facts += [("leakage", one) for one in [*found.examples, *found.serving]]
     facts += [("warning", one) for one in found.identity.get("warnings", [])]
     facts += [("warning", one) for one in found.data.get("warnings", [])]
     lines = [_wrapped(f"{label:<13}", fact) for label, fact in facts]

@@ -100,6 +100,8 @@ class Contract(Section):
     """Public: row order and split."""
     parties: dict[PartyName, Member] = Field(min_length=2, max_length=16)
     label_holder: PartyName
+    reveals_membership: bool = False
+    """When serving, ask feature holders about ids outside the alignment, too."""
     ids: IdKinds
     """In order of preference: the first that all parties have is used."""
     psi: Psi = Psi()
@@ -251,9 +253,12 @@ class Contract(Section):
 
     @cached_property
     def canonical(self) -> bytes:
-        """JSON with sorted keys, no blanks, ASCII only; every default spelled out, but `training.warm_start`
-        and `privacy` hold only what is asked for: who does not agrees with releases that do not know it."""
+        """JSON with sorted keys, no blanks, ASCII only; every default spelled out, but `training.warm_start`,
+        `reveals_membership` and `privacy` hold only what is asked for: who does not agrees with releases that
+        do not know it."""
         content = self.model_dump(mode="json")
+        if not self.reveals_membership:
+            del content["reveals_membership"]
         if self.training.warm_start is None:
             del content["training"]["warm_start"]
         content["privacy"] = self.privacy.model_dump(mode="json", exclude_defaults=True)

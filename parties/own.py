@@ -157,6 +157,16 @@ def leakage_of_examples(contract: Contract) -> list[str]:
     return [told] if contract.several else []
 
 
+def leakage_of_serving(contract: Contract) -> list[str]:
+    """What `party serve` tells beyond the common users; nothing where it asks about nobody else."""
+    hub = contract.label_holder
+    told = (
+        f"reveals_membership: when {hub} serves, each feature holder learns who outside the alignment is "
+        f"asked about, by digests that it can match with any id it guesses, and {hub} learns whom it has"
+    )
+    return [told] if contract.reveals_membership else []
+
+
 def brings(config: Config, purpose: str, protocols: "Iterable[str]", model: bytes = b"") -> Brings:
     """What this party tells the others in the handshake. protocols: names of `own_protocols`. model: as
     `Brings` has it."""

@@ -20,7 +20,7 @@ from parties.errors import AlignmentError, PartyError
 from parties.handshake import Meeting
 from parties.label_keys import told_of_delay
 from parties.outlast import warning_of_expiry
-from parties.own import large_batch, leakage, leakage_of_examples
+from parties.own import large_batch, leakage, leakage_of_examples, leakage_of_serving
 from parties.phases import Prepared, prepare, whole_run
 from parties.results import keep, summarise, test_metrics, uncalibrated
 from parties.room import to_run
@@ -60,6 +60,7 @@ def run_party(
         refuse_change_while_read(config, own)
         on_progress = warning_of_expiry(watch.over(on_progress), prepared.identity, say)
         told_first = [*leakage(config, prepared.protocols), *leakage_of_examples(config.contract)]
+        told_first += leakage_of_serving(config.contract)
         if prepared.data.delay is not None:
             told_first.append(told_of_delay(prepared.data.delay.facts()))
         if prepared.warm is not None:

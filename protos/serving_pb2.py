@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/serving.proto\x12\x13vertical.serving.v1\"[\n\x08Greeting\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x10\n\x08\x63ontract\x18\x02 \x01(\x0c\x12\r\n\x05model\x18\x03 \x01(\x0c\x12\r\n\x05nonce\x18\x04 \x01(\x0c\x12\x0e\n\x06people\x18\x05 \x01(\x0c\"/\n\x05Proof\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\")\n\x08Question\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05users\x18\x02 \x01(\x0c\"[\n\x06\x41nswer\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x12\n\nembeddings\x18\x02 \x01(\x0c\x12-\n\x07refused\x18\x03 \x01(\x0e\x32\x1c.vertical.serving.v1.Refusal\"\xa8\x01\n\x11\x46romFeatureHolder\x12\x31\n\x08greeting\x18\x01 \x01(\x0b\x32\x1d.vertical.serving.v1.GreetingH\x00\x12+\n\x05proof\x18\x02 \x01(\x0b\x32\x1a.vertical.serving.v1.ProofH\x00\x12-\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x1b.vertical.serving.v1.AnswerH\x00\x42\x04\n\x02is\"\xaa\x01\n\x0f\x46romLabelHolder\x12\x31\n\x08greeting\x18\x01 \x01(\x0b\x32\x1d.vertical.serving.v1.GreetingH\x00\x12+\n\x05proof\x18\x02 \x01(\x0b\x32\x1a.vertical.serving.v1.ProofH\x00\x12\x31\n\x08question\x18\x03 \x01(\x0b\x32\x1d.vertical.serving.v1.QuestionH\x00\x42\x04\n\x02is\"\x13\n\x02Id\x12\r\n\x05parts\x18\x01 \x03(\t\"\xa5\x01\n\x0cScoreRequest\x12$\n\x03ids\x18\x01 \x03(\x0b\x32\x17.vertical.serving.v1.Id\x12?\n\x07\x63ontext\x18\x02 \x03(\x0b\x32..vertical.serving.v1.ScoreRequest.ContextEntry\x1a.\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"*\n\x06Scored\x12\r\n\x05score\x18\x01 \x03(\x01\x12\x11\n\ttook_part\x18\x02 \x01(\r\"/\n\x08TookPart\x12\x0f\n\x07parties\x18\x01 \x03(\t\x12\x12\n\ncalibrated\x18\x02 \x01(\x08\"\x8c\x01\n\rScoreResponse\x12\r\n\x05model\x18\x01 \x01(\x0c\x12\r\n\x05names\x18\x02 \x03(\t\x12+\n\x06scored\x18\x03 \x03(\x0b\x32\x1b.vertical.serving.v1.Scored\x12\x30\n\ttook_part\x18\x04 \x03(\x0b\x32\x1d.vertical.serving.v1.TookPart*)\n\x07Refusal\x12\x08\n\x04NONE\x10\x00\x12\x08\n\x04RATE\x10\x01\x12\n\n\x06\x42UDGET\x10\x02\x32h\n\nEmbeddings\x12Z\n\x06\x41nswer\x12&.vertical.serving.v1.FromFeatureHolder\x1a$.vertical.serving.v1.FromLabelHolder(\x01\x30\x01\x32Y\n\x07Scoring\x12N\n\x05Score\x12!.vertical.serving.v1.ScoreRequest\x1a\".vertical.serving.v1.ScoreResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/serving.proto\x12\x13vertical.serving.v1\"[\n\x08Greeting\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x10\n\x08\x63ontract\x18\x02 \x01(\x0c\x12\r\n\x05model\x18\x03 \x01(\x0c\x12\r\n\x05nonce\x18\x04 \x01(\x0c\x12\x0e\n\x06people\x18\x05 \x01(\x0c\"/\n\x05Proof\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"6\n\x08Question\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05users\x18\x02 \x01(\x0c\x12\x0b\n\x03ids\x18\x03 \x01(\x0c\"j\n\x06\x41nswer\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x12\n\nembeddings\x18\x02 \x01(\x0c\x12-\n\x07refused\x18\x03 \x01(\x0e\x32\x1c.vertical.serving.v1.Refusal\x12\r\n\x05known\x18\x04 \x01(\x0c\"\xa8\x01\n\x11\x46romFeatureHolder\x12\x31\n\x08greeting\x18\x01 \x01(\x0b\x32\x1d.vertical.serving.v1.GreetingH\x00\x12+\n\x05proof\x18\x02 \x01(\x0b\x32\x1a.vertical.serving.v1.ProofH\x00\x12-\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x1b.vertical.serving.v1.AnswerH\x00\x42\x04\n\x02is\"\xaa\x01\n\x0f\x46romLabelHolder\x12\x31\n\x08greeting\x18\x01 \x01(\x0b\x32\x1d.vertical.serving.v1.GreetingH\x00\x12+\n\x05proof\x18\x02 \x01(\x0b\x32\x1a.vertical.serving.v1.ProofH\x00\x12\x31\n\x08question\x18\x03 \x01(\x0b\x32\x1d.vertical.serving.v1.QuestionH\x00\x42\x04\n\x02is\"\x13\n\x02Id\x12\r\n\x05parts\x18\x01 \x03(\t\"\xa5\x01\n\x0cScoreRequest\x12$\n\x03ids\x18\x01 \x03(\x0b\x32\x17.vertical.serving.v1.Id\x12?\n\x07\x63ontext\x18\x02 \x03(\x0b\x32..vertical.serving.v1.ScoreRequest.ContextEntry\x1a.\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"*\n\x06Scored\x12\r\n\x05score\x18\x01 \x03(\x01\x12\x11\n\ttook_part\x18\x02 \x01(\r\"/\n\x08TookPart\x12\x0f\n\x07parties\x18\x01 \x03(\t\x12\x12\n\ncalibrated\x18\x02 \x01(\x08\"\x8c\x01\n\rScoreResponse\x12\r\n\x05model\x18\x01 \x01(\x0c\x12\r\n\x05names\x18\x02 \x03(\t\x12+\n\x06scored\x18\x03 \x03(\x0b\x32\x1b.vertical.serving.v1.Scored\x12\x30\n\ttook_part\x18\x04 \x03(\x0b\x32\x1d.vertical.serving.v1.TookPart*)\n\x07Refusal\x12\x08\n\x04NONE\x10\x00\x12\x08\n\x04RATE\x10\x01\x12\n\n\x06\x42UDGET\x10\x02\x32h\n\nEmbeddings\x12Z\n\x06\x41nswer\x12&.vertical.serving.v1.FromFeatureHolder\x1a$.vertical.serving.v1.FromLabelHolder(\x01\x30\x01\x32Y\n\x07Scoring\x12N\n\x05Score\x12!.vertical.serving.v1.ScoreRequest\x1a\".vertical.serving.v1.ScoreResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,34 +33,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SCOREREQUEST_CONTEXTENTRY']._loaded_options = None
   _globals['_SCOREREQUEST_CONTEXTENTRY']._serialized_options = b'8\001'
-  _globals['_REFUSAL']._serialized_start=1092
-  _globals['_REFUSAL']._serialized_end=1133
+  _globals['_REFUSAL']._serialized_start=1120
+  _globals['_REFUSAL']._serialized_end=1161
   _globals['_GREETING']._serialized_start=45
   _globals['_GREETING']._serialized_end=136
   _globals['_PROOF']._serialized_start=138
   _globals['_PROOF']._serialized_end=185
   _globals['_QUESTION']._serialized_start=187
-  _globals['_QUESTION']._serialized_end=228
-  _globals['_ANSWER']._serialized_start=230
-  _globals['_ANSWER']._serialized_end=321
-  _globals['_FROMFEATUREHOLDER']._serialized_start=324
-  _globals['_FROMFEATUREHOLDER']._serialized_end=492
-  _globals['_FROMLABELHOLDER']._serialized_start=495
-  _globals['_FROMLABELHOLDER']._serialized_end=665
-  _globals['_ID']._serialized_start=667
-  _globals['_ID']._serialized_end=686
-  _globals['_SCOREREQUEST']._serialized_start=689
-  _globals['_SCOREREQUEST']._serialized_end=854
-  _globals['_SCOREREQUEST_CONTEXTENTRY']._serialized_start=808
-  _globals['_SCOREREQUEST_CONTEXTENTRY']._serialized_end=854
-  _globals['_SCORED']._serialized_start=856
-  _globals['_SCORED']._serialized_end=898
-  _globals['_TOOKPART']._serialized_start=900
-  _globals['_TOOKPART']._serialized_end=947
-  _globals['_SCORERESPONSE']._serialized_start=950
-  _globals['_SCORERESPONSE']._serialized_end=1090
-  _globals['_EMBEDDINGS']._serialized_start=1135
-  _globals['_EMBEDDINGS']._serialized_end=1239
-  _globals['_SCORING']._serialized_start=1241
-  _globals['_SCORING']._serialized_end=1330
+  _globals['_QUESTION']._serialized_end=241
+  _globals['_ANSWER']._serialized_start=243
+  _globals['_ANSWER']._serialized_end=349
+  _globals['_FROMFEATUREHOLDER']._serialized_start=352
+  _globals['_FROMFEATUREHOLDER']._serialized_end=520
+  _globals['_FROMLABELHOLDER']._serialized_start=523
+  _globals['_FROMLABELHOLDER']._serialized_end=693
+  _globals['_ID']._serialized_start=695
+  _globals['_ID']._serialized_end=714
+  _globals['_SCOREREQUEST']._serialized_start=717
+  _globals['_SCOREREQUEST']._serialized_end=882
+  _globals['_SCOREREQUEST_CONTEXTENTRY']._serialized_start=836
+  _globals['_SCOREREQUEST_CONTEXTENTRY']._serialized_end=882
+  _globals['_SCORED']._serialized_start=884
+  _globals['_SCORED']._serialized_end=926
+  _globals['_TOOKPART']._serialized_start=928
+  _globals['_TOOKPART']._serialized_end=975
+  _globals['_SCORERESPONSE']._serialized_start=978
+  _globals['_SCORERESPONSE']._serialized_end=1118
+  _globals['_EMBEDDINGS']._serialized_start=1163
+  _globals['_EMBEDDINGS']._serialized_end=1267
+  _globals['_SCORING']._serialized_start=1269
+  _globals['_SCORING']._serialized_end=1358
 # @@protoc_insertion_point(module_scope)

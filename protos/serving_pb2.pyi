@@ -39,22 +39,26 @@ class Proof(_message.Message):
     def __init__(self, certificate: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Question(_message.Message):
-    __slots__ = ("number", "users")
+    __slots__ = ("number", "users", "ids")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     USERS_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
     number: int
     users: bytes
-    def __init__(self, number: _Optional[int] = ..., users: _Optional[bytes] = ...) -> None: ...
+    ids: bytes
+    def __init__(self, number: _Optional[int] = ..., users: _Optional[bytes] = ..., ids: _Optional[bytes] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("number", "embeddings", "refused")
+    __slots__ = ("number", "embeddings", "refused", "known")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
     number: int
     embeddings: bytes
     refused: Refusal
-    def __init__(self, number: _Optional[int] = ..., embeddings: _Optional[bytes] = ..., refused: _Optional[_Union[Refusal, str]] = ...) -> None: ...
+    known: bytes
+    def __init__(self, number: _Optional[int] = ..., embeddings: _Optional[bytes] = ..., refused: _Optional[_Union[Refusal, str]] = ..., known: _Optional[bytes] = ...) -> None: ...
 
 class FromFeatureHolder(_message.Message):
     __slots__ = ("greeting", "proof", "answer")

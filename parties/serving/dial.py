@@ -17,7 +17,7 @@ from parties.probe import look_at_hub
 from parties.serving.answers import Answers
 from parties.serving.greeting import Host, session_of, told
 from parties.serving.hub import SERVICE, Over, field_of, heard
-from parties.serving.notes import ANSWER, QUESTION, Notes
+from parties.serving.notes import Notes, kind_of
 from protos.rounds import RemoteProtocolError
 from protos.serving_pb2 import FromFeatureHolder, FromLabelHolder, Refusal
 
@@ -92,10 +92,10 @@ class Answering:
             while True:
                 message = heard(call, FromLabelHolder, hub)
                 question = field_of(message, "question", hub)
-                notes.came(QUESTION, message.ByteSize())
+                notes.came(kind_of(question), message.ByteSize())
                 answer = self._answers.answer(question)
                 payload = FromFeatureHolder(answer=answer).SerializeToString()
-                if notes.leaves(ANSWER, question.number, payload):
+                if notes.leaves(kind_of(answer), question.number, payload):
                     out.put(payload)
                 if answer.refused == Refusal.BUDGET:
                     self._tell("the privacy budget is used up: nothing more is answered on this line")

@@ -4,22 +4,21 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 import grpc
-import numpy as np
 from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
 
 from parties.address import Address
 from parties.crash import report
-from parties.errors import ContractError, IdentityError, NetworkError, PartyError
+from parties.errors import ContractError, IdentityError, NetworkError, PartyError, StorageError
 from parties.hub import MOST_RECEIVED, named_by
 from parties.model import Model
 from parties.probe import look_at_port
 from parties.serving.greeting import Host, session_of, told
-from parties.serving.notes import ANSWER, QUESTION, Notes
-from parties.serving.partner import Partner
+from parties.serving.notes import Notes, kind_of
+from parties.serving.partner import OTHERS, Partner, People
 from protos.rounds import RemoteProtocolError
 from protos.serving_pb2 import DESCRIPTOR, FromFeatureHolder, FromLabelHolder, Question, Refusal
 
@@ -40,14 +39,17 @@ class Stream:
         self.out: queue.SimpleQueue[Question | None] = queue.SimpleQueue()
         self.verdict = ""
 
-    def ask(self, number: int, users: NDArray[np.uint32]) -> None:
-        self.out.put(Question(number=number, users=users.astype("<u4").tobytes()))
+    def ask(self, number: int, users: People) -> None:
+        if users.dtype.kind == OTHERS:
+            self.out.put(Question(number=number, ids=users.tobytes()))
+        else:
+            self.out.put(Question(number=number, users=users.astype("<u4").tobytes()))
 
     def questions(self) -> Iterator[bytes]:
         """As they leave, each after its line in the log. Raises StorageError."""
         while (question := self.out.get()) is not None:
             payload = FromLabelHolder(question=question).SerializeToString()
-            if self.notes.leaves(QUESTION, question.number, payload):
+            if self.notes.leaves(kind_of(question), question.number, payload):
                 yield payload
 
     def hang_up(self) -> None:
@@ -95,6 +97,9 @@ class PartnerHub:
     def close(self) -> None:
         if self._server is not None:
             self._server.stop(grace=None).wait(3.0)
+        with self._turn, suppress(StorageError):  # the line's thread has told of it
+            for stream in self._streams.values():
+                stream.notes.end("done")
 
     def _answer(self, incoming: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         name, refused = named_by(context, self._pins, self._host.identity)
@@ -183,13 +188,13 @@ class PartnerHub:
             while True:
                 message = heard(incoming, FromFeatureHolder, partner.name)
                 answer = field_of(message, "answer", partner.name)
-                stream.notes.came(ANSWER, message.ByteSize())
+                stream.notes.came(kind_of(answer), message.ByteSize())
                 if answer.refused:
                     why = REFUSED.get(answer.refused, "for a reason that this release does not know")
                     for_good = answer.refused != Refusal.RATE
                     partner.refused(stream, answer.number, why, for_good)
                 else:
-                    partner.answered(stream, answer.number, answer.embeddings)
+                    partner.answered(stream, answer.number, answer.embeddings, answer.known)
         except Over:
             pass
         except RemoteProtocolError as error:

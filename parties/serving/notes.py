@@ -9,10 +9,18 @@ from parties.egress import NAME, Egress
 from parties.errors import StorageError
 from parties.model import Model
 from parties.storage import make
+from protos.serving_pb2 import Answer, Question
 
 PHASE: Final = "serving"
 QUESTION: Final = "question"
 ANSWER: Final = "answer"
+
+
+def kind_of(message: Question | Answer) -> str:
+    """Questions about others than the common users, and their answers, are kinds of their own."""
+    if isinstance(message, Question):
+        return "question-by-id" if message.ids else QUESTION
+    return "answer-by-id" if message.known else ANSWER
 
 
 class Notes:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,17 @@ from splitnn.crossing import Crossing
 MOST_ASKED: Final = 4096
 """Users in a question."""
 
+People: TypeAlias = NDArray[Any]
+"""[n]: common users, int64 places in the alignment; or others, digests of their ids, void of 16 bytes."""
+
+OTHERS: Final = "V"
+"""The kind of dtype of the latter."""
+
 
 class Line(Protocol):
     """A stream on which a partner is there."""
 
-    def ask(self, number: int, users: NDArray[np.uint32]) -> None: ...
+    def ask(self, number: int, users: People) -> None: ...
 
     def hang_up(self) -> None: ...
 
@@ -49,11 +55,13 @@ class Counts:
         return {one.name: getattr(self, one.name) for one in fields(self)}
 
 
-@dataclass
+@dataclass(eq=False)
 class _Question:
-    parts: list[NDArray[np.int64]] = field(default_factory=list)
+    """All of one kind of people."""
+
+    parts: list[People] = field(default_factory=list)
     size: int = 0
-    users: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    users: People = field(default_factory=lambda: np.empty(0, np.int64))
     rows: NDArray[np.float32] | None = None
     opened: float = 0.0
     sent: float = 0.0
@@ -65,7 +73,7 @@ class _Question:
 class Asked:
     """A request's part of a question."""
 
-    users: NDArray[np.int64]
+    users: People
     _question: _Question
     _partner: "Partner"
     _first: bool
@@ -76,7 +84,8 @@ class Asked:
             self._partner.see_off(self._question)
 
     def wait(self, until: float) -> NDArray[np.float32] | None:
-        """The embeddings [n, cut] of `users`, or None: not answered by then, or not at all."""
+        """The embeddings [n, cut] of `users`, or None: not answered by then, or not at all. NaN: of somebody
+        whom it does not have."""
         question = self._question
         question.over.wait(max(0.0, until - self._partner.now()))
         if question.rows is None:
@@ -104,7 +113,7 @@ class Partner:
         self._hold, self._patience, self._silence = hold, patience, silence
         self._lock = threading.Lock()
         self._line: Line | None = None
-        self._open: _Question | None = None
+        self._open: dict[str, _Question] = {}  # by kind of people
         self._under_way: dict[int, _Question] = {}  # the oldest first
         self._number = 0
         self._spent = False  # it has said that it will answer no more on this line
@@ -130,7 +139,7 @@ class Partner:
                 self._line = None
                 self._drop()
 
-    def ask(self, users: NDArray[np.int64]) -> Asked | None:
+    def ask(self, users: People) -> Asked | None:
         """For the embeddings of these users, in order, none twice, at most MOST_ASKED; None
         where it is not there to be asked, or may not be asked so much."""
         with self._lock:
@@ -147,13 +156,13 @@ class Partner:
                 self.counts.limited += 1
                 return None
             self.counts.asked += len(users)
-            question = self._open
+            question = self._open.get(users.dtype.kind)
             if question is not None and question.size + len(users) > MOST_ASKED:
                 self._send(question)
                 question = None
             first = question is None
             if question is None:
-                question = self._open = _Question(opened=self._clock())
+                question = self._open[users.dtype.kind] = _Question(opened=self._clock())
             question.parts.append(users)
             question.size += len(users)
             if not self._under_way or question.size == MOST_ASKED:
@@ -165,15 +174,15 @@ class Partner:
         """Once it is full, or has been open for as long as it may."""
         question.full.wait(max(0.0, question.opened + self._hold - self._clock()))
         with self._lock:
-            if question is self._open:
+            if question in self._open.values():
                 self._send(question)
 
     def now(self) -> float:
         return self._clock()
 
-    def answered(self, line: Line, number: int, payload: bytes) -> None:
-        """Raises RemoteProtocolError for an answer to nothing that was asked, and embeddings of another
-        width, or that are not finite."""
+    def answered(self, line: Line, number: int, payload: bytes, known: bytes = b"") -> None:
+        """known: of others than common users, a byte each. Raises RemoteProtocolError for an answer to
+        nothing that was asked, and embeddings of another width, or that are not finite."""
         with self._lock:
             if line is not self._line:
                 return
@@ -181,13 +190,28 @@ class Partner:
         if question is None:
             raise RemoteProtocolError(f"{self.name!r} answers question {number}, which it was not asked")
         try:
-            what = f"the answer from {self.name!r}"
-            _, rows = self._crossing.receive_activation(payload, what, len(question.users), number)
-            question.rows = rows.detach().numpy()
-            self.counts.answered += len(question.users)
-            self.cache.put(question.users, question.rows)
+            what, count = f"the answer from {self.name!r}", len(question.users)
+            if question.users.dtype.kind == OTHERS:
+                question.rows = self._of_others(payload, what, known, count, number)
+            else:
+                _, rows = self._crossing.receive_activation(payload, what, count, number)
+                question.rows = rows.detach().numpy()
+                self.cache.put(question.users, question.rows)
+            self.counts.answered += count
         finally:
             question.over.set()
+
+    def _of_others(
+        self, payload: bytes, what: str, known: bytes, count: int, number: int
+    ) -> NDArray[np.float32]:
+        there = np.frombuffer(known, np.uint8)
+        if len(there) != count or (there > 1).any() or not (there.any() or not payload):
+            raise RemoteProtocolError(f"{what} does not say of whom it is")
+        rows = np.full((count, self._crossing.width), np.nan, np.float32)
+        if there.any():
+            _, found = self._crossing.receive_activation(payload, what, int(there.sum()), number)
+            rows[there == 1] = found.detach().numpy()
+        return rows
 
     def refused(self, line: Line, number: int, why: str, for_good: bool) -> None:
         """It does not answer this question. for_good: nor any other, on this line."""
@@ -208,7 +232,7 @@ class Partner:
         return 0.0 if oldest is None else self._clock() - oldest.sent
 
     def _send(self, question: _Question) -> None:
-        self._open = None
+        self._open.pop(question.parts[0].dtype.kind)
         question.full.set()
         if self._line is None:  # it has gone while the question was held open
             question.over.set()
@@ -219,13 +243,13 @@ class Partner:
         question.sent = self._clock()
         self._under_way[self._number] = question
         self.counts.questions += 1
-        self._line.ask(self._number, question.users.astype(np.uint32))
+        self._line.ask(self._number, question.users)
 
     def _drop(self) -> None:
         for question in self._under_way.values():
             question.over.set()
         self._under_way.clear()
-        if self._open is not None:
-            self._open.full.set()
-            self._open.over.set()
-            self._open = None
+        for question in self._open.values():
+            question.full.set()
+            question.over.set()
+        self._open.clear()

@@ -2,7 +2,8 @@
 is there by the deadline.
 
 An id that is not among the common users is scored by the label holder alone, and nobody is asked: a question
-about it would tell a partner that it is asked about, and the answer whether the partner knows it.
+about it would tell a partner that it is asked about, and the answer whether the partner knows it. Only a
+contract that `reveals_membership` has partners asked about it, by its digest.
 """
 
 import time
@@ -18,7 +19,7 @@ import psi
 from parties.config import Config
 from parties.id_kinds import digest_key
 from parties.model import Model
-from parties.serving.partner import Asked, Partner
+from parties.serving.partner import Asked, Partner, People
 from parties.serving.store import DigestIndex, Store
 from parties.target import Target
 from splitnn.scoring import score_present
@@ -67,6 +68,7 @@ class Scorer:
         self._types, self._key = kind.columns, digest_key(config.contract.digest, kind.name)
         self.store, self.partners = store, partners
         self._me, self._users, self._target, self._clock = config.name, DigestIndex(users), target, clock
+        self._reveals = config.contract.reveals_membership
         self._most, self._patience, self._cut = most, patience, model.plan.cut
         self._bottom: nn.Module = model.bottom(model.run).eval()
         self._top: nn.Module = model.top(model.run).eval()
@@ -88,30 +90,32 @@ class Scorer:
         override = store.override(context)
         users = self._users.find(digests)
         common = np.flatnonzero(users >= 0)
+        others, named = np.flatnonzero((users < 0) & self._reveals), digests.view("V16").reshape(-1)
         present = np.zeros((len(ids), len(self.partners)), np.bool_)
         theirs = [np.zeros((len(ids), self._cut), np.float32) for _ in self.partners]
-        asked: list[Asked | None] = []
+        asked: list[tuple[int, NDArray[np.int64], People, Asked]] = []  # of whom, about which rows
         for place, partner in enumerate(self.partners):
             found, there = partner.cache.get(users[common])
             theirs[place][common], present[common, place] = found, there
             partner.counts.cached += int(there.sum())
-            missing = np.unique(users[common[~there]])
-            asked.append(partner.ask(missing) if len(missing) else None)
-        rows = store.rows_of(digests)
+            for rows, people in ((common[~there], users), (others, named)):
+                if len(rows) and (part := partner.ask(np.unique(people[rows]))) is not None:
+                    asked.append((place, rows, people[rows], part))
+        ours = store.rows_of(digests)
         with torch.inference_mode():
             if override is None:
-                own = torch.from_numpy(store.embeddings[rows])
+                own = torch.from_numpy(store.embeddings[ours])
             else:
-                own = self._bottom(*store.columns(rows, override))
-        for part in asked:
-            if part is not None:
-                part.leave()
-        for place, part in enumerate(asked):
-            came = part.wait(until) if part is not None else None
-            if part is not None and came is not None:
-                wanted = common[~present[common, place]]
-                theirs[place][wanted] = came[np.searchsorted(part.users, users[wanted])]
-                present[wanted, place] = True
+                own = self._bottom(*store.columns(ours, override))
+        for *_, part in asked:
+            part.leave()
+        for place, rows, people, part in asked:
+            came = part.wait(until)
+            if came is not None:
+                came = came[np.searchsorted(part.users, people)]
+                known = ~np.isnan(came).any(axis=1)
+                theirs[place][rows[known]] = came[known]
+                present[rows, place] = known
         with torch.inference_mode():
             cut = [torch.from_numpy(one) for one in theirs]
             logits = score_present(self._top, own, cut, torch.from_numpy(present))

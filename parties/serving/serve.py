@@ -14,7 +14,7 @@ from parties.config import Config
 from parties.contract_secure_sum import SECURE_SUM
 from parties.errors import ConfigError, StorageError
 from parties.model import Model, chosen, model
-from parties.own import own_identity, refuse_expired
+from parties.own import leakage_of_serving, own_identity, refuse_expired
 from parties.people import digests_of
 from parties.serving.answers import Answers
 from parties.serving.applications import Applications
@@ -58,7 +58,7 @@ def serve_party(
         users = users_of(config, trained)
         store = Store.read(config, trained, users)
         host = Host(identity, config.contract, trained.digest, digests_of(trained, [users])[-1])
-        for line in identity.warnings():
+        for line in [*identity.warnings(), *leakage_of_serving(config.contract)]:
             say(line)
         say(f"serves the model of run {trained.run.hex()[:12]}, digest {trained.digest.hex()[:12]}")
         again = partial(Store.read, config, trained, users)

@@ -70,6 +70,7 @@ SAID = re.compile(
     r"|run [0-9a-f]{12} (goes on from|is dropped).*"
     r"|results are (written; waiting until|whole in) .*"
     r"|training ended after .*|training\.batch = .* each epoch is one step|examples: every party learns .*"
+    r"|reveals_membership: .*"
     r"|warm start from run [0-9a-f]{12}: .*"
     r"|drift: (alert|watch): .*|labels as of [\d:TZ-]+: .*"
     r"|calling \w+ at [\w.:]+, for up to [\d.]+ s|\w+ is away; waiting up to [\d.]+ s|\w+ is back"

@@ -72,9 +72,8 @@ def trained() -> dict[str, Model]:
     }
     homes = small.write(root, root, identities)
     made = "{ cut = 3, bottom_hidden = [6], top_hidden = [5], party_dropout = 0.3 }"
-    small.agree(
-        homes, identities, model=made, training="{ epochs = 1 }", evaluation='{ importance = "none" }'
-    )
+    more = {"training": "{ epochs = 1 }", "evaluation": '{ importance = "none" }'}
+    small.agree(homes, identities, reveals_membership="true", model=made, **more)
     found = small.run(homes)
     return {
         name: model(load(home / "party.toml"), small.folder_of(home, found[name]))
@@ -150,13 +149,16 @@ def to_label_holder() -> Target:
     greetings, proofs = meeting()
     hub = PartnerHub(host_of(HUB), ours, Address("127.0.0.1", 1), {PARTNER: partner_of(ours)})
     log = ours.folder / "serving" / PARTNER / "audit.jsonl"
-    embeddings = [encode(torch.ones(count, CUT), number) for number, count in ((1, 2), (2, 1))]
+    embeddings = [encode(torch.ones(count, CUT), number) for number, count in ((1, 2), (2, 1), (4, 1))]
     said = [
         FromFeatureHolder(greeting=greetings[PARTNER]).SerializeToString(),
         FromFeatureHolder(proof=proofs[PARTNER]).SerializeToString(),
         FromFeatureHolder(answer=Answer(number=1, embeddings=embeddings[0])).SerializeToString(),
         FromFeatureHolder(answer=Answer(number=2, embeddings=embeddings[1])).SerializeToString(),
         FromFeatureHolder(answer=Answer(number=3, refused=Refusal.RATE)).SerializeToString(),
+        FromFeatureHolder(
+            answer=Answer(number=4, embeddings=embeddings[2], known=b"\1\0")
+        ).SerializeToString(),
     ]
 
     def hear(data: bytes) -> None:
@@ -166,7 +168,9 @@ def to_label_holder() -> Target:
 
         def incoming() -> Iterator[bytes]:
             for number, one in enumerate(said):
-                if number >= 2:
+                if number == 5:
+                    asked.append(partner.ask(np.array([bytes(16), b"a" * 16], "S16").view("V16")))
+                elif number >= 2:
                     asked.append(partner.ask(np.array([5, 9][: 4 - number] or [7])))
                 yield message if number == at else one
 
@@ -176,7 +180,9 @@ def to_label_holder() -> Target:
                 pass
         for one in asked:
             rows = one.wait(0.0) if one is not None else None
-            assert rows is None or (rows.shape == (len(one.users), CUT) and np.isfinite(rows).all())
+            if rows is not None and one is not None:
+                assert rows.shape == (len(one.users), CUT)
+                assert (np.isfinite(rows).all(axis=1) | np.isnan(rows).all(axis=1)).all()
         assert not partner.there
         log.unlink(missing_ok=True)
 
@@ -199,6 +205,7 @@ def to_feature_holder() -> Target:
         FromLabelHolder(proof=proofs[HUB]).SerializeToString(),
         question(1, 0, 3),
         question(2, 1),
+        FromLabelHolder(question=Question(number=3, ids=bytes(16) + b"a" * 16)).SerializeToString(),
     ]
     answers = Answers(theirs.config, theirs, store, FREE)
 

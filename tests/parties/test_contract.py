@@ -64,6 +64,13 @@ def test_a_privacy_that_asks_for_nothing_is_none() -> None:
     }
 
 
+def test_who_does_not_reveal_membership_agrees_with_releases_that_do_not_know_of_it() -> None:
+    assert made(reveals_membership=False).canonical == made().canonical
+    assert "reveals_membership" not in json.loads(made().canonical)
+    assert json.loads(made(reveals_membership=True).canonical)["reveals_membership"] is True
+    assert made(reveals_membership=True).digest != made().digest
+
+
 def test_canonical_form_is_ascii_json_with_every_default() -> None:
     content = json.loads(made().canonical.decode("ascii"))
     assert content["training"]["schedule"] == "exact"

@@ -189,24 +189,24 @@ def test_a_file_of_another_schema_is_said_and_the_rows_before_go_on(
     table.to_csv(file, index=False)
     data = model.config.party.data.model_copy(update={"file": file})
     config = replace(model.config, party=model.config.party.model_copy(update={"data": data}))
-    users = users_of(model.config, model)
+    users, said = users_of(model.config, model), list[str]()
     whose = ours if name == HUB else answers
     fresh = Fresh(
         file,
         whose.store,
         lambda: Store.read(config, model, users),
         lambda store: setattr(whose, "store", store),
-        served.said.append,
+        said.append,
     )
     before = scores(served.ask([1, 2]))
     for bad in (table.drop(columns=column), table.assign(**{column: "many"}), table.iloc[:0, :0]):
         bad.to_csv(file, index=False)
         fresh.look(asked=True)
-        assert served.said[-1].endswith("; the rows before go on serving")
+        assert said[-1].endswith("; the rows before go on serving")
         assert (scores(served.ask([1, 2])) == before).all()
     table.assign(**{column: 2.0}).to_csv(file, index=False)
     fresh.look(asked=True)
-    assert served.said[-1].endswith("240 rows read anew")
+    assert said[-1].endswith("240 rows read anew")
     assert (scores(served.ask([1, 2])) != before).all()
     answers_well(served)
 

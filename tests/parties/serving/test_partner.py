@@ -169,6 +169,36 @@ def test_what_is_no_answer_is_a_typed_error_and_nobody_waits_for_it(answer: byte
     assert not partner.cache.get(np.array([1]))[1].any()
 
 
+@pytest.mark.parametrize(
+    ("known", "rows"), [(b"", 2), (b"\1", 2), (b"\1\2", 2), (b"\1\0", 2), (b"\1\1", 1), (b"\0\0", 1)]
+)
+def test_an_answer_that_does_not_say_of_which_others_it_is_is_a_typed_error(known: bytes, rows: int) -> None:
+    partner, line = made(never)
+    asked = partner.ask(np.array([b"a" * 16, b"b" * 16]).view("V16"))
+    assert asked is not None
+    with pytest.raises(RemoteProtocolError, match="the answer from 'peer'"):
+        partner.answered(line, 1, encode(torch.zeros(rows, CUT), 1), known)
+    assert asked.wait(partner.now() + 9.0) is None
+
+
+def test_common_users_and_others_are_in_questions_of_their_own() -> None:
+    partner, line = made(never)
+    partner.ask(np.array([1]))
+    kinds = [np.array([2, 3]), np.array([b"a" * 16, b"c" * 16]).view("V16")]
+    asked = [partner.ask(people) for people in (*kinds, kinds[1][1:])]
+    for one in asked:
+        assert one is not None
+        one.leave()
+    assert [len(people) for people in line.questions] == [1, 2, 2]
+    partner.answered(line, 3, encode(torch.ones(1, CUT), 3), b"\0\1")
+    rows = [one.wait(0.0) for one in asked if one is not None]
+    assert rows[0] is None
+    assert rows[1] is not None
+    assert np.isnan(rows[1]).tolist() == [[True] * CUT, [False] * CUT]
+    assert rows[2] is not None
+    assert rows[2].tolist() == [[1.0] * CUT]
+
+
 def test_an_answer_to_nothing_is_a_typed_error() -> None:
     _, line = made(never)
     with pytest.raises(RemoteProtocolError, match="was not asked"):

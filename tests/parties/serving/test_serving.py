@@ -32,10 +32,15 @@ def test_every_path_gives_the_offline_score(serving: Callable[..., Serving], off
     assert served.partner.counts.cached == PEOPLE + 1
 
 
-def test_an_unknown_id_is_scored_alone_and_nobody_is_asked(serving: Callable[..., Serving]) -> None:
+def test_an_unknown_id_is_scored_alone_and_nobody_is_asked(
+    serving: Callable[..., Serving], trained: dict[str, Model]
+) -> None:
     served = serving()
     served.answer()
+    log = trained[HUB].folder / "serving" / PARTNER / "audit.jsonl"
+    before = log.read_bytes()
     found = served.ask([PEOPLE + 7, PEOPLE + 8])
+    assert log.read_bytes() == before
     assert who(found) == [[HUB]] * 2
     assert served.partner.counts.asked == served.partner.counts.questions == 0
     mixed = served.ask([3, PEOPLE + 7, 4])

@@ -15,8 +15,9 @@ import grpc
 
 from parties.address import Address
 from parties.certs import Identity
+from parties.channels import dial
 from parties.errors import ConfigError, IdentityError, NetworkError, RunFinished
-from parties.hub import COME_AGAIN, FINISHED, MOST_RECEIVED, SERVICE
+from parties.hub import COME_AGAIN, FINISHED, SERVICE
 from parties.limits import FAREWELL, Limits
 from parties.link import Link
 from parties.news import REASONS
@@ -111,7 +112,9 @@ class Spoke(Link):
         """One attempt: are we admitted?"""
         wire = Wire(self.name, self._hub, self._changed, self.limits.window // 8, self._line, greeted=False)
         wire.beat()  # tells which line the stream is for
-        channel = self._channel = self._new_channel()
+        identity = None if self._plaintext else self._identity
+        # Twice the heartbeat's patience, which is the judge: a ping waits behind what fills a slow line.
+        channel = self._channel = dial(self._address, self._hub, identity, 2 * self.limits.silence)
         exchange = channel.stream_stream(f"/{SERVICE}/Exchange", None, None)  # bytes: `Link.hear` parses
         metadata = (("party", self.name),) if self._plaintext else ()
         call = self._call = exchange(wire.outgoing(), metadata=metadata)
@@ -219,28 +222,6 @@ class Spoke(Link):
         return (
             f"{self._address} takes connections but not our stream; is the hub stopping, or another program?"
         )
-
-    def _new_channel(self) -> grpc.Channel:
-        options: list[tuple[str, int | str]] = [
-            ("grpc.max_receive_message_length", MOST_RECEIVED),
-            (
-                "grpc.use_local_subchannel_pool",
-                1,
-            ),  # each attempt is a fresh one, without the last one's backoff
-            ("grpc.enable_retries", 0),
-            ("grpc.keepalive_time_ms", 10_000),
-            ("grpc.keepalive_timeout_ms", int(self.limits.silence * 2000)),
-            # Twice the heartbeat's patience, which is the judge: a ping waits behind what fills a slow line.
-            ("grpc.http2.ping_timeout_ms", int(self.limits.silence * 2000)),
-        ]
-        if self._address.is_loopback:
-            options.append(("grpc.enable_http_proxy", 0))
-        if self._plaintext:
-            return grpc.insecure_channel(str(self._address), options)
-        own = self._identity
-        options.append(("grpc.ssl_target_name_override", self._hub))  # its name, whatever its address
-        credentials = grpc.ssl_channel_credentials(own.ca, own.key, own.certificate)
-        return grpc.secure_channel(str(self._address), credentials, options)
 
     def _hang_up(self) -> None:
         if self._call is not None:

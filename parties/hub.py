@@ -14,14 +14,13 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from parties.address import Address
-from parties.certificate import key_fingerprint
 from parties.certs import Identity
+from parties.channels import listen, named_by, server_options
 from parties.crash import report
-from parties.errors import ConfigError, NetworkError
+from parties.errors import ConfigError
 from parties.limits import Limits
 from parties.link import Link
 from parties.news import FAILED, REASONS
-from parties.probe import look_at_port
 from parties.relay import Relay
 from parties.wire import Wire
 from protos.line import CONTROL, Inbox, Line
@@ -29,9 +28,6 @@ from protos.party_pb2 import DESCRIPTOR, Frame
 from protos.rounds import PeerFailed, PeerRestarted, PeerTimeout, RemoteProtocolError, RoundsError
 
 SERVICE = DESCRIPTOR.services_by_name["Link"].full_name
-
-MOST_RECEIVED = 4 << 20
-"""Bytes of one gRPC message, refused before it is in memory; our frames are at most a little over 1 MiB."""
 
 BEYOND_WINDOW = 4 << 20
 """Bytes that may wait to be relayed beside a sender's window: its last frame, and what frames cost."""
@@ -51,23 +47,6 @@ to dial again in the same session."""
 
 class Impostor(RemoteProtocolError):
     """A frame that claims to be from another party than the one whose certificate opened the stream."""
-
-
-def named_by(
-    context: grpc.ServicerContext, pins: Mapping[str, str], identity: Identity
-) -> tuple[str | None, dict[str, str]]:
-    """Who calls, by name and key of the certificate, both: never by what it says. None for nobody of these;
-    then who it says that it is, of these, and why it is not."""
-    peer: dict[str, list[bytes]] = context.auth_context()  # type: ignore[assignment]
-    names = [one.decode("ascii", "replace") for one in peer.get("x509_subject_alternative_name", [])]
-    try:
-        certificate = peer["x509_pem_cert"][0]
-        key, denied = key_fingerprint(certificate), identity.denies(certificate)
-    except (KeyError, ValueError):
-        key, denied = "none", None
-    name = next((one for one in names if pins.get(one) == key and not denied), None)
-    why = f"tls.denied names its certificate ({denied})" if denied else "run.toml pins another key"
-    return name, {one: why for one in names if one in pins and name is None}
 
 
 class Hub(Link):
@@ -104,7 +83,8 @@ class Hub(Link):
         """Start to listen. Raises NetworkError if the address cannot be had."""
         server = grpc.server(
             ThreadPoolExecutor(2 * len(self.peers) + 8, thread_name_prefix="hub"),
-            options=self._options(),
+            # Twice the heartbeat's patience, which is the judge: a ping waits behind what fills a slow line.
+            options=server_options(2 * self.limits.silence),
             maximum_concurrent_rpcs=4 * len(self.peers) + 16,
         )
         exchange = grpc.stream_stream_rpc_method_handler(self._exchange)  # bytes: `Link.hear` parses
@@ -112,18 +92,8 @@ class Hub(Link):
             (grpc.method_handlers_generic_handler(SERVICE, {"Exchange": exchange}),)
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        try:
-            if self._plaintext:
-                self.port = server.add_insecure_port(str(self._address))
-            else:
-                own = self._identity
-                credentials = grpc.ssl_server_credentials(
-                    [(own.key, own.certificate)], root_certificates=own.ca, require_client_auth=True
-                )
-                self.port = server.add_secure_port(str(self._address), credentials)
-        except RuntimeError:
-            look_at_port(self._address)  # knows why
-            raise NetworkError(f"cannot listen on {self._address}; change link.listen") from None
+        identity = None if self._plaintext else self._identity
+        self.port = listen(server, self._address, identity, "link.listen")
         server.start()
         self._server = server
         for service in ("", SERVICE):
@@ -359,15 +329,3 @@ class Hub(Link):
         if self._state != "finished":
             return super()._settled()
         return not any(map(self._expects, self._wires.values())) and super()._settled()
-
-    def _options(self) -> list[tuple[str, int]]:
-        return [
-            ("grpc.so_reuseport", 0),  # or a second hub would share the port silently
-            ("grpc.max_receive_message_length", MOST_RECEIVED),
-            ("grpc.keepalive_time_ms", 10_000),
-            ("grpc.keepalive_timeout_ms", int(self.limits.silence * 2000)),
-            # Twice the heartbeat's patience, which is the judge: a ping waits behind what fills a slow line.
-            ("grpc.http2.ping_timeout_ms", int(self.limits.silence * 2000)),
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-            ("grpc.server_handshake_timeout_ms", 10_000),
-        ]

@@ -14,7 +14,8 @@ MAY_IMPORT = {
     "parties": {"parties", "psi", "splitnn", "protos"},
 }
 MAY_IMPORT_GRPC = {
-    *("parties/hub.py", "parties/dial.py", "protos/party_pb2_grpc.py", "protos/serving_pb2_grpc.py"),
+    *(f"parties/{name}.py" for name in ("channels", "hub", "dial")),
+    *("protos/party_pb2_grpc.py", "protos/serving_pb2_grpc.py"),
     *(f"parties/serving/{name}.py" for name in ("hub", "dial", "applications")),
 }
 NOT_IN = {

@@ -13,9 +13,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from parties.address import Address
 from parties.certificate import key_fingerprint
 from parties.certs import Identity
+from parties.channels import listen, server_options
 from parties.crash import report
 from parties.errors import DataError
-from parties.serving.hub import listen, server_options
+from parties.serving.hub import SILENCE
 from parties.serving.scorer import BadRequest, Scorer, Scores
 from parties.serving.tally import Tally
 from protos.serving_pb2 import DESCRIPTOR, Scored, ScoreRequest, ScoreResponse, TookPart
@@ -57,18 +58,13 @@ class Applications:
         """Raises NetworkError if the address cannot be had."""
         server = grpc.server(
             ThreadPoolExecutor(AT_ONCE, thread_name_prefix="score"),
-            options=server_options(),
+            options=server_options(SILENCE),
             maximum_concurrent_rpcs=AT_ONCE + WAITING,
         )
         score = grpc.unary_unary_rpc_method_handler(self._score)  # bytes, parsed after the caller is known
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Score": score}),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        credentials = grpc.ssl_server_credentials(
-            [(self._identity.key, self._identity.certificate)],
-            root_certificates=self._ca,
-            require_client_auth=True,
-        )
-        self.port = listen(server, self._address, credentials, "serve.applications")
+        self.port = listen(server, self._address, self._identity, "serve.applications", self._ca)
         server.start()
         self._server = server
         for service in ("", SERVICE):

@@ -9,19 +9,17 @@ from typing import Any
 import grpc
 
 from parties.address import Address
+from parties.channels import dial
 from parties.dial import FIRST_DELAY, LONGEST_DELAY, PROBE
 from parties.errors import ContractError, IdentityError, NetworkError, StorageError
-from parties.hub import MOST_RECEIVED
 from parties.model import Model
 from parties.probe import look_at_hub
 from parties.serving.answers import Answers
 from parties.serving.greeting import Host, session_of, told
-from parties.serving.hub import SERVICE, Over, field_of, heard
+from parties.serving.hub import SERVICE, SILENCE, Over, field_of, heard
 from parties.serving.notes import Notes, kind_of
 from protos.rounds import RemoteProtocolError
 from protos.serving_pb2 import FromFeatureHolder, FromLabelHolder, Refusal
-
-SILENCE_MS = 10_000
 
 
 class Answering:
@@ -49,7 +47,7 @@ class Answering:
         """
         delay = FIRST_DELAY
         while not self._stop.is_set():
-            channel = self._channel()
+            channel = dial(self._address, self._name, self._host.identity, SILENCE)
             try:
                 if self._converse(channel):
                     delay = FIRST_DELAY
@@ -134,22 +132,6 @@ class Answering:
             look_at_hub(self._address, self._name, None, self._host.identity, PROBE)
         except NetworkError as error:
             self._tell(f"{error}; dialling again")
-
-    def _channel(self) -> grpc.Channel:
-        own = self._host.identity
-        options: list[tuple[str, int | str]] = [
-            ("grpc.max_receive_message_length", MOST_RECEIVED),
-            ("grpc.use_local_subchannel_pool", 1),
-            ("grpc.enable_retries", 0),
-            ("grpc.keepalive_time_ms", SILENCE_MS),
-            ("grpc.keepalive_timeout_ms", SILENCE_MS),
-            ("grpc.http2.ping_timeout_ms", SILENCE_MS),
-            ("grpc.ssl_target_name_override", self._name),  # its name, whatever its address
-        ]
-        if self._address.is_loopback:
-            options.append(("grpc.enable_http_proxy", 0))
-        credentials = grpc.ssl_channel_credentials(own.ca, own.key, own.certificate)
-        return grpc.secure_channel(str(self._address), credentials, options)
 
     def _tell(self, line: str) -> None:
         if line != self._said:

@@ -5,22 +5,24 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from parties.address import Address
+from parties.channels import listen, named_by, server_options
 from parties.crash import report
-from parties.errors import ContractError, IdentityError, NetworkError, PartyError, StorageError
-from parties.hub import MOST_RECEIVED, named_by
+from parties.errors import ContractError, IdentityError, PartyError, StorageError
 from parties.model import Model
-from parties.probe import look_at_port
 from parties.serving.greeting import Host, session_of, told
 from parties.serving.notes import Notes, kind_of
 from parties.serving.partner import OTHERS, Partner, People
 from protos.rounds import RemoteProtocolError
 from protos.serving_pb2 import DESCRIPTOR, FromFeatureHolder, FromLabelHolder, Question, Refusal
+
+SILENCE: Final = 10.0
+"""Seconds until a line on which nothing is heard is over."""
 
 SERVICE = DESCRIPTOR.services_by_name["Embeddings"].full_name
 REFUSED = {Refusal.RATE: "it is asked too often", Refusal.BUDGET: "its privacy budget is used up"}
@@ -81,16 +83,12 @@ class PartnerHub:
         """Raises NetworkError if the address cannot be had."""
         server = grpc.server(
             ThreadPoolExecutor(4 * len(self._pins) + 4, thread_name_prefix="partners"),
-            options=server_options(),
+            options=server_options(SILENCE),
             maximum_concurrent_rpcs=4 * len(self._pins) + 4,
         )
         handler = grpc.stream_stream_rpc_method_handler(self._answer)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Answer": handler}),))
-        own = self._host.identity
-        credentials = grpc.ssl_server_credentials(
-            [(own.key, own.certificate)], root_certificates=own.ca, require_client_auth=True
-        )
-        self.port = listen(server, self._address, credentials, "serve.listen")
+        self.port = listen(server, self._address, self._host.identity, "serve.listen")
         server.start()
         self._server = server
 
@@ -212,26 +210,6 @@ class PartnerHub:
                 return
             self._said[name] = line
         self._say(line)
-
-
-def listen(server: grpc.Server, address: Address, credentials: grpc.ServerCredentials, key: str) -> int:
-    """The port. Raises NetworkError. key: of party.toml."""
-    try:
-        return server.add_secure_port(str(address), credentials)
-    except RuntimeError:
-        look_at_port(address, key)  # knows why
-        raise NetworkError(f"cannot listen on {address}; change {key}") from None
-
-
-def server_options() -> list[tuple[str, int]]:
-    return [
-        ("grpc.so_reuseport", 0),
-        ("grpc.max_receive_message_length", MOST_RECEIVED),
-        ("grpc.keepalive_time_ms", 10_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-        ("grpc.server_handshake_timeout_ms", 10_000),
-    ]
 
 
 def heard(incoming: Iterator[bytes], kind: type[F], name: str) -> F:

@@ -216,5 +216,5 @@ def said(summary: Mapping[str, Any]) -> str:
     traffic = f"{psi['bytes_sent'] / 1e6:.1f} MB out, {psi['bytes_received'] / 1e6:.1f} MB in"
     users = summary["known"] + summary["added"]
     told = f"{summary['added']:,} users added, {users:,} now; {summary['gone']:,} are in the file no more"
-    again = "start `party serve` anew at all parties\n" if summary["added"] else ""
+    again = "a `party serve` that runs takes them up within some seconds\n" if summary["added"] else ""
     return f"{told}\n{again}{psi['protocol']}, {summary['seconds']:.1f} s, {traffic}"

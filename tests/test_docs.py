@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FAULTS = 44
+FAULTS = 45
 ROW = re.compile(r"^\| (\d+) \|.*\|(?P<tests>[^|]*)\|$", re.MULTILINE)
 LINK = re.compile(r"\[(?P<test>\w+)\]\(\.\./(?P<file>tests/[\w/.]+)\)")
 

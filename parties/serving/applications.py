@@ -32,7 +32,7 @@ _fingerprint = lru_cache(1024)(key_fingerprint)  # to parse a certificate takes 
 
 class Applications:
     """`open` it; `drain` lets requests end that are under way. ca: whom to believe about applications'
-    certificates. clients: pins of their keys. names: of the target's outputs."""
+    certificates. clients: pins of their keys. scorer: may be replaced, by that of another version."""
 
     def __init__(
         self,
@@ -41,14 +41,11 @@ class Applications:
         ca: bytes,
         clients: Sequence[str],
         scorer: Scorer,
-        model: bytes,
-        names: Sequence[str],
         tally: Tally,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._identity, self._address, self._ca = identity, address, ca
-        self._clients, self._scorer, self._tally, self._say = frozenset(clients), scorer, tally, say
-        self._model, self._names = model, names
+        self._clients, self.scorer, self._tally, self._say = frozenset(clients), scorer, tally, say
         self._health = health.HealthServicer(experimental_non_blocking=True)
         self._server: grpc.Server | None = None
         self._stumbled: set[str] = set()
@@ -82,11 +79,11 @@ class Applications:
             self._tally.refused()
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "no client of serve.clients")
         try:
-            request = ScoreRequest.FromString(payload)
-            self._scorer.check(len(request.ids))
+            request, scorer = ScoreRequest.FromString(payload), self.scorer
+            scorer.check(len(request.ids))
             ids = [one.parts for one in request.ids]
-            found = self._scorer.score(ids, request.context, context.time_remaining())
-            response = self._response(found)
+            found = scorer.score(ids, request.context, context.time_remaining())
+            response = _response(scorer, found)
         except DecodeError:
             self._tally.refused()
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no ScoreRequest")
@@ -110,12 +107,13 @@ class Applications:
         except (KeyError, ValueError):
             return False
 
-    def _response(self, found: Scores) -> bytes:
-        took_part = [TookPart(parties=one.parties, calibrated=one.calibrated) for one in found.among]
-        scored = [
-            Scored(score=score, took_part=of)
-            for score, of in zip(found.scores.tolist(), found.of.tolist(), strict=True)
-        ]
-        return ScoreResponse(
-            model=self._model, names=self._names, scored=scored, took_part=took_part
-        ).SerializeToString()
+
+def _response(scorer: Scorer, found: Scores) -> bytes:
+    took_part = [TookPart(parties=one.parties, calibrated=one.calibrated) for one in found.among]
+    scored = [
+        Scored(score=score, took_part=of)
+        for score, of in zip(found.scores.tolist(), found.of.tolist(), strict=True)
+    ]
+    return ScoreResponse(
+        model=scorer.model, names=scorer.names, scored=scored, took_part=took_part
+    ).SerializeToString()

@@ -4,7 +4,7 @@ import queue
 import random
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -15,11 +15,19 @@ from parties.errors import ContractError, IdentityError, NetworkError, StorageEr
 from parties.model import Model
 from parties.probe import look_at_hub
 from parties.serving.answers import Answers
-from parties.serving.greeting import Host, session_of, told
+from parties.serving.greeting import AnotherVersion, Host, session_of, told
 from parties.serving.hub import SERVICE, SILENCE, Over, field_of, heard
 from parties.serving.notes import Notes, kind_of
 from protos.rounds import RemoteProtocolError
 from protos.serving_pb2 import FromFeatureHolder, FromLabelHolder, Refusal
+
+
+class Serves(NamedTuple):
+    """What a line is of: one version."""
+
+    host: Host
+    model: Model
+    answers: Answers
 
 
 class Answering:
@@ -33,25 +41,26 @@ class Answering:
         answers: Answers,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self._host, self._model, self._address, self._answers = host, model, hub, answers
+        self.serves, self._address = Serves(host, model, answers), hub
         self._name, self._say, self._said = host.contract.label_holder, say, ""
         self._stop = threading.Event()
         self._call: Any = None
         self.there = False
 
     def serve(self) -> None:
-        """Dial, answer, and dial again; who is only away is waited for, and so is room in our own egress log.
+        """Dial, answer, and dial again. Waited for are: who is only away, or serves another version; and room
+        in our own egress log.
 
-        Raises ContractError (another contract or model there), IdentityError, RemoteProtocolError,
-        AccountError, TrainingError.
+        Raises ContractError (another contract there), IdentityError, RemoteProtocolError, AccountError,
+        TrainingError.
         """
         delay = FIRST_DELAY
         while not self._stop.is_set():
-            channel = dial(self._address, self._name, self._host.identity, SILENCE)
+            channel = dial(self._address, self._name, self.serves.host.identity, SILENCE)
             try:
                 if self._converse(channel):
                     delay = FIRST_DELAY
-            except StorageError as error:  # a full disk: nothing is answered until there is room
+            except (AnotherVersion, StorageError) as error:  # a full disk: until there is room
                 self.there = False
                 self._tell(f"{error}; dialling again")
             finally:
@@ -62,6 +71,12 @@ class Answering:
             self._stop.wait(delay * random.uniform(0.5, 1.5))  # noqa: S311 - so that parties do not dial in step
             delay = min(delay * 1.5, LONGEST_DELAY)
 
+    def switch(self, host: Host, model: Model, answers: Answers) -> None:
+        """To another version: on a new line, as soon as the label holder serves it, too."""
+        self.serves = Serves(host, model, answers)
+        if self._call is not None:
+            self._call.cancel()
+
     def stop(self) -> None:
         self._stop.set()
         if self._call is not None:
@@ -69,10 +84,14 @@ class Answering:
 
     def _converse(self, channel: grpc.Channel) -> bool:
         """Until the stream ends. Was it admitted?"""
-        host, me, hub = self._host, self._host.identity.party, self._name
+        serves = self.serves
+        host, model, answers = serves
+        me, hub = host.identity.party, self._name
         out: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         call: Any = channel.stream_stream(f"/{SERVICE}/Answer", None, None)(iter(out.get, None))
         self._call, ours = call, host.greeting()
+        if self.serves is not serves:  # switched in this moment
+            call.cancel()
         notes: Notes | None = None
         out.put(FromFeatureHolder(greeting=ours).SerializeToString())
         try:
@@ -81,9 +100,9 @@ class Answering:
             proof = field_of(heard(call, FromLabelHolder, hub), "proof", hub)
             said = told(hub, hub, theirs, me, ours)
             host.check_proof(proof, hub, said)
-            notes = Notes(self._model, me, hub, session_of(said))
+            notes = Notes(model, me, hub, session_of(said))
             signed = host.proof(told(me, hub, theirs, me, ours))
-            self._answers.begin()
+            answers.begin()
             out.put(FromFeatureHolder(proof=signed).SerializeToString())
             self.there = True
             self._tell(f"answers {hub} at {self._address}")
@@ -91,7 +110,7 @@ class Answering:
                 message = heard(call, FromLabelHolder, hub)
                 question = field_of(message, "question", hub)
                 notes.came(kind_of(question), message.ByteSize())
-                answer = self._answers.answer(question)
+                answer = answers.answer(question)
                 payload = FromFeatureHolder(answer=answer).SerializeToString()
                 if notes.leaves(kind_of(answer), question.number, payload):
                     out.put(payload)
@@ -110,12 +129,12 @@ class Answering:
         """Raises IdentityError where it is of no use to dial again."""
         if self._stop.is_set():
             return
-        code = call.code()
+        code, own = call.code(), self.serves.host.identity
         if code is grpc.StatusCode.PERMISSION_DENIED:
             raise IdentityError(
                 f"permission denied by {self._name} at {self._address}: "
-                f"{self._host.identity.certificate_file} is not the certificate that its run.toml pins for "
-                f"{self._host.identity.party}, or denied there; compare run.toml"
+                f"{own.certificate_file} is not the certificate that its run.toml pins for {own.party}, or "
+                "denied there; compare run.toml"
             )
         if code is grpc.StatusCode.FAILED_PRECONDITION:
             raise ContractError(
@@ -129,7 +148,7 @@ class Answering:
         if self.there:
             return
         try:
-            look_at_hub(self._address, self._name, None, self._host.identity, PROBE)
+            look_at_hub(self._address, self._name, None, own, PROBE)
         except NetworkError as error:
             self._tell(f"{error}; dialling again")
 

@@ -82,3 +82,29 @@ class Fresh:
         else:
             self._put(store)
             self._say(f"{self._file}: {store.blank:,} rows read anew")
+
+
+class Rows:
+    """The look-out that there is, of one version of the model after another; `with Rows(first):`."""
+
+    def __init__(self, first: Fresh) -> None:
+        self._fresh, self._lock, self._over = first, threading.Lock(), False
+
+    def __enter__(self) -> "Rows":
+        self._fresh.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._over = True
+            self._fresh.__exit__()
+
+    def replace(self, fresh: Fresh) -> None:
+        with self._lock:
+            if not self._over:
+                self._fresh.__exit__()
+                self._fresh = fresh
+                fresh.__enter__()
+
+    def again(self) -> None:
+        self._fresh.again()

@@ -17,6 +17,12 @@ from protos.rounds import RemoteProtocolError
 from protos.serving_pb2 import Greeting, Proof
 
 VERSION = 2
+
+
+class AnotherVersion(ContractError):
+    """The other end serves another version, or other users: it may have been switched before us."""
+
+
 DIGEST = 32
 """Bytes of each field of a greeting."""
 
@@ -52,14 +58,14 @@ class Host:
                 f"{self.contract.digest.hex()[:12]}; all parties need the same run.toml"
             )
         if greeting.model != self.model:
-            raise ContractError(
+            raise AnotherVersion(
                 f"{name} serves another version of the model, with digest {greeting.model.hex()[:12]}, not "
                 f"{self.model.hex()[:12]}; promote the same everywhere (`party models promote`)"
             )
         if greeting.people != self.people:
-            raise ContractError(
+            raise AnotherVersion(
                 f"{name} has another list of common users, with digest {greeting.people.hex()[:12]}, not "
-                f"{self.people.hex()[:12]}; run `party extend` at all parties, then start `party serve` anew"
+                f"{self.people.hex()[:12]}; run `party extend` at all parties"
             )
 
     def proof(self, said: bytes) -> Proof:

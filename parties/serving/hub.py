@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -59,6 +59,14 @@ class Stream:
         self._hang_up()
 
 
+class Serves(NamedTuple):
+    """What lines are of: one version. partners: by name."""
+
+    host: Host
+    model: Model
+    partners: Mapping[str, Partner]
+
+
 class PartnerHub:
     """`open` it; `close` ends all lines. partners: by name. say: what the operator should see."""
 
@@ -70,7 +78,7 @@ class PartnerHub:
         partners: Mapping[str, Partner],
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self._host, self._model, self._address, self._partners = host, model, listen, partners
+        self.serves, self._address = Serves(host, model, partners), listen
         self._pins = {name: host.contract.parties[name].key for name in partners}
         self._say, self._said = say, dict[str, str]()
         self._lock = threading.Lock()
@@ -88,9 +96,16 @@ class PartnerHub:
         )
         handler = grpc.stream_stream_rpc_method_handler(self._answer)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Answer": handler}),))
-        self.port = listen(server, self._address, self._host.identity, "serve.listen")
+        self.port = listen(server, self._address, self.serves.host.identity, "serve.listen")
         server.start()
         self._server = server
+
+    def serve(self, host: Host, model: Model, partners: Mapping[str, Partner]) -> None:
+        """From here on another version: lines of the one before end, and who dials again is greeted by it."""
+        self.serves = Serves(host, model, partners)
+        with self._turn:
+            for stream in self._streams.values():
+                stream.hang_up()
 
     def close(self) -> None:
         if self._server is not None:
@@ -100,7 +115,7 @@ class PartnerHub:
                 stream.notes.end("done")
 
     def _answer(self, incoming: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        name, refused = named_by(context, self._pins, self._host.identity)
+        name, refused = named_by(context, self._pins, self.serves.host.identity)
         for claimed, why in refused.items():
             self._tell(claimed, f"a caller named {claimed} was refused: {why}; ask {claimed}")
         if name is None:
@@ -134,7 +149,8 @@ class PartnerHub:
                     del self._callers[name]
 
     def _with(self, name: str, incoming: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        host, me, partner = self._host, self._host.identity.party, self._partners[name]
+        serves = self.serves
+        host, me, partner = serves.host, serves.host.identity.party, serves.partners[name]
         theirs = field_of(heard(incoming, FromFeatureHolder, name), "greeting", name)
         ours = host.greeting()
         try:
@@ -149,7 +165,7 @@ class PartnerHub:
         proof = field_of(heard(incoming, FromFeatureHolder, name), "proof", name)
         host.check_proof(proof, name, told(name, me, ours, name, theirs))
 
-        stream = self._newest(name, session_of(said), context)
+        stream = self._newest(name, serves, session_of(said), context)
         if not context.add_callback(lambda: stream.out.put(None)):
             stream.out.put(None)
         partner.attach(stream)
@@ -170,14 +186,17 @@ class PartnerHub:
             if newest:
                 self._tell(name, f"{name} is away; scores go on without it")
 
-    def _newest(self, name: str, session: bytes, context: grpc.ServicerContext) -> Stream:
-        """In place of its stream before, whose log ends here. Raises StorageError, AccountError."""
+    def _newest(self, name: str, serves: Serves, session: bytes, context: grpc.ServicerContext) -> Stream:
+        """In place of its stream before, whose log ends here. Raises StorageError, AccountError, and Over
+        where meanwhile another version is served."""
         with self._turn:
+            if self.serves is not serves:
+                raise Over
             if (before := self._streams.pop(name, None)) is not None:
-                self._partners[name].detach(before)
+                serves.partners[name].detach(before)
                 before.hang_up()
                 before.notes.end("done")
-            notes = Notes(self._model, self._host.identity.party, name, session)
+            notes = Notes(serves.model, serves.host.identity.party, name, session)
             self._streams[name] = Stream(notes, context.cancel)
             return self._streams[name]
 

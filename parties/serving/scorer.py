@@ -21,7 +21,6 @@ from parties.id_kinds import digest_key
 from parties.model import Model
 from parties.serving.partner import Asked, Partner, People
 from parties.serving.store import DigestIndex, Store
-from parties.target import Target
 from splitnn.scoring import score_present
 
 
@@ -59,7 +58,6 @@ class Scorer:
         store: Store,
         users: NDArray[np.uint8],
         partners: Sequence[Partner],
-        target: Target,
         most: int,
         patience: float,
         clock: Callable[[], float] = time.monotonic,
@@ -67,7 +65,9 @@ class Scorer:
         kind = next(one for one in config.contract.ids if one.name == model.kind)
         self._types, self._key = kind.columns, digest_key(config.contract.digest, kind.name)
         self.store, self.partners = store, partners
-        self._me, self._users, self._target, self._clock = config.name, DigestIndex(users), target, clock
+        self._me, self._users, self._clock = config.name, DigestIndex(users), clock
+        self._target = model.target()
+        self.model, self.names = model.digest, self._target.names
         self._reveals = config.contract.reveals_membership
         self._most, self._patience, self._cut = most, patience, model.plan.cut
         self._bottom: nn.Module = model.bottom(model.run).eval()

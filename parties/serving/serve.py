@@ -5,28 +5,25 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from parties.certs import Identity, read
 from parties.config import Config
 from parties.contract_secure_sum import SECURE_SUM
 from parties.errors import ConfigError, StorageError
-from parties.model import Model, chosen, model
+from parties.model import Model, chosen
 from parties.own import leakage_of_serving, own_identity, refuse_expired
-from parties.people import digests_of
 from parties.serving.answers import Answers
 from parties.serving.applications import Applications
 from parties.serving.cache import EmbeddingCache
 from parties.serving.dial import Answering
-from parties.serving.fresh import Fresh
-from parties.serving.greeting import Host
+from parties.serving.fresh import Fresh, Rows
 from parties.serving.hub import PartnerHub
 from parties.serving.partner import Partner
 from parties.serving.rate import TokenBucket
 from parties.serving.scorer import Scorer
-from parties.serving.store import Store, users_of
+from parties.serving.served import Follow, Served
+from parties.serving.store import Store
 from parties.serving.tally import Tally, scraped
 from parties.spending import check_ledger
 from parties.storage import locked
@@ -34,17 +31,16 @@ from splitnn.crossing import to_feature_holders
 from splitnn.scoring import scores_alone
 
 Say = Callable[[str], None]
+OnHangup = Callable[[Callable[[], None]], None]
 DRAIN = 5.0
 """Seconds for requests that are under way when we are told to stop."""
 LATE, SILENT = 2.0, 10.0
 """A partner is late when an answer takes so many deadlines, and hung up on after so many seconds."""
 
 
-def serve_party(
-    config: Config, run: str | None, say: Say, on_fresh: Callable[[Callable[[], None]], None]
-) -> None:
-    """Until KeyboardInterrupt, which ends it in good order. run: as `parties.model.chosen`. on_fresh: told
-    what to call for the table to be read anew.
+def serve_party(config: Config, run: str | None, say: Say, on_hangup: OnHangup) -> None:
+    """Until KeyboardInterrupt, which ends it in good order. run: as `parties.model.chosen`; None: also what
+    is promoted later. on_hangup: told what to call for table and promotions to be looked at anew.
 
     Raises ConfigError, ContractError, DataError, IdError, IdentityError, NetworkError, StorageError,
     AccountError.
@@ -54,18 +50,13 @@ def serve_party(
     with _alone(config):
         refuse_expired(config)
         check_ledger(config)
-        trained, identity = model(config, chosen(config, run)), own_identity(config)
-        users = users_of(config, trained)
-        store = Store.read(config, trained, users)
-        host = Host(identity, config.contract, trained.digest, digests_of(trained, [users])[-1])
+        identity = own_identity(config)
+        first = Served.read(config, identity, chosen(config, run))
         for line in [*identity.warnings(), *leakage_of_serving(config.contract)]:
             say(line)
-        say(f"serves the model of run {trained.run.hex()[:12]}, digest {trained.digest.hex()[:12]}")
-        again = partial(Store.read, config, trained, users)
-        if config.role == "label holder":
-            _label_holder(config, trained, host, store, users, again, say, on_fresh)
-        else:
-            _feature_holder(config, trained, host, store, again, say, on_fresh)
+        say(f"serves {first}")
+        half = _label_holder if config.role == "label holder" else _feature_holder
+        half(config, first, run is None, say, on_hangup)
 
 
 def _refuse(config: Config) -> None:
@@ -107,30 +98,20 @@ def _alone(config: Config) -> Iterator[None]:
         ) from None
 
 
-def _label_holder(
-    config: Config,
-    trained: Model,
-    host: Host,
-    store: Store,
-    users: NDArray[np.uint8],
-    again: Callable[[], Store],
-    say: Say,
-    on_fresh: Callable[[Callable[[], None]], None],
-) -> None:
-    keys, plan, names = config.party.serve, trained.plan, config.feature_holders
+def _scorer(config: Config, served: Served, say: Say) -> Scorer:
+    """The label holder's half of a version. Raises ConfigError where it needs all parties."""
+    keys, trained, names = config.party.serve, served.trained, config.feature_holders
     if not scores_alone(trained.top(trained.run)):
         raise ConfigError(
             f"{config.party.contract}: the model has not learned to do without partners, so it could not "
             "answer when one is away; train with model.party_dropout (such as 0.1)"
         )
-    assert keys.listen is not None
-    assert keys.applications is not None
-    deadline, crossings = keys.deadline_ms / 1000, to_feature_holders(plan, names, trained.run)
+    deadline, crossings = keys.deadline_ms / 1000, to_feature_holders(trained.plan, names, trained.run)
     partners = [
         Partner(
             name,
             crossings[name],
-            EmbeddingCache(len(store.rows), plan.cut, keys.cache_rows, keys.cache_seconds),
+            EmbeddingCache(len(served.users), trained.plan.cut, keys.cache_rows, keys.cache_seconds),
             TokenBucket(keys.ids_per_second, max(keys.ids_per_second, 4096.0)),
             keys.hold_us / 1e6,
             LATE * deadline,
@@ -139,77 +120,97 @@ def _label_holder(
         )
         for name in names
     ]
-    target = trained.target()
-    scorer = Scorer(config, trained, store, users, partners, target, keys.most_ids, deadline)
-    tally = Tally()
-    hub = PartnerHub(host, trained, keys.listen, {one.name: one for one in partners}, say)
+    return Scorer(config, trained, served.store, served.users, partners, keys.most_ids, deadline)
+
+
+def _label_holder(config: Config, first: Served, promotions: bool, say: Say, on_hangup: OnHangup) -> None:
+    keys, names, tally, identity = config.party.serve, config.feature_holders, Tally(), first.host.identity
+    assert keys.listen is not None
+    assert keys.applications is not None
+    scorer = _scorer(config, first, say)
+    hub = PartnerHub(first.host, first.trained, keys.listen, {one.name: one for one in scorer.partners}, say)
     applications = Applications(
-        host.identity,
-        keys.applications,
-        _client_ca(config, host.identity),
-        keys.clients,
-        scorer,
-        trained.digest,
-        target.names,
-        tally,
-        say,
+        identity, keys.applications, _client_ca(config, identity), keys.clients, scorer, tally, say
     )
 
-    def put(fresh: Store) -> None:
-        scorer.store = fresh
+    def fresh_of(served: Served, scorer: Scorer) -> Fresh:
+        return _fresh(config, served, lambda store: setattr(scorer, "store", store), say)
+
+    def put(served: Served) -> None:
+        scorer = _scorer(config, served, say)
+        applications.scorer = scorer
+        hub.serve(served.host, served.trained, {one.name: one for one in scorer.partners})
+        rows.replace(fresh_of(served, scorer))
+        about["model"] = served.trained.digest.hex()
 
     def look() -> tuple[Mapping[str, bool], Mapping[str, Mapping[str, int]]]:
+        partners = applications.scorer.partners
         return (
             {one.name: one.there for one in partners},
             {one.name: one.counts.as_dict() for one in partners},
         )
 
+    about = _about(config, first.trained)
     with ExitStack() as stack:
-        stack.enter_context(scraped(config.party.metrics.listen, _about(config, trained), look, tally))
-        fresh = stack.enter_context(Fresh(config.party.data.file, store, again, put, say))
-        on_fresh(fresh.again)
+        stack.enter_context(scraped(config.party.metrics.listen, about, look, tally))
         hub.open()
         stack.callback(hub.close)
         applications.open()
         stack.callback(applications.drain, DRAIN)
+        rows = stack.enter_context(Rows(fresh_of(first, scorer)))
+        follow = stack.enter_context(Follow(first, promotions, put, say))
+        on_hangup(lambda: _again(rows, follow))
         say(f"answers applications at {keys.applications}; waits for {', '.join(names)} at {keys.listen}")
         _until_interrupted()
         say("stops: no more requests are taken")
 
 
-def _feature_holder(
-    config: Config,
-    trained: Model,
-    host: Host,
-    store: Store,
-    again: Callable[[], Store],
-    say: Say,
-    on_fresh: Callable[[Callable[[], None]], None],
-) -> None:
-    keys = config.party.serve
+def _feature_holder(config: Config, first: Served, promotions: bool, say: Say, on_hangup: OnHangup) -> None:
+    keys, hub = config.party.serve, config.contract.label_holder
     assert keys.hub is not None
     cap = TokenBucket(keys.ids_per_second, max(keys.ids_per_second, 4096.0))
-    answers = Answers(config, trained, store, cap)
-    answering = Answering(host, trained, keys.hub, answers, say)
-    hub = config.contract.label_holder
 
-    def put(fresh: Store) -> None:
-        answers.store = fresh
+    def answers_of(served: Served) -> Answers:
+        return Answers(config, served.trained, served.store, cap)
+
+    def fresh_of(served: Served, answers: Answers) -> Fresh:
+        return _fresh(config, served, lambda store: setattr(answers, "store", store), say)
+
+    answers = answers_of(first)
+    answering = Answering(first.host, first.trained, keys.hub, answers, say)
+
+    def put(served: Served) -> None:
+        answers = answers_of(served)
+        answering.switch(served.host, served.trained, answers)
+        rows.replace(fresh_of(served, answers))
+        about["model"] = served.trained.digest.hex()
 
     def look() -> tuple[Mapping[str, bool], Mapping[str, Mapping[str, int]]]:
-        counts = {"answered": answers.answered, "refused": answers.refused}
-        return {hub: answering.there}, {hub: counts}
+        answers = answering.serves.answers
+        return {hub: answering.there}, {hub: {"answered": answers.answered, "refused": answers.refused}}
 
+    about = _about(config, first.trained)
     with ExitStack() as stack:
-        stack.enter_context(scraped(config.party.metrics.listen, _about(config, trained), look, None))
-        fresh = stack.enter_context(Fresh(config.party.data.file, store, again, put, say))
-        on_fresh(fresh.again)
+        stack.enter_context(scraped(config.party.metrics.listen, about, look, None))
+        rows = stack.enter_context(Rows(fresh_of(first, answers)))
+        follow = stack.enter_context(Follow(first, promotions, put, say))
+        on_hangup(lambda: _again(rows, follow))
         say(f"calls {hub} at {keys.hub}")
         try:
             answering.serve()
         except KeyboardInterrupt:
             answering.stop()
             say("stops: no more is answered")
+
+
+def _again(rows: Rows, follow: Follow) -> None:
+    rows.again()
+    follow.again()
+
+
+def _fresh(config: Config, served: Served, put: Callable[[Store], None], say: Say) -> Fresh:
+    read = partial(Store.read, config, served.trained, served.users)
+    return Fresh(config.party.data.file, served.store, read, put, say)
 
 
 def _client_ca(config: Config, identity: Identity) -> bytes:

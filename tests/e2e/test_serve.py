@@ -1,9 +1,12 @@
 """`party serve` as real processes over mutual TLS: the offline scores on every path; a partner killed under
 load; a store replaced; told to stop."""
 
+import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -258,3 +261,43 @@ def test_a_served_score_is_the_predicted_one_on_every_path(federation: Callable[
     assert all(wanted[one.email(number)] != before[one.email(number)] for number in after)
     for found, number in fresh:
         agree(found, np.array([number]))
+
+
+@pytest.mark.slow
+def test_promotions_are_served_by_the_processes_that_run(federation: Callable[..., Federation]) -> None:
+    one = federation()
+    trained(one)
+    [old] = [path.parent for path in one.home(HUB).glob(f"runs/*/{HUB}/summary.json")]
+    assert all(end.code == 0 for end in one.run(within=240.0).values())
+    [new] = {path.parent for path in one.home(HUB).glob(f"runs/*/{HUB}/summary.json")} - {old}
+    versions = [bytes.fromhex(json.loads((run / "agreement.json").read_text())["run"]) for run in (old, new)]
+
+    def promote(name: str, version: bytes) -> None:
+        command = [sys.executable, "-m", "parties", "models", "promote", version.hex()]
+        subprocess.run(command, cwd=one.home(name), check=True, capture_output=True, timeout=60)
+
+    address, person = add_serve(one), 3
+    for name in NAMES:
+        promote(name, versions[0])
+    one.start(command=["serve"])
+    with asking(one, address) as ask:
+        until(ask, person, EVERYONE)
+        first = ask(person).model
+        promote(HUB, versions[1])
+        until(ask, person, (HUB,))
+        one.says(HUB, "from here on")
+        second = ask(person).model
+        assert second != first
+        promote(KILLED, versions[1])
+        until(ask, person, (HUB, KILLED))
+        promote(OTHER, versions[1])
+        until(ask, person, EVERYONE)
+        assert ask(person).model == second
+        promote(OTHER, versions[0])  # alone: it waits for the others, and nobody ends
+        until(ask, person, (HUB, KILLED))
+        one.says(OTHER, "serves another version of the model")
+        promote(OTHER, versions[1])
+        until(ask, person, EVERYONE)
+    for process in one.processes.values():
+        process.send_signal(signal.SIGTERM)
+    assert {end.code for end in one.ends().values()} == {0}

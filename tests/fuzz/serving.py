@@ -162,7 +162,8 @@ def to_label_holder() -> Target:
     ]
 
     def hear(data: bytes) -> None:
-        partner = hub._partners[PARTNER] = partner_of(ours)
+        partner = partner_of(ours)
+        hub.serve(hub.serves.host, ours, {PARTNER: partner})
         at, message = edited(said, data)
         asked: list[Asked | None] = []
 
@@ -227,12 +228,12 @@ def score_request() -> Target:
     """Whatever an application with a pinned key asks."""
     ours = trained()[HUB]
     config, users = ours.config, users_of(ours.config, ours)
-    store, target = Store.read(config, ours, users), ours.target()
-    scorer = Scorer(config, ours, store, users, [partner_of(ours)], target, 16, 0.0)
+    store = Store.read(config, ours, users)
+    scorer = Scorer(config, ours, store, users, [partner_of(ours)], 16, 0.0)
     said: list[str] = []
     own = own_identity(config)
     applications = Applications(
-        own, Address("127.0.0.1", 1), own.ca, [], scorer, ours.digest, target.names, Tally(), said.append,
+        own, Address("127.0.0.1", 1), own.ca, [], scorer, Tally(), said.append,
     )  # fmt: skip
     applications._is_client = lambda context: True  # type: ignore[method-assign]
     good = ScoreRequest(

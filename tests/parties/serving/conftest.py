@@ -156,14 +156,13 @@ def serving(trained: dict[str, Model], client: certs.Identity) -> Iterator[Calla
         partner = Partner(
             PARTNER, crossing, cache, TokenBucket(rate, rate), 3e-4, 2 * deadline, 10.0, said.append
         )
-        target = ours.target()
-        scorer = Scorer(config, ours, store, users, [partner], target, most, deadline)
+        scorer = Scorer(config, ours, store, users, [partner], most, deadline)
         host = Host(own_identity(config), config.contract, ours.digest, digests_of(ours, [users])[-1])
         hub = PartnerHub(host, ours, free(), {PARTNER: partner}, said.append)
         tally = Tally()
         applications = Applications(
-            host.identity, free(), host.identity.ca, [client.fingerprint], scorer, ours.digest,
-            target.names, tally, said.append,
+            host.identity, free(), host.identity.ca, [client.fingerprint], scorer,
+            tally, said.append,
         )  # fmt: skip
         made = Serving(trained, scorer, partner, hub, applications, tally, client, said, stack)
         hub.open()

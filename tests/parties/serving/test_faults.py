@@ -50,7 +50,7 @@ def test_a_label_holder_that_was_started_anew_is_found(
     until(lambda: not one.there)
     assert who(served.ask([1])) == [[HUB]]
     where, partners = Address("127.0.0.1", port), {PARTNER: served.partner}
-    again = PartnerHub(served.hub._host, trained[HUB], where, partners, served.said.append)
+    again = PartnerHub(served.hub.serves.host, trained[HUB], where, partners, served.said.append)
     again.open()
     served.stack.callback(again.close)
     until(lambda: served.partner.there)
@@ -142,7 +142,7 @@ def test_a_line_outlives_its_certificate_and_no_other_is_opened(
     ends = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=6)
     served = serving()
     one = served.answering()
-    one._host = replace(one._host, identity=reissue(PARTNER, ends))
+    one.serves = one.serves._replace(host=replace(one.serves.host, identity=reissue(PARTNER, ends)))
     with ThreadPoolExecutor(1) as pool:
         ended = pool.submit(one.serve)
         until(lambda: served.partner.there)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from parties.chain import FIRST, following
-from parties.egress import CHAIN, LONGEST, Totals
+from parties.egress import CHAIN, LONGEST, Totals, earlier
 from parties.errors import AccountError, StorageError
 
 DONE: Final = "done"
@@ -55,13 +55,24 @@ class Log:
 
 
 def read(path: Path) -> Log:
-    """Raises AccountError, with the line's number, for a log that is not as it was written, and StorageError
-    for a file that cannot be read."""
-    log, current = Log(path), Attempt()
+    """The log, with the files before its last. Raises AccountError, with the line's number, for one that is
+    not as it was written, and StorageError for a file that cannot be read."""
+    log, current, files = Log(path), Attempt(), earlier(path)
+    if path.exists() or not files:
+        files.append(path)
+    for one in files:
+        current = _read(log, current, one, last=one == path)
+    if not log.attempts:
+        raise AccountError(f"{path} holds no attempt: it is no audit log")
+    return log
+
+
+def _read(log: Log, current: Attempt, path: Path, last: bool) -> Attempt:
+    """Add what a file has; the attempt that is under way at its end."""
     try:
         with path.open("rb") as file:
             for number, line in enumerate(iter(lambda: file.readline(LONGEST), b""), 1):
-                if not line.endswith(b"\n") and len(line) < LONGEST:
+                if last and not line.endswith(b"\n") and len(line) < LONGEST:
                     log.torn = len(line)  # only the last line can lack its end
                     break
                 try:
@@ -76,9 +87,7 @@ def read(path: Path) -> Log:
         raise StorageError(
             f"cannot read {path}: {error.strerror}; name an audit.jsonl, in a run's folder"
         ) from error
-    if not log.attempts:
-        raise AccountError(f"{path} holds no attempt: it is no audit log")
-    return log
+    return current
 
 
 def _take(log: Log, current: Attempt, entry: dict[str, Any]) -> Attempt:

@@ -12,6 +12,9 @@ the phase before. `end` says how the attempt ended, with its totals, [messages, 
 is none where the process was killed. A message is what the link gets: between feature holders sealed. Of a
 message that is made piece by piece the line is written before its last piece leaves, so one that was under
 way when the process was killed has none.
+
+A log that grows without end (`Egress.turn`) is in several files: audit-0001.jsonl, audit-0002.jsonl, ..., and
+audit.jsonl the last of them; the chain goes on from one to the next.
 """
 
 import hashlib
@@ -21,6 +24,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -54,7 +58,7 @@ class Egress:
         self.received: Totals = {}
         self._phase, self._step, self._ended = "", 0, False
         self._held: list[bytes] | None = []
-        self._path, self._file, self.head = Path(NAME), -1, FIRST
+        self._path, self._file, self.head, self.size = Path(NAME), -1, FIRST, 0
 
     def open(self, path: Path, run: bytes, attempt: bytes) -> None:
         """From here on lines go to the file, after those of earlier attempts. run, attempt: 32 bytes each.
@@ -65,9 +69,12 @@ class Egress:
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             end, self.head = _whole(path, self._file)
+            if not end and (before := earlier(path)):
+                self.head = _last_link(before[-1])
             cut = os.lseek(self._file, 0, os.SEEK_END) - end
             os.ftruncate(self._file, end)
             os.lseek(self._file, end, os.SEEK_SET)
+            self.size = end
         except OSError as error:
             raise self._unwritable(error) from error
         first = {"attempt": attempt.hex(), "cut": cut, "party": self.party, "run": run.hex()}
@@ -98,6 +105,20 @@ class Egress:
             self._write(canonical(totals | {"time": self._now()}))
             self._sync()
 
+    def turn(self) -> None:
+        """Go on in a new file; the one before, if it has a line, is kept under the next number. Raises
+        StorageError."""
+        self._sync()
+        if not self.size:
+            return
+        try:
+            self._path.rename(numbered(self._path, len(earlier(self._path)) + 1))
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        os.close(self._file)
+        self._file, self.size = file, 0
+
     def close(self) -> None:
         if self._held is None:
             os.close(self._file)
@@ -124,6 +145,7 @@ class Egress:
                 os.ftruncate(self._file, os.lseek(self._file, len(left) - len(lines), os.SEEK_CUR))
             raise self._unwritable(error) from error
         self.head = head
+        self.size += len(lines)
 
     def _sync(self) -> None:
         if self._held is None:
@@ -134,6 +156,16 @@ class Egress:
 
     def _unwritable(self, error: OSError) -> StorageError:
         return StorageError(f"cannot write {self._path}: {error.strerror}; nothing leaves without its line")
+
+
+def numbered(path: Path, number: int) -> Path:
+    """The file of a log that went on in others, from 1."""
+    return path.with_name(f"{path.stem}-{number:04}{path.suffix}")
+
+
+def earlier(path: Path) -> list[Path]:
+    """The files of a log before its last one, in order."""
+    return [*takewhile(Path.exists, (numbered(path, number) for number in count(1)))]
 
 
 def leaving(rounds: Rounds[T], egress: Egress) -> Rounds[T]:
@@ -199,6 +231,14 @@ def _whole(path: Path, file: int) -> tuple[int, bytes]:
     except ValueError as error:
         raise AccountError(f"{path}: the last line {error}, so it was changed; move the file away") from error
     return start + len(tail), head
+
+
+def _last_link(path: Path) -> bytes:
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        return _whole(path, file)[1]
+    finally:
+        os.close(file)
 
 
 @lru_cache(1024)

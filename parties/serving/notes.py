@@ -1,4 +1,7 @@
-"""The egress log of serving: in the model's folder, serving/<peer>/audit.jsonl; each stream is an attempt."""
+"""The egress log of serving: in the model's folder, serving/<peer>/audit.jsonl; each stream is an attempt.
+
+It goes on in another file where one has become large: audit-0001.jsonl, audit-0002.jsonl, ... are before it.
+"""
 
 import hashlib
 import threading
@@ -12,6 +15,8 @@ from parties.storage import make
 from protos.serving_pb2 import Answer, Question
 
 PHASE: Final = "serving"
+LARGEST: Final = 64 << 20
+"""Bytes of a file of the log: a quarter of a million messages."""
 QUESTION: Final = "question"
 ANSWER: Final = "answer"
 
@@ -41,6 +46,8 @@ class Notes:
         """To be asked before the message leaves: is it noted? It is not when this line is over."""
         with self._lock:
             if not self._over:
+                if self._egress.size > LARGEST:
+                    self._egress.turn()
                 self._egress.at(PHASE, number)
                 self._egress.leaves(self._peer, kind, len(payload), hashlib.sha256(payload).hexdigest())
             return not self._over

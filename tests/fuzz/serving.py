@@ -208,11 +208,11 @@ def to_feature_holder() -> Target:
         question(2, 1),
         FromLabelHolder(question=Question(number=3, ids=bytes(16) + b"a" * 16)).SerializeToString(),
     ]
-    answers = Answers(theirs.config, theirs, store, FREE)
+    answers, host = Answers(theirs.config, theirs, store, FREE), host_of(PARTNER)
 
     def hear(data: bytes) -> None:
         at, message = edited(said, data)
-        one = Answering(host_of(PARTNER), theirs, Address("127.0.0.1", 1), answers)
+        one = Answering(host, theirs, Address("127.0.0.1", 1), answers)
         one._stop.set()  # there is no hub to look at
         stream = Stream(iter([*said[:at], message, *said[at + 1 :]]))
         channel: Any = Stream(iter(()))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from parties import audit
 from parties.audit import compare, read
 from parties.chain import FIRST, canonical, link
-from parties.egress import Egress, leaving
+from parties.egress import Egress, earlier, leaving, numbered
 from parties.errors import AccountError, StorageError, exit_code
 from protos.memory import together
 from protos.rounds import ANY, Bind, PeerFailed, Progress, Receive, Rounds, Save, Send
@@ -303,6 +303,57 @@ def test_what_cannot_be_logged_does_not_leave(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(StorageError, match="nothing leaves without its line"):
         next(leaving(speak(), egress))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.sampled_from(["message", "turn", "killed"]), max_size=12), st.data())
+def test_a_log_of_several_files_is_one_log(
+    tmp_path_factory: pytest.TempPathFactory, events: list[str], data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("log")
+    path, attempts, left = folder / "audit.jsonl", 1, 0
+
+    def opened() -> Egress:
+        made = Egress("ann", lambda: 12.0)
+        made.open(path, RUN, bytes([attempts]) * 32)
+        made.at("serving", 0)
+        return made
+
+    egress = opened()
+    for event in events:
+        if event == "message":
+            egress.leaves("bob", "question", 7, "ab" * 32)
+            left += 1
+        elif event == "turn":
+            egress.turn()
+            assert egress.size == 0
+        else:
+            egress.close()
+            attempts += 1
+            egress = opened()
+    egress.end("done")
+    egress.close()
+    log = read(path)
+    assert (log.messages, len(log.attempts), log.head) == (left, attempts, egress.head)
+    assert [*log.attempts.values()][-1].end == "done"
+    before = earlier(path)
+    assert bool(before) == ("turn" in events)
+    if before:
+        lost = data.draw(st.sampled_from(before))
+        if lost.stat().st_size:
+            lost.rename(folder / "elsewhere")
+            with pytest.raises(AccountError, match="line 1: does not follow"):
+                read(path)
+
+
+def test_killed_between_two_files_it_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    for attempt in (b"a", b"b"):
+        egress = Egress("ann", lambda: 12.0)
+        egress.open(path, RUN, attempt * 32)
+        egress.close()
+        path.rename(numbered(path, len(earlier(path)) + 1))
+        assert len(read(path).attempts) == len(earlier(path))
 
 
 def test_a_file_that_is_no_log(tmp_path: Path) -> None:

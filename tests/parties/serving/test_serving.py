@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from parties.audit import compare, read
+from parties.egress import earlier
 from parties.errors import StorageError
 from parties.model import Model
 from parties.serving.notes import QUESTION, Notes
@@ -127,12 +128,19 @@ def test_who_is_asked_too_much_refuses_and_answers_again(serving: Callable[..., 
     until(lambda: who(served.ask([1])) == [[HUB, PARTNER]])
 
 
+@pytest.mark.parametrize("largest", [1 << 26, 500])
 def test_all_that_leaves_is_in_both_audit_logs(
-    serving: Callable[..., Serving], trained: dict[str, Model]
+    serving: Callable[..., Serving],
+    trained: dict[str, Model],
+    monkeypatch: pytest.MonkeyPatch,
+    largest: int,
 ) -> None:
+    """In one file, or in many."""
+    monkeypatch.setattr("parties.serving.notes.LARGEST", largest)
     served = serving()
     one = served.answer()
-    served.ask([1, 2])
+    for person in range(5):
+        served.ask([person])
     one.stop()
     until(lambda: not served.partner.there)
     logs = {}
@@ -142,7 +150,8 @@ def test_all_that_leaves_is_in_both_audit_logs(
         logs[me] = read(log)
     assert compare(*logs.values()) == []
     sent, answered = ([*one.attempts.values()][-1].sent for one in logs.values())
-    assert sent[PARTNER]["question"][0] == answered[HUB]["answer"][0] == 1
+    assert sent[PARTNER]["question"][0] == answered[HUB]["answer"][0] == 5
+    assert all((len(earlier(log.path)) > 1) == (largest == 500) for log in logs.values())
 
 
 def test_what_cannot_be_noted_is_not_asked(

@@ -52,6 +52,13 @@ def test_large() -> None:
     assert {"ratio", "peak_rss_mb"} <= set(result)
 
 
+def test_fallback() -> None:
+    result = line("benchmarks/fallback.py", "--seeds", "1", "--people", "3000")
+    assert set(result) == {
+        "data", "party_dropout", "seeds", "auc", "auc_never_dropped", "absent", "worst"
+    }  # fmt: skip
+
+
 def test_predict() -> None:
     result = line("benchmarks/predict.py", "--rows", "2000", "--protocol", "ecdh")
     assert {"rows", "rows_per_second", "peak_rss_mb", "alignment_seconds"} <= set(result)

@@ -1,0 +1,93 @@
+"""How good a score is when a feature holder is absent, beside a model that never had it: test AUC.
+
+    python benchmarks/fallback.py --json [--data online_shoppers] [--party-dropout 0.3] [--seeds 5]
+
+By the reference trainer in one process; each seed makes other tables, another split and another
+initialisation. auc: all present, auc_never_dropped: by a model without party dropout; medians over seeds.
+absent: by the absent feature holder the test AUC of the federation's model without it, that of a federation
+which never had it (`never`), and the median difference of the two. worst: the least of these differences. A
+score's calibration by temperature is a rising function of its logit, so it changes no AUC.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path[0] = str(Path(__file__).parents[1])  # benchmarks/psi.py would hide the package psi
+
+from benchmarks.aligned_data import GENERATED, Aligned, aligned, source_of
+from splitnn.plan import Plan
+from splitnn.reference import ReferenceResult, train
+from splitnn.tasks import Labels
+
+
+def trained(data: Aligned, plan: Plan, without: str | None = None) -> ReferenceResult:
+    parties = {name: columns for name, columns in data.features.items() if name != without}
+    labels = Labels(*(data.labels[part] for part in data.rows))
+    return train(plan, data.rows, parties, labels, {name: plan.seed + name.encode() for name in parties})
+
+
+def auc(result: ReferenceResult, without: str | None = None) -> float:
+    scores = result.scores if without is None else result.without[without]
+    return float(result.objective.metrics(result.labels, scores)["auc"])
+
+
+def measured(source: Path | None, seed: int, people: int, probability: float) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        data = aligned(Path(folder), source, seed, people)
+    plan = Plan(seed.to_bytes(8, "big"))
+    result = trained(data, replace(plan, party_dropout=probability))
+    absent = {name: (auc(result, name), auc(trained(data, plan, name))) for name in [*data.features][1:]}
+    return {"auc": auc(result), "auc_never_dropped": auc(trained(data, plan)), "absent": absent}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        "--data", default=GENERATED, help="or the name of a real set, such as online_shoppers"
+    )
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--people", type=int, default=100_000, help="of the made-up population")
+    parser.add_argument("--party-dropout", type=float, default=0.1)
+    parser.add_argument("--json", action="store_true", help="one line of JSON alone")
+    given = parser.parse_args()
+    source = source_of(given.data)
+    torch.set_num_threads(1)
+    runs = []
+    for seed in range(1, given.seeds + 1):
+        runs.append(measured(source, seed, given.people, given.party_dropout))
+        if not given.json:
+            print(f"seed {seed} done", file=sys.stderr)
+
+    def median(of: Any) -> float:
+        return round(statistics.median(of(run) for run in runs), 4)
+
+    absent = {
+        name: {
+            "auc": median(lambda run, name=name: run["absent"][name][0]),
+            "never": median(lambda run, name=name: run["absent"][name][1]),
+            "difference": median(lambda run, name=name: run["absent"][name][0] - run["absent"][name][1]),
+        }
+        for name in runs[0]["absent"]
+    }
+    found = {
+        "data": given.data,
+        "party_dropout": given.party_dropout,
+        "seeds": given.seeds,
+        "auc": median(lambda run: run["auc"]),
+        "auc_never_dropped": median(lambda run: run["auc_never_dropped"]),
+        "absent": absent,
+        "worst": min(one["difference"] for one in absent.values()),
+    }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

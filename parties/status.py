@@ -17,7 +17,7 @@ STALE = 10 * EVERY
 def status(config: Config) -> dict[str, Any]:
     """state: `running`, `frozen` (it holds the lock and has not written for ten seconds), `ended` (see
     `end`), `died` (without a word), `none` (nothing was ever started here). The rest is as the process last
-    wrote it; a file that was damaged counts as not there.
+    wrote it; a file that was damaged counts as not there. serves: does a `party serve` run beside it?
     """
     try:
         found = _look(config, json.loads(status_file(config).read_bytes()))
@@ -42,6 +42,7 @@ def _look(config: Config, written: dict[str, Any]) -> dict[str, Any]:
         "seconds_old": None if age is None else round(max(age, 0.0), 1),
         **written,
         "results": _newest(storage.glob(f"{config.contract.name}-*/{name}/summary.json")),
+        "serves": is_locked(storage, f"{name}.serve"),
         "unfinished": _newest(storage.glob(f"{config.contract.name}-*-unfinished/{name}/*")),
     }
 
@@ -63,6 +64,8 @@ def text(found: dict[str, Any]) -> str:
             ("traffic", _traffic(found)),
             ("checkpoints", f"{found['checkpoints']} written"),
         ]
+    if found["serves"]:
+        lines.append(("serves", "a `party serve` runs; its metrics and its log tell more"))
     lines += [(key, found[key]) for key in ("unfinished", "results") if found[key] is not None]
     return "\n".join(f"{label:<13}{fact}" for label, fact in lines)
 

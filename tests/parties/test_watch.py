@@ -120,6 +120,17 @@ def test_an_end_by_a_peer_is_told(config: Any) -> None:
     assert "exit code 8: logistics failed during training: its connection broke" in text(status(config))
 
 
+def test_a_process_that_serves_is_told_of(config: Any) -> None:
+    config.party.storage.mkdir(exist_ok=True)
+    assert not status(config)["serves"]
+    assert "party serve" not in text(status(config))
+    with locked(config.party.storage, f"{config.name}.serve"):
+        assert status(config)["serves"]
+        assert status(config)["state"] == "none"  # of `party run`
+        assert "a `party serve` runs" in text(status(config))
+    assert not status(config)["serves"]
+
+
 def test_results_and_what_is_unfinished(config: Any, tmp_path: Path) -> None:
     for folder in ("trial-1234", "trial-00-unfinished"):
         (tmp_path / folder / "platform").mkdir(parents=True)

@@ -1,5 +1,6 @@
 """The command `party serve`: everything checked, then served until it is told to stop."""
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -55,6 +56,7 @@ def serve_party(config: Config, run: str | None, say: Say, on_hangup: OnHangup) 
         for line in [*identity.warnings(), *leakage_of_serving(config.contract)]:
             say(line)
         say(f"serves {first}")
+        gc.freeze()  # what is here stays: no request waits while it is looked through for what has gone
         half = _label_holder if config.role == "label holder" else _feature_holder
         half(config, first, run is None, say, on_hangup)
 

@@ -20,7 +20,7 @@ def server_options(silence: float) -> list[tuple[str, int]]:
     return [
         ("grpc.so_reuseport", 0),  # or a second server would share the port silently
         *_both_ends(silence),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # or an idle caller is "too many pings"
         ("grpc.server_handshake_timeout_ms", 10_000),
     ]
 
@@ -85,4 +85,5 @@ def _both_ends(silence: float) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", 10_000),
         ("grpc.keepalive_timeout_ms", patience),
         ("grpc.http2.ping_timeout_ms", patience),
+        ("grpc.http2.max_pings_without_data", 0),  # or, where nothing is said, only one a minute leaves
     ]

@@ -222,7 +222,7 @@ class Pipeline:
                 (),
                 tuple(Categorical(c["name"], tuple(c["names"]), c["buckets"]) for c in kept["bags"]),
             )
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise DataError("the feature pipeline is damaged; restore it, or train again") from None
 
 

@@ -45,6 +45,14 @@ class EmbeddingCache:
             found[there] = self._values[slots[there]]
         return found, there
 
+    def drop(self, users: NDArray[np.int64]) -> None:
+        if not self._on:
+            return
+        with self._lock:
+            slots = self._slot[users]
+            self._user[slots[slots >= 0]] = -1
+            self._slot[users] = -1
+
     def put(self, users: NDArray[np.int64], embeddings: NDArray[np.float32]) -> None:
         """users: [n], none twice. embeddings: [n, width]."""
         if not self._on:

@@ -117,6 +117,7 @@ class Partner:
         self._under_way: dict[int, _Question] = {}  # the oldest first
         self._number = 0
         self._spent = False  # it has said that it will answer no more on this line
+        self._distrusted = False  # it was said of this line
 
     @property
     def there(self) -> bool:
@@ -127,7 +128,7 @@ class Partner:
     def attach(self, line: Line) -> None:
         """From here on it is asked on this line; questions on the line before have no answer."""
         with self._lock:
-            before, self._line, self._spent = self._line, line, False
+            before, self._line, self._spent, self._distrusted = self._line, line, False, False
             self._drop()
         if before is not None:
             before.hang_up()
@@ -200,6 +201,14 @@ class Partner:
             self.counts.answered += count
         finally:
             question.over.set()
+
+    def distrust(self, users: NDArray[np.int64]) -> None:
+        """Its embeddings of these, though finite, make no score: none is used again."""
+        self.cache.drop(users)
+        with self._lock:
+            told, self._distrusted = self._distrusted, True
+        if not told:
+            self._say(f"{self.name} answers with embeddings that make no score; it is left out of those")
 
     def _of_others(
         self, payload: bytes, what: str, known: bytes, count: int, number: int

@@ -119,7 +119,30 @@ class Scorer:
         with torch.inference_mode():
             cut = [torch.from_numpy(one) for one in theirs]
             logits = score_present(self._top, own, cut, torch.from_numpy(present))
+            if not torch.isfinite(logits).all():
+                self._leave_out(own, cut, present, users)
+                logits = score_present(self._top, own, cut, torch.from_numpy(present))
             return self._scores(logits, present)
+
+    def _leave_out(
+        self, own: torch.Tensor, cut: list[torch.Tensor], present: NDArray[np.bool_], users: NDArray[np.int64]
+    ) -> None:
+        """Of `present`, who by finite embeddings makes a score that is no number: it is not to fail the rows
+        of others, nor these for as long as it would be in the cache. present: changed."""
+
+        def bad(present: NDArray[np.bool_]) -> NDArray[np.bool_]:
+            logits = score_present(self._top, own, cut, torch.from_numpy(present))
+            found: NDArray[np.bool_] = ~torch.isfinite(logits).all(dim=1).numpy()
+            return found
+
+        ours = bad(np.zeros_like(present))  # nobody else's fault
+        for place, partner in enumerate(self.partners):
+            only = np.zeros_like(present)
+            only[:, place] = present[:, place]
+            if (theirs := bad(only) & ~ours).any():
+                present[theirs, place] = False
+                partner.distrust(users[theirs & (users >= 0)])
+        present[bad(present) & ~ours] = False  # what only several do together
 
     def _scores(self, logits: torch.Tensor, present: NDArray[np.bool_]) -> Scores:
         if (present == present[0]).all():  # as a rule

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from parties.config import Config
-from parties.errors import DataError
+from parties.errors import DataError, StorageError
 from parties.features import MISSING, Pipeline
 from parties.model import Model
 from parties.own import own_ids
@@ -78,7 +78,7 @@ class Store:
 
     @classmethod
     def read(cls, config: Config, model: Model, users: NDArray[np.uint8]) -> "Store":
-        """users: `users_of` the model. Raises DataError, IdError, StorageError, TrainingError."""
+        """users: `users_of` the model. Raises DataError, IdError, StorageError."""
         data, pipeline = config.party.data, model.pipeline
         numeric = [column.name for column in pipeline.numeric]
         categorical = [column.name for column in pipeline.categorical]
@@ -176,6 +176,10 @@ def _embeddings(model: Model, features: Features, scratch: Path | None) -> NDArr
         for at in range(0, len(found), EVALUATION_ROWS):
             rows = torch.arange(at, min(at + EVALUATION_ROWS, len(found)))
             found[rows.numpy()] = bottom(*features.batch(rows)).numpy()
+            if not np.isfinite(found[rows.numpy()]).all():
+                raise StorageError(
+                    f"{model.folder}: the model makes embeddings that are not finite; restore it from a copy"
+                )
     return found
 
 
@@ -183,7 +187,7 @@ def _number(name: str, text: str) -> float:
     if not text.strip() or text in NO_NUMBER:
         return float("nan")
     try:
-        value = float(text)
+        value = float(text) if text.isascii() and "_" not in text else float("inf")
     except ValueError:
         value = float("inf")
     if not abs(value) < float("inf"):

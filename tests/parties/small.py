@@ -24,7 +24,7 @@ ids.type = "integer"
 psi = { protocol = "insecure-hash", allow_insecure = true }
 """
 SECTIONS = {
-    "model": "{ cut = 3, bottom_hidden = [6], top_hidden = [5] }",
+    "model": "{ cut = 3, bottom_hidden = [6], top_hidden = [16] }",
     "training": "{ epochs = 2, batch = 32, learning_rate = 0.01 }",
     "evaluation": '{ importance = "parties" }',
 }

@@ -182,6 +182,7 @@ def test_a_damaged_or_newer_file() -> None:
         "{",
         "[]",
         "{}",
+        "[" * 100_000,
         json.dumps({"version": VERSION}),
         json.dumps(kept | {"numeric": [{"name": "a"}]}),
     ):

@@ -41,7 +41,7 @@ from psi import Ids
 from splitnn import scoring
 from tests.parties import small
 
-HOLES = "{ cut = 3, bottom_hidden = [6], top_hidden = [5], party_dropout = 0.2 }"
+HOLES = "{ cut = 3, bottom_hidden = [6], top_hidden = [16], party_dropout = 0.2 }"
 NOISE = "{ embedding_clip = 1.0, embedding_sigma = 8.0, embedding_budget = 2.2 }"
 
 

@@ -175,13 +175,13 @@ def _nothing(companies: Companies) -> None:
     pass
 
 
-MODEL = {"model": "{ cut = 3, bottom_hidden = [7], top_hidden = [5] }"}
+MODEL = {"model": "{ cut = 3, bottom_hidden = [7], top_hidden = [16] }"}
 TOP = {"model": "{ cut = 3, bottom_hidden = [6], top_hidden = [9] }"}
 PRIVATE = {
     "privacy": "{ label_epsilon = 1.0 }",
-    "model": "{ cut = 3, bottom_hidden = [6], top_hidden = [5] }",
+    "model": "{ cut = 3, bottom_hidden = [6], top_hidden = [16] }",
 }
-TASK = {"model": '{ cut = 3, bottom_hidden = [6], top_hidden = [5], task = "multiclass" }'}
+TASK = {"model": '{ cut = 3, bottom_hidden = [6], top_hidden = [16], task = "multiclass" }'}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,27 @@ def test_an_embedding_that_is_none_is_left_out_and_its_sender_is_told(
         assert isinstance(ended.exception(5.0), RemoteProtocolError)
     assert any("the answer from 'logistics'" in line for line in served.said)
     answers_well(served)
+
+
+def test_an_embedding_that_makes_no_score_is_left_out_and_not_kept(serving: Callable[..., Serving]) -> None:
+    """Finite, but so large that the network's numbers are not."""
+    served = serving(cached=60.0)
+    alone = scores(served.ask([1]))
+    top = served.scorer._top
+    huge = (torch.tensor([signs]) * 3e38 for signs in product((1.0, -1.0), repeat=3))
+    with torch.inference_mode():
+        payload = next(encode(one, 1) for one in huge if not top([torch.ones(1, 3), one]).isfinite().all())
+    bad = served.answers()
+    bad.__class__, bad.payload = Garbled, payload  # type: ignore[attr-defined]
+    sender = served.answer(bad)
+    found = served.ask([1])
+    assert who(found) == [[HUB]]
+    assert scores(found) == pytest.approx(alone, abs=1e-6)
+    assert "logistics answers with embeddings that make no score; it is left out of those" in served.said
+    sender.stop()
+    until(lambda: not served.partner.there)
+    served.answer()
+    assert who(served.ask([1, 2])) == [BOTH, BOTH]
 
 
 @pytest.mark.parametrize("name", [HUB, PARTNER])

@@ -38,3 +38,12 @@ def test_repeats_in_a_request_are_one_user() -> None:
     found, there = cache.get(np.array([1, 0, 1]))
     assert found.tolist() == [[1], [0], [1]]
     assert there.tolist() == [True, False, True]
+
+
+def test_what_is_dropped_is_there_no_more() -> None:
+    cache = EmbeddingCache(4, 1, 3, 1.0, lambda: 0.0)
+    cache.put(np.array([0, 1, 3]), np.ones((3, 1), np.float32))
+    cache.drop(np.array([1, 2]))
+    assert cache.get(np.arange(4))[1].tolist() == [True, False, False, True]
+    cache.put(np.array([1, 2]), np.ones((2, 1), np.float32))
+    assert cache.get(np.arange(4))[1].sum() == 3

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parties.errors import DataError
+from parties.errors import DataError, StorageError
 from parties.model import Model
 from parties.serving.fresh import Fresh
 from parties.serving.schema import schema_digest
@@ -90,6 +90,24 @@ def test_an_override_is_what_a_table_with_that_value_gives(
     table.to_csv(tmp_path / "other.csv", index=False)
     before, other, rows = read(model), read(model, tmp_path / "other.csv"), np.arange(9)
     assert equal(before.columns(rows, before.override(context)), other.columns(rows))
+
+
+@pytest.mark.parametrize("text", ["1_000", "\u0663", "1e999", "many"])
+def test_a_context_that_is_no_number_is_refused(trained: dict[str, Model], text: str) -> None:
+    with pytest.raises(DataError, match="the value of 'x' is no number"):
+        read(trained[HUB]).override({"x": text})
+
+
+def test_weights_that_are_not_finite_are_not_served(
+    trained: dict[str, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bottom = trained[HUB].bottom(trained[HUB].run)
+    with torch.no_grad():
+        for weights in bottom.parameters():
+            weights.fill_(float("nan"))
+    monkeypatch.setattr(Model, "bottom", lambda *_: bottom)
+    with pytest.raises(StorageError, match="embeddings that are not finite; restore it from a copy"):
+        read(trained[HUB])
 
 
 def test_fresh_rows_are_served_and_other_columns_are_not(trained: dict[str, Model], tmp_path: Path) -> None:

@@ -58,7 +58,6 @@ def tell_finished(config: Config, identity: Identity, say: Callable[[str], None]
     heard it, for as long as one may be away. Raises NetworkError."""
     limits = config.party.link.limits
     with _hub(config, identity, limits, say) as hub:
-        hub.open()
         hub.tell_finished(limits.away)
 
 

@@ -134,10 +134,12 @@ class Hub(Link):
         self._mail.phase = "handshake"
 
     def tell_finished(self, within: float) -> None:
-        """Instead of gathering: answer every feature holder that calls that the run is finished; until all
-        have called, at most so many seconds."""
+        """Instead of `open` and gathering: answer every feature holder that calls that the run is finished;
+        until all have called, at most so many seconds. Raises NetworkError if the address cannot be had."""
         with self._changed:
-            self._state = "finished"
+            self._state = "finished"  # before anybody can call
+        self.open()
+        with self._changed:
             self._changed.wait_for(lambda: self._gone.issuperset(self.peers), within)
 
     def _is_here(self, peer: str) -> bool:

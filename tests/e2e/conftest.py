@@ -26,6 +26,7 @@ import pytest
 from parties import certs, cli
 from parties.config import Config, load
 from parties.own import pin_of
+from tests.ports import free_port
 
 NAMES = ("platform", "logistics", "advertiser")
 SPELLINGS: list[Callable[[str], str]] = [
@@ -243,8 +244,7 @@ def federation(tmp_path: Path) -> Iterator[Callable[..., Federation]]:
     made: list[Federation] = []
 
     def make(names: tuple[str, ...] = NAMES, label_holder: str = "platform", people: int = 300) -> Federation:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            address = f"127.0.0.1:{free.getsockname()[1]}"
+        address = f"127.0.0.1:{free_port()}"
         folder = tmp_path / f"federation{len(made)}"
         folder.mkdir()
         made.append(Federation(folder, names, label_holder, people, address))

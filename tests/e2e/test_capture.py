@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
 from benchmarks.emulated_line import EmulatedLine
 from protos.party_pb2 import Frame
 from psi.canonical import canonical
+from tests.ports import free_port
 
 Federate = Callable[..., Any]
 
@@ -203,8 +204,7 @@ def learned(made: Any) -> bytes:
 def test_nothing_secret_is_in_a_capture_or_in_what_a_run_shows(federation: Federate) -> None:
     made = federation(NAMES, HUB)
     made.agree("epochs = 200, patience = 3", "epochs = 60, patience = 60")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        metrics = f"127.0.0.1:{free.getsockname()[1]}"
+    metrics = f"127.0.0.1:{free_port()}"
     made.edit(HUB, "party.toml", "[link]\n", f'[metrics]\nlisten = "{metrics}"\n\n[link]\n')
     with ExitStack() as stack:
         taps = [stack.enter_context(Tap(int(made.address.split(":")[1]))) for _ in HOLDERS]

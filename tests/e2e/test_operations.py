@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from parties.hub import SERVICE
+from tests.ports import free_port
 
 Federate = Callable[..., Any]
 
@@ -51,8 +51,7 @@ def trains(made: Any, name: str) -> dict[str, Any]:
 def test_a_service_and_its_graceful_end(federation: Federate) -> None:
     made = federation()
     made.agree("epochs = 200, patience = 3", "epochs = 100000, patience = 100000")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        metrics = f"127.0.0.1:{free.getsockname()[1]}"
+    metrics = f"127.0.0.1:{free_port()}"
     made.edit("platform", "party.toml", "[link]\n", f'[metrics]\nlisten = "{metrics}"\n\n[link]\n')
     made.start(command=["run", "--json", "--log", "json"])
 

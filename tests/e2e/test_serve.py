@@ -4,7 +4,6 @@ load; a store replaced; told to stop."""
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -28,20 +27,15 @@ from parties.own import pin_of
 from parties.serving.store import Store, users_of
 from protos.serving_pb2 import Id, ScoreRequest, ScoreResponse
 from tests.e2e.conftest import NAMES, Federation
+from tests.ports import free_port
 
 HUB, KILLED, OTHER = NAMES
 EVERYONE = (HUB, *sorted((KILLED, OTHER)))
 
 
-def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        number: int = free.getsockname()[1]
-        return number
-
-
 def add_serve(one: Federation, more: str = "cache_seconds = 0\n") -> str:
     """To each party.toml; more: to the label holder's. Returns where applications ask."""
-    partners, applications = f"127.0.0.1:{port()}", f"127.0.0.1:{port()}"
+    partners, applications = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     certs.issue(one.folder / "certs", ["webshop"])
     pin = pin_of(one.folder / "certs" / "webshop.pem")
     for name in one.names:
@@ -216,7 +210,7 @@ def test_a_served_score_is_the_predicted_one_on_every_path(federation: Callable[
     one.edit(HUB, "party.toml", "[link]", '[evaluation]\ncalibration = "temperature"\n[link]')
     trained(one)
     wanted = predicted(one)
-    seen = f"127.0.0.1:{port()}"
+    seen = f"127.0.0.1:{free_port()}"
     with (one.home(HUB) / "party.toml").open("a") as file:
         file.write(f'\n[metrics]\nlisten = "{seen}"\n')
     address = add_serve(one, "hold_us = 50000\ncache_seconds = 600\n")

@@ -1,6 +1,6 @@
 """The end of a run or a prediction, missed by a party: who knows that all results are whole tells it."""
 
-import socket
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,14 +22,9 @@ from parties.storage import run_folder
 from parties.unfinished import Unfinished
 from protos.rounds import Receive, Rounds, Send
 from tests.parties import small
+from tests.ports import free_port
 
 RUN = b"r" * 32
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 @pytest.fixture
@@ -76,6 +71,21 @@ def test_who_missed_the_end_is_told_of_it(homes: dict[str, Path]) -> None:
         f"results in {home / 'runs' / f'small-{RUN.hex()[:12]}' / name}" for name, home in homes.items()
     ]
     assert not [found for home in homes.values() for found in home.glob("runs/*-unfinished")]
+
+
+def test_who_calls_as_the_label_holder_begins_to_listen_is_told_too(
+    homes: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listen = Hub.open
+
+    def slowly(hub: Hub) -> None:
+        listen(hub)
+        time.sleep(1.0)  # time enough to dial
+
+    monkeypatch.setattr(Hub, "open", slowly)
+    end_run(homes)
+    for line in told(homes, lambda config, say: run_party(config, lambda *_: None, say)):
+        assert line.startswith("results in ")
 
 
 def test_who_missed_the_end_of_a_prediction_is_told_of_it(homes: dict[str, Path]) -> None:

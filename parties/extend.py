@@ -7,7 +7,6 @@ is what an alignment of all ids would, less what is known. docs/psi.md says why 
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +22,7 @@ from parties.config import Config
 from parties.connection import OnProgress
 from parties.cost import Clock
 from parties.ending import End, all_keep, to_the_end
-from parties.errors import AlignmentError, ConfigError, DataError, PartyError, StorageError
+from parties.errors import AlignmentError, ConfigError, DataError, PartyError
 from parties.handshake import Brings, Meeting
 from parties.model import Model, chosen, model
 from parties.own import Today, brings, leakage, own_identity, own_protocols, refuse_expired, today
@@ -31,7 +30,7 @@ from parties.people import LISTS_AT_MOST, addition, agree_on_people, named, peop
 from parties.previous import NOTHING, Previous
 from parties.room import to_align
 from parties.serving.store import DigestIndex
-from parties.storage import locked, make, write
+from parties.storage import locked, made, write
 from parties.summary import agreement, as_json, psi_record
 from parties.unfinished import Unfinished, forget, held_buckets
 from parties.watch import OnPeer, Watch
@@ -55,24 +54,15 @@ class Prepared:
 
     def folder(self, run: bytes) -> Path:
         """Made, where it is not there, for what this addition leaves. Raises StorageError."""
-        folder = self.model.folder / results_of(run)
-        try:
-            make(folder, 0o700)
-        except OSError as error:
-            raise StorageError(f"cannot make {folder}: {error.strerror}") from error
-        return folder
+        return made(self.model.folder / results_of(run))
 
 
 class UnfinishedAddition(Unfinished):
     """One party's files of an interrupted addition: buckets, and who has ended. Of lists that not all parties
     have they tell one another as they meet again."""
 
-    def results(self) -> Path | None:
-        with suppress(StorageError):
-            run = self.run()
-            folder = self.folder.parent / results_of(run)
-            return folder if run and (folder / "summary.json").exists() else None
-        return None
+    def results_of(self, run: bytes) -> Path:
+        return self.folder.parent / results_of(run)
 
     def previous(self) -> Previous:
         return NOTHING

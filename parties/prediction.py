@@ -10,7 +10,6 @@ prediction-unfinished/
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -35,7 +34,7 @@ from parties.own import Today, refuse_expired, today
 from parties.previous import NOTHING, Previous
 from parties.scored import Placed, Scored
 from parties.spending import charged_prediction
-from parties.storage import make, private_seed
+from parties.storage import made, private_seed
 from parties.table import Table
 from parties.unfinished import ALIGNMENT, Unfinished, held_buckets, read, run_of
 from protos.rounds import Progress, Rounds
@@ -70,12 +69,7 @@ class Prepared:
 
     def folder(self, run: bytes) -> Path:
         """Made, where it is not there, for the results of this prediction. Raises StorageError."""
-        folder = self.model.folder / results_of(run)
-        try:
-            make(folder, 0o700)
-        except OSError as error:
-            raise StorageError(f"cannot make {folder}: {error.strerror}") from error
-        return folder
+        return made(self.model.folder / results_of(run))
 
 
 @dataclass(frozen=True)
@@ -179,12 +173,8 @@ def _after_meeting(
 class UnfinishedPrediction(Unfinished):
     """One party's files of an interrupted prediction, in the folder of the model."""
 
-    def results(self) -> Path | None:
-        with suppress(StorageError):
-            run = self.run()
-            folder = self.folder.parent / results_of(run)
-            return folder if run and (folder / "summary.json").exists() else None
-        return None
+    def results_of(self, run: bytes) -> Path:
+        return self.folder.parent / results_of(run)
 
     def previous(self) -> Previous:
         """An alignment, or nothing. Without one, activations may have left by another party's for rows that

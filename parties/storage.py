@@ -64,6 +64,15 @@ def make(folder: Path, mode: int = 0o777) -> None:
         _sync(each.parent)
 
 
+def made(folder: Path, mode: int = 0o700) -> Path:
+    """The folder, made where it is not there, by default its owner's only. Raises StorageError."""
+    try:
+        make(folder, mode)
+    except OSError as error:
+        raise StorageError(f"cannot make {folder}: {error.strerror}") from error
+    return folder
+
+
 @contextmanager
 def removing(path: Path) -> Iterator[None]:
     """An OSError in the block is a StorageError that names this file or folder."""
@@ -83,10 +92,7 @@ def _sync(folder: Path) -> None:
 
 def check_writable(path: Path) -> None:
     """Could this file be written? Asked before much work is done for it. Raises StorageError."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"cannot make {path.parent}: {error.strerror}") from error
+    made(path.parent, 0o777)
     if path.is_dir() or not os.access(path.parent, os.W_OK):
         raise StorageError(f"cannot write {path}; name a file in a folder that is yours")
 
@@ -158,9 +164,4 @@ def private_seed(secret: bytes, run: bytes, purpose: str) -> bytes:
 
 def run_folder(storage: Path, name: str, run: bytes, party: str) -> Path:
     """Make the folder of one run of one party, its owner's only. name, party: validated by the contract."""
-    folder = storage / f"{name}-{run.hex()[:12]}" / party
-    try:
-        make(folder, 0o700)
-    except OSError as error:
-        raise StorageError(f"cannot make {folder}: {error.strerror}") from error
-    return folder
+    return made(storage / f"{name}-{run.hex()[:12]}" / party)

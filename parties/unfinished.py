@@ -63,11 +63,15 @@ class Unfinished:
         """The run's id; nothing where there is none. Raises StorageError where run.json is damaged."""
         return run_of(read(self.folder, self.command))
 
+    def results_of(self, run: bytes) -> Path:
+        """The folder of its results."""
+        return self.folder.parents[1] / f"{self.contract.name}-{run.hex()[:12]}" / self.party
+
     def results(self) -> Path | None:
-        """The run's own folder if this party's results are whole: only the others may still need it."""
+        """The same if this party's results are whole: only the others may still need what is here."""
         with suppress(StorageError):
             run = self.run()
-            folder = self.folder.parents[1] / f"{self.contract.name}-{run.hex()[:12]}" / self.party
+            folder = self.results_of(run)
             return folder if run and (folder / "summary.json").exists() else None
         return None
 

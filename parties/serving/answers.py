@@ -20,7 +20,7 @@ from parties.ledger import path_of
 from parties.model import Model
 from parties.serving.partner import MOST_ASKED
 from parties.serving.rate import TokenBucket
-from parties.serving.store import DigestIndex, Store, users_of
+from parties.serving.store import DigestIndex, Store
 from parties.spending import EMBEDDING, budget_of, ledger_of
 from parties.storage import locked
 from protos.rounds import RemoteProtocolError
@@ -33,16 +33,16 @@ WIDTH: Final = 16
 
 
 class Answers:
-    """store: replaced when a fresh table has been read. cap: of users a second."""
+    """store: replaced when a fresh table has been read. users: `users_of` the model. cap: users a second."""
 
-    def __init__(self, config: Config, model: Model, store: Store, cap: TokenBucket) -> None:
+    def __init__(
+        self, config: Config, model: Model, store: Store, users: NDArray[np.uint8], cap: TokenBucket
+    ) -> None:
         self.store, self._cap = store, cap
         self.hub = config.contract.label_holder
         self._plan = model.plan
         self._account = Account(config, model, len(store.rows))
-        self._common = None
-        if config.contract.reveals_membership:
-            self._common = DigestIndex(users_of(config, model))
+        self._common = DigestIndex(users) if config.contract.reveals_membership else None
         self.answered = self.refused = 0
         self.begin()
 

@@ -4,9 +4,10 @@ of, and the rows before go on serving."""
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from parties.errors import DataError, PartyError
+from parties.serving.lookout import Lookout
 from parties.serving.store import Store
 from psi import IdError
 
@@ -26,7 +27,7 @@ def stamp_of(file: Path) -> Stamp:
 
 
 class Fresh:
-    """`with Fresh(...):` while it serves. read: the store anew. put: the store in place of the one before."""
+    """read: the store anew. put: the store in place of the one before."""
 
     def __init__(
         self,
@@ -35,35 +36,13 @@ class Fresh:
         read: Callable[[], Store],
         put: Callable[[Store], None],
         say: Callable[[str], None],
-        every: float = EVERY,
     ) -> None:
         self._file, self._schema, self._read, self._put, self._say = file, before.schema, read, put, say
-        self._every, self._stop, self._asked = every, threading.Event(), threading.Event()
         self._stamp = self._seen = stamp_of(file)
-        self._thread = threading.Thread(target=self._look, name="fresh", daemon=True)
-
-    def __enter__(self) -> "Fresh":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        self._asked.set()
-        self._thread.join(self._every)
-
-    def again(self) -> None:
-        """Read it at the next look, whether it seems to have changed or not."""
-        self._asked.set()
-
-    def _look(self) -> None:
-        while not self._stop.is_set():
-            asked = self._asked.wait(self._every)
-            self._asked.clear()
-            if not self._stop.is_set():
-                self.look(asked)
 
     def look(self, asked: bool = False) -> None:
-        """What has changed is read when it was the same at two looks: at the first it may be under way."""
+        """What has changed is read when it was the same at two looks: at the first it may be under way.
+        asked: read it now, whether it seems to have changed or not."""
         now = stamp_of(self._file)
         steady, self._seen = now == self._seen, now
         if now is None or not (asked or (steady and now != self._stamp)):
@@ -85,26 +64,30 @@ class Fresh:
 
 
 class Rows:
-    """The look-out that there is, of one version of the model after another; `with Rows(first):`."""
+    """Looks out for fresh rows of one version of the model after another; `with Rows(first):`."""
 
     def __init__(self, first: Fresh) -> None:
-        self._fresh, self._lock, self._over = first, threading.Lock(), False
+        self._lookout, self._lock, self._over = _over(first), threading.Lock(), False
 
-    def __enter__(self) -> "Rows":
-        self._fresh.__enter__()
+    def __enter__(self) -> Self:
+        self._lookout.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
             self._over = True
-            self._fresh.__exit__()
+            self._lookout.__exit__()
 
     def replace(self, fresh: Fresh) -> None:
         with self._lock:
             if not self._over:
-                self._fresh.__exit__()
-                self._fresh = fresh
-                fresh.__enter__()
+                self._lookout.__exit__()
+                self._lookout = _over(fresh)
+                self._lookout.__enter__()
 
     def again(self) -> None:
-        self._fresh.again()
+        self._lookout.again()
+
+
+def _over(fresh: Fresh) -> Lookout:
+    return Lookout("fresh", fresh.look, EVERY)

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from parties.egress import NAME, Egress
-from parties.errors import StorageError
 from parties.model import Model
-from parties.storage import make
+from parties.storage import made
 from protos.serving_pb2 import Answer, Question
 
 PHASE: Final = "serving"
@@ -32,11 +31,7 @@ class Notes:
     """Of one line. Raises StorageError, AccountError where it cannot be written."""
 
     def __init__(self, model: Model, me: str, peer: str, session: bytes) -> None:
-        folder = model.folder / "serving" / peer
-        try:
-            make(folder, 0o700)
-        except OSError as error:
-            raise StorageError(f"cannot make {folder}: {error.strerror}") from error
+        folder = made(model.folder / "serving" / peer)
         self._peer, self._lock, self._over = peer, threading.Lock(), False
         self._egress = Egress(me)
         self._egress.open(Path(folder / NAME), model.run, session)

@@ -21,6 +21,7 @@ from parties.id_kinds import digest_key
 from parties.model import Model
 from parties.serving.partner import Asked, Partner, People
 from parties.serving.store import DigestIndex, Store
+from splitnn.errors import TrainingError
 from splitnn.scoring import score_present
 
 
@@ -118,11 +119,11 @@ class Scorer:
                 present[rows, place] = known
         with torch.inference_mode():
             cut = [torch.from_numpy(one) for one in theirs]
-            logits = score_present(self._top, own, cut, torch.from_numpy(present))
-            if not torch.isfinite(logits).all():
+            try:
+                return self._scores(own, cut, present)
+            except TrainingError:
                 self._leave_out(own, cut, present, users)
-                logits = score_present(self._top, own, cut, torch.from_numpy(present))
-            return self._scores(logits, present)
+                return self._scores(own, cut, present)
 
     def _leave_out(
         self, own: torch.Tensor, cut: list[torch.Tensor], present: NDArray[np.bool_], users: NDArray[np.int64]
@@ -144,7 +145,9 @@ class Scorer:
                 partner.distrust(users[theirs & (users >= 0)])
         present[bad(present) & ~ours] = False  # what only several do together
 
-    def _scores(self, logits: torch.Tensor, present: NDArray[np.bool_]) -> Scores:
+    def _scores(self, own: torch.Tensor, cut: list[torch.Tensor], present: NDArray[np.bool_]) -> Scores:
+        """Raises TrainingError for a logit that is not finite."""
+        logits = score_present(self._top, own, cut, torch.from_numpy(present))
         if (present == present[0]).all():  # as a rule
             whole, of = present[:1], np.zeros(len(present), np.int64)
         else:

@@ -20,10 +20,11 @@ from parties.serving.cache import EmbeddingCache
 from parties.serving.dial import Answering
 from parties.serving.fresh import Fresh, Rows
 from parties.serving.hub import PartnerHub
+from parties.serving.lookout import Lookout
 from parties.serving.partner import Partner
 from parties.serving.rate import TokenBucket
 from parties.serving.scorer import Scorer
-from parties.serving.served import Follow, Served
+from parties.serving.served import EVERY, Follow, Served
 from parties.serving.store import Store
 from parties.serving.tally import Tally, scraped
 from parties.spending import check_ledger
@@ -160,7 +161,7 @@ def _label_holder(config: Config, first: Served, promotions: bool, say: Say, on_
         applications.open()
         stack.callback(applications.drain, DRAIN)
         rows = stack.enter_context(Rows(fresh_of(first, scorer)))
-        follow = stack.enter_context(Follow(first, promotions, put, say))
+        follow = stack.enter_context(Lookout("follow", Follow(first, promotions, put, say).look, EVERY))
         on_hangup(lambda: _again(rows, follow))
         say(f"answers applications at {keys.applications}; waits for {', '.join(names)} at {keys.listen}")
         _until_interrupted()
@@ -173,7 +174,7 @@ def _feature_holder(config: Config, first: Served, promotions: bool, say: Say, o
     cap = TokenBucket(keys.ids_per_second, max(keys.ids_per_second, 4096.0))
 
     def answers_of(served: Served) -> Answers:
-        return Answers(config, served.trained, served.store, cap)
+        return Answers(config, served.trained, served.store, served.users, cap)
 
     def fresh_of(served: Served, answers: Answers) -> Fresh:
         return _fresh(config, served, lambda store: setattr(answers, "store", store), say)
@@ -195,7 +196,7 @@ def _feature_holder(config: Config, first: Served, promotions: bool, say: Say, o
     with ExitStack() as stack:
         stack.enter_context(scraped(config.party.metrics.listen, about, look, None))
         rows = stack.enter_context(Rows(fresh_of(first, answers)))
-        follow = stack.enter_context(Follow(first, promotions, put, say))
+        follow = stack.enter_context(Lookout("follow", Follow(first, promotions, put, say).look, EVERY))
         on_hangup(lambda: _again(rows, follow))
         say(f"calls {hub} at {keys.hub}")
         try:
@@ -205,7 +206,7 @@ def _feature_holder(config: Config, first: Served, promotions: bool, say: Say, o
             say("stops: no more is answered")
 
 
-def _again(rows: Rows, follow: Follow) -> None:
+def _again(rows: Rows, follow: Lookout) -> None:
     rows.again()
     follow.again()
 

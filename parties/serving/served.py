@@ -1,7 +1,6 @@
 """What is served: a version of the model with its users and this party's rows; and which it is, as versions
 are promoted and rolled back, and users added, while `party serve` runs."""
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +46,8 @@ class Served:
 
 
 class Follow:
-    """`with Follow(...):` while it serves. promotions: follow them, or only the users of this version. put:
-    what is to be served in place of what was; it may raise PartyError, and has changed nothing then."""
+    """promotions: follow them, or only the users of this version. put: what is to be served in place of what
+    was; it may raise PartyError, and has changed nothing then."""
 
     def __init__(
         self,
@@ -56,35 +55,13 @@ class Follow:
         promotions: bool,
         put: Callable[[Served], None],
         say: Callable[[str], None],
-        every: float = EVERY,
     ) -> None:
-        self._served, self._promotions, self._put, self._say, self._every = first, promotions, put, say, every
+        self._served, self._promotions, self._put, self._say = first, promotions, put, say
         self._now = self._tried = first.trained.run, _additions(first.trained.folder)
         self._said = ""
-        self._stop, self._asked = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._look, name="follow", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        self._asked.set()
-        self._thread.join(self._every)
-
-    def again(self) -> None:
-        """Look at once, also at what could not be served before."""
-        self._asked.set()
-
-    def _look(self) -> None:
-        while not self._stop.is_set():
-            asked = self._asked.wait(self._every)
-            self._asked.clear()
-            if not self._stop.is_set():
-                self.look(asked)
 
     def look(self, asked: bool = False) -> None:
+        """asked: try also what could not be served before."""
         trained, host = self._served.trained, self._served.host
         try:
             run = (promoted_run(trained.config) if self._promotions else None) or trained.run

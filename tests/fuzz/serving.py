@@ -194,7 +194,8 @@ def to_feature_holder() -> Target:
     """Everything that the label holder says to a feature holder."""
     theirs = trained()[PARTNER]
     greetings, proofs = meeting()
-    store = Store.read(theirs.config, theirs, users_of(theirs.config, theirs))
+    users = users_of(theirs.config, theirs)
+    store = Store.read(theirs.config, theirs, users)
     log = theirs.folder / "serving" / HUB / "audit.jsonl"
 
     def question(number: int, *users: int) -> bytes:
@@ -208,7 +209,7 @@ def to_feature_holder() -> Target:
         question(2, 1),
         FromLabelHolder(question=Question(number=3, ids=bytes(16) + b"a" * 16)).SerializeToString(),
     ]
-    answers, host = Answers(theirs.config, theirs, store, FREE), host_of(PARTNER)
+    answers, host = Answers(theirs.config, theirs, store, users, FREE), host_of(PARTNER)
 
     def hear(data: bytes) -> None:
         at, message = edited(said, data)

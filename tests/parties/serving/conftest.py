@@ -70,8 +70,9 @@ class Serving:
 
     def answers(self, per_second: float = 1e9) -> Answers:
         theirs = self.trained[PARTNER]
-        store = Store.read(theirs.config, theirs, users_of(theirs.config, theirs))
-        return Answers(theirs.config, theirs, store, TokenBucket(per_second, per_second))
+        users = users_of(theirs.config, theirs)
+        store, cap = Store.read(theirs.config, theirs, users), TokenBucket(per_second, per_second)
+        return Answers(theirs.config, theirs, store, users, cap)
 
     def answering(
         self, answers: Answers | None = None, digest: bytes | None = None, people: bytes | None = None

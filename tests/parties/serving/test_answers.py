@@ -28,8 +28,8 @@ def question(number: int, *users: int) -> Question:
 
 
 def answers_of(model: Model, cap: TokenBucket = FREE) -> Answers:
-    store = Store.read(model.config, model, users_of(model.config, model))
-    return Answers(model.config, model, store, cap)
+    users = users_of(model.config, model)
+    return Answers(model.config, model, Store.read(model.config, model, users), users, cap)
 
 
 @pytest.fixture

@@ -113,7 +113,8 @@ def test_rates_hold_for_others(serving: Callable[..., Serving], end: str) -> Non
 
 
 def answers_of(model: Model) -> Answers:
-    return Answers(model.config, model, Store.read(model.config, model, users_of(model.config, model)), FREE)
+    users = users_of(model.config, model)
+    return Answers(model.config, model, Store.read(model.config, model, users), users, FREE)
 
 
 def question(number: int, *digests: bytes, users: bytes = b"") -> Question:

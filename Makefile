@@ -11,7 +11,7 @@ SEED ?= 1
 POINTS ?= 200
 SEEDS ?= 10000
 
-.PHONY: setup demo test test-slow faults simulate fuzz lint protos clean
+.PHONY: setup demo test test-slow faults simulate fuzz lint reference protos clean
 
 setup: .venv/ready
 
@@ -55,6 +55,9 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+reference: .venv/ready
+	$(BIN)/python docs/reference.py
 
 protos: .venv/ready
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. protos/party.proto protos/serving.proto

@@ -61,11 +61,10 @@ def load(path: Path | str, for_training: bool = True) -> Config:
     private = read(path, faults)
     if faults:
         raise ConfigError(faults[0])
-    private = {"contract": "run.toml", "storage": "runs", **private}
     party = check(PartyConfig, private, path, faults, folder=path.parent.absolute())
 
     contract, shared = None, {}
-    place = _contract_file(path.parent, private["contract"])
+    place = _contract_file(path.parent, private.get("contract", "run.toml"))
     if place is not None:
         unread = len(faults)
         shared = read(place, faults)

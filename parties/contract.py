@@ -50,31 +50,42 @@ def _protocol(name: str) -> str:
     return name
 
 
-PartyName = Annotated[str, AfterValidator(_party_name)]
-Pin = Annotated[str, AfterValidator(_pin)]
+PartyName = Annotated[
+    str, AfterValidator(_party_name), Field(description="1 to 32 of `a-z 0-9 -`, a letter first")
+]
+Pin = Annotated[str, AfterValidator(_pin), Field(description="`sha256:` and 64 hex digits")]
 
 
 class Member(Section):
     """One party of the run."""
 
     key: Pin
-    """SHA-256 of its certificate's public key (SubjectPublicKeyInfo, DER), `sha256:<64 hex>`."""
+    """SHA-256 of its certificate's public key (SubjectPublicKeyInfo, DER), of one party only;
+    `party certs --fingerprint FILE` prints it."""
 
 
 class Psi(Section):
     """Which private set intersection, and which sets it is for."""
 
-    protocol: Annotated[str, AfterValidator(_protocol)] = "ecdh"
+    protocol: Annotated[
+        str,
+        AfterValidator(_protocol),
+        Field(description="a registered name, `module:Class`, or `auto`"),
+    ] = "ecdh"
+    """The private set intersection: docs/psi.md. `auto`: of the secure ones that all parties have installed,
+    the one with the fewest bytes."""
     allow_insecure: bool = False
-    """Allow a protocol that hides nothing from a party which guesses ids."""
+    """Allow a protocol that hides nothing from a party which guesses ids; `auto` never takes one."""
     minimum: int = Field(default=100, ge=1)
-    """Fewest common users to train on."""
+    """Fewest common users to train on; `party align` tells any number."""
     at_most: int = Field(default=1_000_000, ge=1, le=1 << 30, validate_default=True)
-    """Most ids that a party may bring."""
+    """Most ids that a party may bring, at least `minimum`; a set over it ends the run at all parties before
+    anything else is sent."""
     largest_ratio: float | None = Field(default=None, ge=1, le=1e9)
     """No party may bring more than so many times the ids of the smallest set."""
     hide_sizes: bool = False
-    """Every party fills its set up to `at_most`, and no party learns another's true size."""
+    """Every party fills its set up to `at_most`, so that no party is told another's size. Not with
+    `largest_ratio`."""
 
     @field_validator("at_most")
     @classmethod
@@ -95,15 +106,22 @@ class Contract(Section):
     """run.toml, validated. Two parties hold the same contract exactly when the digests are equal."""
 
     version: Literal[1]
-    name: Annotated[str, AfterValidator(_run_name)]
+    """Of this format."""
+    name: Annotated[str, AfterValidator(_run_name), Field(description="1 to 64 of `A-Z a-z 0-9 _ -`")]
+    """Label of the run; part of its folder's name."""
     seed: int = Field(ge=0, lt=1 << 63)
-    """Public: row order and split."""
+    """Public: order and split of the rows."""
     parties: dict[PartyName, Member] = Field(min_length=2, max_length=16)
+    """One table a party; their order means nothing."""
     label_holder: PartyName
+    """Who has the label; it is the hub, to which the others dial. One of the parties."""
     reveals_membership: bool = False
-    """When serving, ask feature holders about ids outside the alignment, too."""
+    """When serving, ask feature holders about ids outside the alignment, too: tells them who is asked about,
+    and the label holder whom they have (docs/serve.md#who-takes-part). Agree on it before training: a model
+    is of its contract."""
     ids: IdKinds
-    """In order of preference: the first that all parties have is used."""
+    """By which ids the parties know the same person: one table, or of several kinds of id, 1 to 8 in order of
+    preference, `[[ids]]`: the first that all parties have is used (docs/configuration.md#kinds-of-id)."""
     psi: Psi = Psi()
     examples: Examples = Examples()
     model: Model = Model()

@@ -56,35 +56,55 @@ class Privacy(Section):
     """Every key is optional, and what is left out asks for nothing; see splitnn.label_defence."""
 
     label_defence: Literal["none", "max_norm", "iso", "marvell"] = "none"
+    """Noise that the label holder adds to gradients before they leave: docs/label-privacy.md. `marvell`: of
+    the binary task only."""
     label_strength: float | None = Field(default=None, gt=0, le=STRONGEST)
-    """Of iso and marvell."""
+    """How much noise: of `iso` and `marvell`, and required there."""
     label_epsilon: float | None = Field(default=None, ge=0.01, le=30)
-    """Of randomised response; None: labels are what they are. By less, labels are noise, and the targets that
-    make up for it a hundred times as large and more."""
+    """Labels of training and validation rows lie now and then: randomised response. Binary and multi-class
+    tasks, `examples.per_entity = "one"`, `evaluation.importance` not `columns`; refused beside `data.weight`
+    and `data.class_weights` of party.toml. By less, labels are noise."""
     max_label_leak: float | None = Field(default=None, gt=0.5, le=1)
-    """The AUC of an attack on the gradients from which on nothing leaves any more."""
+    """The AUC of an attack on the gradients that is too much (with `label_epsilon`, of the labels that lie):
+    nothing of such a step leaves, and training ends with exit code 17. Binary task only."""
     max_label_strength: float | None = Field(default=None, gt=0, le=STRONGEST)
-    """What label_strength may be raised to before that; None: it stays."""
+    """What the strength may be doubled up to before training ends: above `label_strength`, with
+    `max_label_leak`."""
     embedding_clip: float | None = Field(default=None, gt=0, le=1e9)
-    """The longest row of an activation; with embedding_sigma."""
+    """The longest row (2-norm) of an activation that leaves a feature holder; longer ones are shortened:
+    docs/splitnn.md#embedding-dp. With `embedding_sigma`, schedule `exact` only."""
     embedding_sigma: float | None = Field(default=None, ge=0, le=1e6)
-    """The deviation of the noise on each number of it, in units of the clip."""
+    """Gaussian noise on each of its numbers, in units of the clip; 0: none. With `embedding_clip`."""
     embedding_budget: float | None = Field(default=None, gt=0, le=1e6)
-    """The epsilon that a feature holder may spend with the label holder, over all runs."""
+    """The epsilon that each feature holder may spend with the label holder in all runs, at least what
+    `training.epochs` may spend; needs noise. A run that would exceed it is refused with exit code 16:
+    docs/accounts.md#the-privacy-ledger"""
     label_budget: float | None = Field(default=None, gt=0, le=1e6)
-    """The epsilon that the label holder may spend with each feature holder, over all runs."""
+    """The same of the label holder with each feature holder, at least `label_epsilon`."""
     delta: float = Field(default=1e-5, gt=0)
-    """At which epsilons are reckoned."""
+    """At which epsilons are reckoned: the chance that they do not hold; at most 0.001."""
     sum_bound: float = Field(default=32.0, gt=0, le=1 << 31)
-    """Of the fusion `secure-sum`: the largest magnitude of an activation that crosses unclipped."""
+    """Of `secure-sum`: the largest magnitude of an activation; what is beyond is clipped. Times
+    2^`sum_fraction` times the feature holders below 2^31."""
     sum_fraction: int = Field(default=20, ge=0, le=30)
-    """Of the same: bits behind the point."""
-    purpose: Annotated[str, PlainValidator(_one_line)] | None = None
-    """What the model may be used for. For people: no program can see to it."""
-    expires: (
-        Annotated[date, PlainValidator(_date), PlainSerializer(date.isoformat, return_type=str)] | None
+    """Of `secure-sum`: bits behind the point."""
+    purpose: (
+        Annotated[str, PlainValidator(_one_line), Field(description="one line, at most 200 characters")]
+        | None
     ) = None
-    """The last day, in UTC, on which a run may begin."""
+    """What the model may be used for: signed by all parties, for people to read."""
+    expires: (
+        Annotated[
+            date,
+            PlainValidator(_date),
+            PlainSerializer(date.isoformat, return_type=str),
+            Field(description="a date without quotes: `2027-01-31`"),
+        ]
+        | None
+    ) = None
+    """The last day, in UTC, on which a run, an alignment or a prediction may begin; afterwards each party
+    refuses it with exit code 5: when it is started, and again when all have met. A run under way is not
+    ended."""
 
     @field_validator(*WITHOUT, mode="before")
     @classmethod

@@ -31,7 +31,10 @@ def _run(version: str) -> str:
 
 
 Widths = Annotated[
-    tuple[Annotated[int, Field(strict=True, ge=1, le=65536)], ...], Field(strict=False, max_length=16)
+    tuple[Annotated[int, Field(strict=True, ge=1, le=65536)], ...],
+    Field(
+        strict=False, max_length=16, description="a list of whole numbers, 1 to 65,536, at most 16 of them"
+    ),
 ]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -59,19 +62,33 @@ class Model(Section):
     """The split network; splitnn.plan says what each number shapes."""
 
     task: Literal["binary", "multiclass", "multilabel", "regression"] = "binary"
+    """What is predicted: docs/splitnn.md#tasks"""
     loss: Literal["cross-entropy", "squared", "huber", "poisson"] = Field(default=None, validate_default=True)
-    """Where nothing is said, the first of LOSSES."""
+    """By which it is trained: `cross-entropy`; of regression `squared` (the default there), `huber` or
+    `poisson`."""
     cut: int = Field(default=32, ge=1, le=4096)
+    """Width of each party's activation: numbers a row that cross between companies."""
     bottom_hidden: Widths = (128,)
+    """Hidden layers of each party's bottom model."""
     top_hidden: Widths = (64,)
+    """Hidden layers of the label holder's top model."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
+    """The share of each hidden layer that is left out of a step of training."""
     norm: Literal["none", "layer"] = "none"
+    """Layer normalisation of each hidden layer before its ReLU."""
     residual: bool = False
-    """Hidden layers as wide as the one before are added to their input."""
+    """Hidden layers as wide as the one before are added to their input. Needs two neighbouring hidden layers
+    of one width."""
     fusion: Literal["bi-interaction", "concat", "sum", "mean", "attention", "secure-sum"] = "bi-interaction"
-    top: Annotated[str, AfterValidator(_top)] = "mlp"
+    """How the top model joins the activations: docs/splitnn.md#choices. `secure-sum`: the label holder learns
+    their sum only (docs/splitnn.md#secure-sum); with two or more feature holders, `top = "mlp"`,
+    `party_dropout = 0`, `training.schedule = "exact"`, `codec.activations = "fp32"`,
+    `evaluation.importance = "none"`."""
+    top: Annotated[str, AfterValidator(_top), Field(description="`mlp`, `deepfm`, or `module:Class`")] = "mlp"
+    """The top model. A class needs to be installed at the label holder only."""
     party_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """How probably a feature holder is left out of an example in training, so that it may be absent later."""
+    """How probably each feature holder is left out of an example in training, so that the model can do
+    without it later: docs/splitnn.md#party-dropout"""
 
     @field_validator("residual")
     @classmethod
@@ -96,32 +113,49 @@ class Training(Section):
     """How the network is trained."""
 
     schedule: Literal["exact", "pipelined", "fedbcd", "celu"] = "exact"
+    """`exact`: synchronous, the same weights as training in one place; the others are for slow lines
+    (docs/splitnn.md#several-batches-under-way-pipelined): `pipelined`: several batches under way at once;
+    `fedbcd`: several steps on each batch; `celu`: both, on batches that are kept. The keys of other schedules
+    must not be changed."""
     in_flight: int = Field(default=8, ge=1, le=64)
-    """Of the schedules `pipelined` and `celu`: batches under way at once."""
+    """Of `pipelined` and `celu`: batches under way, at most those of an epoch; times `batch` and `model.cut`
+    at most 2^26. `pipelined` with 1 is `exact`."""
     local_steps: int = Field(default=5, ge=1, le=1024)
-    """Of the schedule `fedbcd`: steps on each batch, the first included."""
+    """Of `fedbcd`: steps on each batch, that of its exchange included; 1 is `exact`."""
     cache: int = Field(default=5, ge=1, le=64)
-    """Of the schedule `celu`: exchanged batches that are kept for local steps."""
+    """Of `celu`: batches that are kept for local steps; times `batch` and `model.cut` at most 2^26."""
     reuse: int = Field(default=5, ge=0, le=1024)
-    """Of the same: local steps after each exchange, and on each batch that is kept."""
+    """Of `celu`: local steps after each exchange, and with each batch; 0 is `pipelined`."""
     similarity: float = Field(default=0.5, ge=0, le=1)
-    """Of the same: the least cosine of a row's activation, or gradient, to the one that crossed."""
+    """Of `celu`: a row counts in a local step from this cosine on between what is now and what crossed."""
     optimizer: Literal["adam", "sgd"] = "adam"
+    """By which every party steps its own weights."""
     learning_rate: float = Field(default=1e-3, gt=0, le=100)
+    """Its step; at its highest, where it changes."""
     learning_rate_schedule: Literal["constant", "cosine", "step"] = "constant"
+    """`cosine`: to 0 at the last of `epochs`; `step`: times `decay` every `decay_epochs` epochs."""
     warmup: int = Field(default=0, ge=0, le=1_000_000)
-    """Steps in which the learning rate rises from near 0."""
+    """First steps, in which the learning rate rises linearly."""
     decay: float = Field(default=0.1, gt=0, le=1)
-    """Of the schedule `step`: the factor after every `decay_epochs` epochs."""
+    """Of the learning-rate schedule `step`: the factor."""
     decay_epochs: int = Field(default=10, ge=1, le=100_000)
+    """Of the same: epochs between two such steps."""
     clip_norm: float | None = Field(default=None, gt=0, le=1e9)
-    """The longest gradient of one party's weights, as a 2-norm."""
+    """Longest gradient (2-norm) of one party's weights; longer ones are shortened to it."""
     weight_decay: float = Field(default=1e-4, ge=0, le=100)
+    """Decoupled from the gradient."""
     batch: int = Field(default=256, ge=1, le=1 << 20)
+    """Rows a step; times `model.cut` at most 2^26. More than there are to train on makes each epoch one step
+    of all of them, which `party check` and the run say."""
     epochs: int = Field(default=50, ge=1, le=100_000)
+    """At most so many."""
     patience: int = Field(default=8, ge=1, le=100_000)
-    warm_start: Annotated[str, AfterValidator(_run)] | None = None
-    """The run whose weights, and whose way from columns to features, training begins with."""
+    """Epochs without a better validation score before training stops, at the next that is scored."""
+    warm_start: Annotated[str, AfterValidator(_run), Field(description="a run id, 64 hex digits")] | None = (
+        None
+    )
+    """Weights and features of that run to begin with, in place of drawn weights and features fitted anew:
+    docs/models.md#warm-start"""
 
     @model_validator(mode="after")
     def _every_key_has_an_effect(self) -> Self:
@@ -137,11 +171,15 @@ class Codec(Section):
     """How what crosses the cut is written; splitnn.codecs says what each does."""
 
     activations: Literal["fp32", "bf16", "int8", "randtopk"] = "fp32"
+    """How activations are written where they cross; all but `fp32` trade exactness for bytes:
+    docs/splitnn.md#codecs"""
     gradients: Literal["fp32", "bf16", "int8"] = "fp32"
+    """The same of gradients; with `randtopk` of those of the kept numbers."""
     keep: int | None = Field(default=None, ge=1, le=4096, validate_default=True)
-    """Numbers of each row that randtopk keeps."""
+    """Numbers of each row that cross, at most `model.cut`: with `randtopk` only, and required there."""
     explore: float = Field(default=0.1, ge=0, lt=1)
-    """The share of randtopk's draws that go to numbers which are not among the largest."""
+    """Of `randtopk`: the share of its draws that go to numbers which are not among the largest; 0, or at
+    least 1e-6."""
 
     @field_validator("explore")
     @classmethod
@@ -165,20 +203,27 @@ class Examples(Section):
     """How many examples may point at one entity."""
 
     per_entity: Literal["one", "several"] = "one"
-    """With several, all parties learn how many examples each common user has."""
+    """`several`: each row of the label holder is an example, and one user may have many
+    (docs/data.md#several-rows-a-user). All parties then learn how many each common user has."""
     at_most: int = Field(default=10_000_000, ge=1, le=1 << 27)
-    """Of several: most examples of common users."""
+    """Of `several`: most examples of common users; more end the run at all parties before training."""
 
 
 class Evaluation(Section):
     """Which fractions of the aligned rows are kept out of training, and what is done with them."""
 
     validation: Fraction = 0.15
+    """Of the common users, for early stopping."""
     test: Fraction = Field(default=0.15, validate_default=True)
-    every: Annotated[int | Literal["auto"], PlainValidator(_every)] = "auto"
-    """Epochs from one scoring of the validation rows to the next."""
+    """Of the common users, kept for the test; with `validation` below 1."""
+    every: Annotated[
+        int | Literal["auto"], PlainValidator(_every), Field(description="`auto`, or 1 to 100,000")
+    ] = "auto"
+    """Epochs from one scoring of the validation rows to the next. `auto`: as few as keep it under 5 % of the
+    training: docs/splitnn.md#how-often-the-validation-rows-are-scored"""
     importance: Literal["none", "parties", "columns"] = "parties"
-    """What the label holder measures of the trained network on the test rows."""
+    """What the label holder measures of the trained model on the test rows: how much it needs each party, and
+    with `columns` each group of columns, for which more crosses: docs/splitnn.md#importance"""
 
     @field_validator("test")
     @classmethod

@@ -14,7 +14,7 @@ class PartyError(Exception):
 
 
 class ConfigError(PartyError):
-    """party.toml or run.toml is wrong. All faults found are listed, one a line; mend them and run again."""
+    """Wrong configuration, or wrong use of the command. All faults found are listed, one a line."""
 
 
 class DataError(PartyError):
@@ -26,7 +26,9 @@ class IdentityError(PartyError):
 
 
 class ContractError(PartyError):
-    """The parties do not agree, or one lacks what run.toml asks for. Every party is told which and where."""
+    """The parties hold different contracts (the first differing field is named), started different commands,
+    would score with different models, or do not all have what the contract asks for: a PSI protocol, a kind
+    of id. Every party is told which and where."""
 
 
 class ContractExpired(ContractError):
@@ -42,11 +44,12 @@ class RunFinished(NetworkError):
 
 
 class AlignmentError(PartyError):
-    """A set that the contract does not allow, or too few common users. Check that all use the right file."""
+    """A set that the contract does not allow, too few common users, or too many examples of them; nothing was
+    trained. Check that all use the right file."""
 
 
 class StorageError(PartyError):
-    """The run directory cannot be written: no space, no permission, or another process holds its lock."""
+    """Results cannot be written: no space, no permission, or another process holds the storage."""
 
 
 class DemoFailed(PartyError):
@@ -62,7 +65,8 @@ class AccountError(PartyError):
 
 
 class BudgetError(PartyError):
-    """The run would spend more privacy than the budget leaves with a partner. Nothing of it was spent."""
+    """The run would spend more privacy than the budget leaves with a partner; nothing of it was spent. Going
+    on would end so again: agree on more noise, fewer epochs or another budget, then `party run --afresh`."""
 
 
 EXIT_CODES: list[tuple[type[BaseException], int, str]] = [

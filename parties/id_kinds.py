@@ -24,10 +24,15 @@ class IdKind(Section):
     """One kind of id by which the parties may know the same person; psi.ids has the rules of each type."""
 
     types: Annotated[tuple[IdType, ...], Field(strict=False)] = ()
-    """Of a composite id, column by column."""
+    """Of a composite id, the type of each column, 2 to 8; required where `type` is missing, and refused
+    beside it."""
     type: IdType | None = Field(default=None, validate_default=True)
-    """Of an id in one column."""
-    name: str = Field(default="", validate_default=True)
+    """How an id in one column is brought into canonical form: docs/psi.md"""
+    name: Annotated[str, Field(description="1 to 64 of `A-Z a-z 0-9 _ -`")] = Field(
+        default="", validate_default=True
+    )
+    """What `data.id` of party.toml calls this kind, of one kind only; by default the type, or the types with
+    `-` between."""
 
     @field_validator("types")
     @classmethod
@@ -97,7 +102,11 @@ def _columns(value: object) -> str | dict[str, tuple[str, ...]]:
     return found
 
 
-IdColumns: TypeAlias = Annotated[str | dict[str, tuple[str, ...]], PlainValidator(_columns)]
+IdColumns: TypeAlias = Annotated[
+    str | dict[str, tuple[str, ...]],
+    PlainValidator(_columns),
+    Field(description="a column, or a table of columns by kind of id"),
+]
 """party.toml's `data.id`: the column of the only kind, or the columns of each kind that this party has."""
 
 

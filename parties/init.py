@@ -12,7 +12,7 @@ PASTE = "sha256:PASTE"
 """Stands where a key's pin goes; as it is, run.toml is refused."""
 
 PARTY = Template("""\
-# party.toml of $name: what this company keeps to itself. Every key: docs/configuration.md
+# party.toml of $name: what this company keeps to itself. Every key: docs/party-toml.md
 # Relative paths begin at the folder of this file.
 
 party = "$name"
@@ -84,7 +84,7 @@ calibration = "none"              # scores made probabilities: none | temperatur
 """
 
 RUN = Template("""\
-# run.toml: what all parties agree on; every party has the same. Every key: docs/configuration.md
+# run.toml: what all parties agree on; every party has the same. Every key: docs/run-toml.md
 
 version = 1
 name = "first-run"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import PlainValidator
+from pydantic import Field, PlainValidator
 
 
 def _columns(value: object) -> tuple[str, ...]:
@@ -32,10 +32,16 @@ def _weights(value: object) -> Literal["balanced"] | dict[str, float]:
     return {name: float(weight) for name, weight in value.items()}
 
 
-LabelColumns: TypeAlias = Annotated[tuple[str, ...], PlainValidator(_columns)]
+LabelColumns: TypeAlias = Annotated[
+    tuple[str, ...], PlainValidator(_columns), Field(description="a column, or a list of columns")
+]
 """party.toml's `data.label`; several columns are the targets of a multi-label task."""
 
-ClassWeights: TypeAlias = Annotated[Literal["balanced"] | dict[str, float], PlainValidator(_weights)]
+ClassWeights: TypeAlias = Annotated[
+    Literal["balanced"] | dict[str, float],
+    PlainValidator(_weights),
+    Field(description="`balanced`, or a table of numbers, 1e-9 to 1e9"),
+]
 """party.toml's `data.class_weights`: of each class; of a multi-label task, of the yes of each target."""
 
 
@@ -85,10 +91,16 @@ def _moment(value: object) -> datetime:
     raise ValueError("must be a date or a time without quotes, such as 2026-11-20 or 2026-11-20T08:30:00Z")
 
 
-Duration: TypeAlias = Annotated[str, PlainValidator(_duration)]
+Duration: TypeAlias = Annotated[
+    str,
+    PlainValidator(_duration),
+    Field(description="`90m`, `36h`, `7d` and the like, up to 999,999 of a unit"),
+]
 """party.toml's `data.window` and `data.maturity`."""
 
-Moment: TypeAlias = Annotated[datetime, PlainValidator(_moment)]
+Moment: TypeAlias = Annotated[
+    datetime, PlainValidator(_moment), Field(description="a date or a time, without quotes")
+]
 """party.toml's `data.as_of`."""
 
 DELAY = ("event_time", "window", "label_time", "maturity", "as_of")

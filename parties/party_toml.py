@@ -88,14 +88,23 @@ def _apart(groups: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     return groups
 
 
-AnyPath = Annotated[Path, Field(strict=False), AfterValidator(_resolved)]
-File = Annotated[AnyPath, AfterValidator(_existing)]
-HostPort = Annotated[Address, PlainValidator(address_of)]
-Column = Annotated[str, Field(strict=True, min_length=1)]
-Columns = Annotated[tuple[Column, ...], Field(strict=False)]
-Separators = Annotated[dict[str, str], PlainValidator(_separators)]
-GroupColumns = Annotated[tuple[Column, ...], Field(strict=False, min_length=1)]
-Positive = Annotated[tuple[Annotated[Scalar, PlainValidator(_scalar)], ...], Field(strict=False)]
+AnyPath = Annotated[Path, Field(strict=False, description="a path"), AfterValidator(_resolved)]
+File = Annotated[AnyPath, AfterValidator(_existing), Field(description="a file that is there")]
+HostPort = Annotated[Address, PlainValidator(address_of), Field(description="`host:port`")]
+Column = Annotated[str, Field(strict=True, min_length=1, description="a column")]
+Columns = Annotated[tuple[Column, ...], Field(strict=False, description="a list of columns")]
+Separators = Annotated[
+    dict[str, str],
+    PlainValidator(_separators),
+    Field(description="a table of separators, or a list of columns"),
+]
+GroupColumns = Annotated[
+    tuple[Column, ...], Field(strict=False, min_length=1, description="a list of columns")
+]
+Positive = Annotated[
+    tuple[Annotated[Scalar, PlainValidator(_scalar)], ...],
+    Field(strict=False, description="a list of strings, numbers, `true`, `false`"),
+]
 
 
 USED_ONCE = ("label", "weight", "rank_within", "event_time", "label_time", "numeric", "categorical", "bags")
@@ -106,36 +115,59 @@ class Data(Section):
     """The party's own table and which of its columns take part."""
 
     file: File
+    """CSV (also `.gz`) or Parquet: docs/data.md"""
     id: IdColumns
+    """Where the ids are. A table of a column (composite: a list of columns) for each kind of id that this
+    party has, where the contract has several kinds or a composite one:
+    `id = { email = "e-mail", person = ["surname", "zip", "born"] }`."""
     label: LabelColumns = ()
+    """What to predict: docs/data.md#labels; of a multi-label task a list of two or more. Label holder:
+    required; others: refused."""
     positive: Positive = ()
-    """The values of the label that count as a yes; not needed where it is true / false or 1 / 0."""
+    """The label's values that count as a yes (in each of its columns); not needed where it is true / false or
+    1 / 0. Binary and multi-label tasks only."""
     weight: Column | None = None
-    """How much each row counts in training."""
+    """How much each row counts in training: numbers of at least 0, in any unit. Label holder only."""
     class_weights: ClassWeights | None = None
+    """How much each class counts in training: `{ no = 1, yes = 20 }`, `{ shoes = 2, hats = 1 }`; of a
+    multi-label task the yes of each target: `{ conversion = 20 }`. A class that is not named counts 1.
+    `balanced`: as much of each class as of any other, counted in the training rows. Label holder only, not
+    for regression."""
     rank_within: Column | None = None
-    """In which list each row is ranked; by default its user's."""
+    """In which list (a session, a page) each row is ranked, for `gauc` and `ndcg@k`
+    (docs/splitnn.md#ranking). With `examples.per_entity = "several"` a user is a list where this is not said.
+    Label holder only, binary and multi-label tasks only."""
     ndcg_at: int = Field(default=10, ge=1, le=1_000_000)
-    """So much of each list does NDCG look at."""
+    """The k of `ndcg@k`; for whom `rank_within` is."""
     event_time: Column | None = None
-    """When what the label is about happened; with the keys below, as `parties.delay` takes them."""
+    """When what the row is about happened, of labels that arrive late
+    (docs/data.md#labels-that-arrive-late). Label holder only, with `window`."""
     label_time: Column | None = None
-    """When the yes came."""
+    """When the yes came, empty where the label is a no: one after the window counts as a no. Binary tasks
+    only."""
     window: Duration | None = None
-    """After the event, in which a yes counts."""
+    """The attribution window: how long after the event a yes counts. Required beside `event_time`."""
     maturity: Duration | None = None
-    """The age from which a label is final; by default the window."""
+    """Where it is not the window, and not shorter: the age from which a row's label is final; younger rows
+    take no part."""
     as_of: Moment | None = None
-    """From when age is reckoned; by default the newest time in these columns."""
+    """From when age is reckoned, where that is not the newest time in these columns."""
     numeric: Columns = ()
+    """Numbers that take part. With neither this nor `categorical`, all columns do, and their kind is seen
+    from their cells. Each column at one place only."""
     categorical: Columns = ()
+    """Categories that take part."""
     bags: Separators = Field(default={})
-    """Columns of lists, each with the separator of its entries; "" where the cells are lists themselves."""
+    """Columns with a list in each cell, such as a browsing history. `{ history = " " }`: text, its entries
+    separated by a blank; `["history"]`: lists of Parquet, which need no naming where the other columns have
+    none. See docs/data.md#from-columns-to-features"""
     exclude: Columns = ()
+    """Columns that take no part."""
     nulls: Literal["drop", "refuse"] = "drop"
     """What to do with rows whose id is null or blank."""
     duplicates: Literal["drop", "refuse"] = "drop"
-    """What to do with rows whose id has been seen before."""
+    """What to do with rows whose id was seen in an earlier row; at the label holder with
+    `examples.per_entity = "several"` they are examples, and `refuse` is refused."""
 
     @field_validator(*USED_ONCE, "exclude")
     @classmethod
@@ -162,24 +194,41 @@ class Tls(Section):
     """PEM files: the CA that all parties trust, and this party's own certificate and private key."""
 
     ca: File
+    """The CA that all parties trust."""
     certificate: File
+    """Own certificate; the party's name is a DNS name in it."""
     key: File
-    denied: Annotated[tuple[Annotated[str, AfterValidator(deniable)], ...], Field(strict=False)] = ()
-    """Peers' keys and certificates that are not to be trusted any more."""
+    """Own private key, ECDSA P-256, without passphrase."""
+    denied: Annotated[
+        tuple[Annotated[str, AfterValidator(deniable)], ...],
+        Field(
+            strict=False,
+            description="a list of `sha256:` and 64 hex digits of a key, or `serial:` and one in hex",
+        ),
+    ] = ()
+    """Keys and certificates of peers that are not to be trusted any more: docs/operations.md#certificates"""
 
 
 class Link(Section):
     """Where the parties meet."""
 
     listen: HostPort | None = None
+    """Where the hub listens. Label holder: required; others: refused."""
     hub: HostPort | None = None
+    """Where the hub is; IPv6 as `[::1]:50051`. Feature holders: required; others: refused."""
     wait: float = Field(default=300.0, gt=0, le=86_400)
     """Seconds to wait for the other parties to come."""
     away: float = Field(default=Limits.away, gt=0, le=86_400)
+    """Seconds in which a party that was cut off, or whose process ended, may come back. The run waits; then
+    it ends by name of the party."""
     silence: float = Field(default=Limits.silence, gt=0, le=86_400)
+    """Seconds, at least 3, without any sign of life after which a line counts as cut, and is dialled again. A
+    sign comes every second; a line slower than 0.5 MBit/s needs more."""
     progress: float = Field(default=Limits.progress, gt=0, le=604_800)
+    """Seconds that a party which is alive may take for its next message; at least `silence` and `away`
+    together."""
     plaintext: bool = False
-    """No TLS, on loopback only, for experiments."""
+    """No TLS, for experiments on one machine: loopback addresses only."""
 
     @property
     def limits(self) -> Limits:
@@ -189,65 +238,79 @@ class Link(Section):
 class OwnModel(Section):
     """What this party chooses for its own half of the network."""
 
-    bottom: Annotated[str, AfterValidator(_bottom)] = "mlp"
+    bottom: Annotated[str, AfterValidator(_bottom), Field(description="`mlp`, or `module:Class`")] = "mlp"
+    """Own bottom model: docs/splitnn.md#choices. Nobody else needs to know."""
 
 
 class OwnTraining(Section):
     """How its own weights are trained; by default as the contract says."""
 
     optimizer: Literal["adam", "sgd"] | None = None
+    """By default the contract's."""
     learning_rate: float | None = Field(default=None, gt=0, le=100)
+    """By default the contract's."""
     device: Literal["cpu", "cuda"] = "cpu"
+    """Where own models compute."""
     precision: Literal["float32", "bf16"] = "float32"
+    """`bf16`: own matrices are multiplied in bfloat16; what crosses stays float32."""
 
 
 class OwnEvaluation(Section):
     """How the label holder judges the model; nobody else needs to know."""
 
     calibration: Literal["none", "temperature", "isotonic"] = "none"
-    """How scores are made probabilities on the validation rows."""
+    """How scores are made probabilities on the validation rows: docs/splitnn.md#calibration. Label holder
+    only; `temperature` not for regression, `isotonic` for binary and multi-label tasks."""
     keep_activations: bool = False
-    """Whether what arrives of the test users is kept, for `party audit inversion`."""
+    """Keep what arrives of the test users in the run's folder, for `party audit inversion`
+    (docs/audit.md#what-columns-activations-tell). Label holder only."""
 
 
 class Metrics(Section):
     """Numbers for Prometheus."""
 
-    listen: Annotated[HostPort, AfterValidator(_loopback)] | None = None
+    listen: (
+        Annotated[HostPort, AfterValidator(_loopback), Field(description="`host:port`, loopback only")] | None
+    ) = None
+    """Where this process answers Prometheus: docs/operations.md#metrics"""
 
 
 class Serve(Section):
-    """`party serve`: what docs/serve.md tells of."""
+    """Scores online, with `party serve`: docs/serve.md"""
 
     listen: HostPort | None = None
-    """Where the label holder waits for feature holders, to ask them."""
+    """Where feature holders come to answer. Label holder, to serve: required; others: refused."""
     hub: HostPort | None = None
-    """Where a feature holder finds it."""
+    """Where the label holder's `serve.listen` is. Feature holders, to serve: required; others: refused."""
     applications: HostPort | None = None
-    """Where the label holder answers its own applications."""
+    """Where own applications ask for scores. Label holder, to serve: required; others: refused."""
     clients: Annotated[tuple[Pin, ...], Field(strict=False)] = ()
-    """Keys of these applications' certificates."""
+    """Keys of these applications' certificates. Label holder, to serve: required; others: refused."""
     client_ca: File | None = None
-    """Who signs them; by default tls.ca."""
+    """Who signs them; by default `tls.ca`. Label holder only."""
     deadline_ms: float = Field(default=40.0, gt=0, le=60_000)
-    """How long a request waits for feature holders."""
+    """How long a request waits for feature holders. Label holder only."""
     hold_us: float = Field(default=300.0, ge=0, le=100_000)
-    """How long a question may wait for others to go with it."""
+    """How long a question waits for others to go with it, where one is under way. Label holder only."""
     cache_seconds: float = Field(default=60.0, ge=0, le=86_400)
+    """How long feature holders' embeddings are kept; 0: not at all. Label holder only."""
     cache_rows: int = Field(default=200_000, ge=0, le=1 << 27)
-    """Of each feature holder's embeddings."""
+    """Of how many users of each feature holder. Label holder only."""
     most_ids: int = Field(default=1024, ge=1, le=4096)
-    """In a request."""
+    """Ids of a request. Label holder only."""
     ids_per_second: float = Field(default=50_000.0, gt=0, le=1e9)
-    """Asked of each feature holder, at most; or answered by this one."""
+    """Asked of each feature holder at most; or answered by this one."""
 
 
 class PartyConfig(Section):
     """party.toml, validated; every path is absolute."""
 
     party: PartyName
-    contract: AnyPath
-    storage: AnyPath
+    """Who this is, as the contract names it."""
+    contract: AnyPath = Field(default=Path("run.toml"), validate_default=True)
+    """The contract's file."""
+    storage: AnyPath = Field(default=Path("runs"), validate_default=True)
+    """Folder for the results, one folder a run, and for large tables (docs/data.md#large-tables)."""
     data: Data
     tls: Tls
     link: Link
@@ -256,5 +319,9 @@ class PartyConfig(Section):
     evaluation: OwnEvaluation = OwnEvaluation()
     metrics: Metrics = Metrics()
     serve: Serve = Serve()
-    groups: Annotated[dict[Column, GroupColumns], AfterValidator(_apart)] = Field(default={})
-    """Columns whose importance is measured together, by the group's name."""
+    groups: Annotated[dict[Column, GroupColumns], AfterValidator(_apart)] = Field(
+        default={}, description="a table of lists of columns"
+    )
+    """Columns whose importance is measured together, by a name that stays here:
+    `address = ["city", "zip"]`. Each column in one group at most; a column in no group is one by itself; at
+    most 1,024 of both with `evaluation.importance = "columns"`."""

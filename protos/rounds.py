@@ -158,4 +158,4 @@ class PeerRestarted(PeerFailed):
 
 
 class Cancelled(RoundsError):
-    """Somebody on this side asked us to stop."""
+    """Interrupted by Control-C or SIGTERM; a second signal ends the process at once."""

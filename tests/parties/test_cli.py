@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from parties import cli
-from parties.errors import EXIT_CODES, AlignmentError, ConfigError, PartyError, exit_code
+from parties.errors import AlignmentError, ConfigError, PartyError
 from protos.rounds import Cancelled, PeerFailed
 
 ROOT = Path(__file__).parents[2]
@@ -229,57 +229,6 @@ def test_signals(number: signal.Signals) -> None:
             _, err = process.communicate(timeout=20)
         assert process.returncode == 130
         assert err == ("" if stubborn else "party: interrupted\n")
-
-
-def test_every_exit_code_is_documented() -> None:
-    table = (ROOT / "docs" / "configuration.md").read_text().partition("## Exit codes")[2]
-    rows = dict(re.findall(r"^\| (\d+) \| ([^|]*)\|", table, re.MULTILINE))
-    for kind, code, _ in EXIT_CODES:
-        assert kind.__doc__, kind
-        assert f"`{kind.__name__}`" in rows[str(code)], f"{kind.__name__} is not in the row of {code}"
-        assert exit_code(kind.__new__(kind)) == code
-    assert set(rows) == {"0", "1", *(str(code) for _, code, _ in EXIT_CODES)}
-
-
-def test_every_key_is_documented_with_its_default() -> None:
-    from parties.contract import Contract
-    from parties.document import Section
-    from parties.id_kinds import IdKind
-    from parties.party_toml import PartyConfig
-
-    text = (ROOT / "docs" / "configuration.md").read_text()
-    shared, _, private = text.partition("## party.toml")
-
-    def table(part: str) -> dict[str, str]:
-        rows = re.findall(r"^\| (`[^|]+`) \| ([^|]+) \|", part, re.MULTILINE)
-        return {key.strip("`"): value.strip("`") for keys, value in rows for key in keys.split(", ")}
-
-    defaults = table(shared)
-
-    def keys(section: type[Section], before: str = "") -> dict[str, str]:
-        found = {}
-        for name, field in section.model_fields.items():
-            if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-                found |= keys(field.annotation, f"{name}.")
-            elif name == "ids":
-                assert "[ids]` or `[[ids]]" in defaults
-                assert {f"ids.{key}" for key in IdKind.model_fields} <= defaults.keys()
-            elif name == "parties":
-                found |= {"[parties.NAME]": "required", "parties.NAME.key": "required"}
-            elif field.is_required():
-                found[before + name] = "required"
-            else:
-                found[before + name] = json.dumps(field.default)
-        return found
-
-    documented = {"contract": '"run.toml"', "storage": '"runs"'}  # load() fills these in
-    for written, wanted in ((defaults, keys(Contract)), (table(private), keys(PartyConfig) | documented)):
-        for name, default in wanted.items():
-            if default in ("null", "[]") and written[name] != default:  # none, or by role, task, contract
-                others = ("none", "the contract's", "the task's first")
-                assert written[name] in others or ("required" in written[name] and "refused" in written[name])
-            elif written[name] != default:
-                assert float(written[name]) == float(default), name
 
 
 LOCKED = """

@@ -34,7 +34,7 @@ from parties.certificate import key_fingerprint
 from parties.config import load
 from parties.demo_data import generate
 from parties.phases import prepare
-from parties.run import complete_run
+from parties.train import complete_run
 from parties.unfinished import Unfinished
 from protos.memory import together
 from protos.serving_pb2 import Id, ScoreRequest, ScoreResponse

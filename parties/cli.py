@@ -132,7 +132,7 @@ def run(
 
     loaded = load(config)
     with _display(log) as display:
-        from parties.run import run_party
+        from parties.train import run_party
 
         summary = run_party(loaded, display, display.say, display.peer, afresh)
     from parties.summary import report

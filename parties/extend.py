@@ -137,7 +137,7 @@ def complete_extension(
     say: Callable[[str], None] = lambda line: None,
     today: Today = today,
 ) -> Rounds[End]:
-    """As rounds, files included; arguments and errors as of `parties.run.complete_run`."""
+    """As rounds, files included; arguments and errors as of `parties.train.complete_run`."""
     config, trained = prepared.config, prepared.model
     me, contract, began = config.name, config.contract, clock()
 

@@ -12,7 +12,6 @@ from protos.rounds import (
     Progress,
     Receive,
     Rounds,
-    RoundsError,
     Save,
     Send,
     Traffic,
@@ -58,13 +57,13 @@ def play(rounds: Rounds[T], stage: Stage, on_progress: OnProgress, on_save: OnSa
                     mail.phase, answer = phase, stage.traffic()
                     mail.check()
                     on_progress(word, answer)
-        except RoundsError as error:
-            _throw(rounds, error)
         except KeyboardInterrupt as error:
             _throw(rounds, Cancelled(f"interrupted during {mail.phase}"), error)
+        except BaseException as error:  # of the caller's own `on_progress`, or of a signal handler, too
+            _throw(rounds, error)
 
 
-def _throw(rounds: Rounds[T], error: RoundsError, cause: BaseException | None = None) -> NoReturn:
+def _throw(rounds: Rounds[T], error: BaseException, cause: BaseException | None = None) -> NoReturn:
     """Through the protocol, which may have something to clean up, and out again."""
     try:
         rounds.throw(error)

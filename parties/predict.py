@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 
 from parties import scored
 from parties.align import ids_of_file
@@ -45,6 +44,7 @@ from parties.unfinished import Unfinished, forget
 from parties.watch import OnPeer, Watch
 from protos.rounds import Rounds
 from splitnn.scoring import scores_alone
+from splitnn.threads import single_threaded
 
 SCORES: Final = "scores.parquet"
 
@@ -63,8 +63,8 @@ def predict_party(
     run: as `parties.model.chosen`. file: the rows to score, at a feature holder those to score them with;
     None: the one of party.toml. afresh: drop what an interrupted prediction with this model has left.
     """
-    torch.set_num_threads(1)
-    with locked(config.party.storage, config.name), Watch(config, "predict", on_peer) as watch:
+    storage = config.party.storage
+    with single_threaded(), locked(storage, config.name), Watch(config, "predict", on_peer) as watch:
         on_progress = watch.over(on_progress)
         trained = model(config, chosen(config, run))
         config = to_score(config, trained, file)
@@ -145,7 +145,8 @@ def complete_prediction(
     met: Callable[[Meeting], None] = lambda meeting: None,
     today: Today = today,
 ) -> Rounds[End]:
-    """The prediction as rounds, its files included; arguments and errors as of `parties.run.complete_run`."""
+    """The prediction as rounds, its files included; arguments and errors as `parties.train.complete_run` has
+    them."""
     began = clock()
 
     def rounds(begin: Callable[[Meeting], None]) -> Rounds[End]:

@@ -196,6 +196,7 @@ def label_holder(
             yield from tell_verdict(feature_holders, improved, stop)
         learner.end_epoch(improved, stop)
         yield Save(position.epoch, learner.state)
+        yield learner.epoch(position.epoch * epoch_steps, epoch_steps, is_judged(plan, rows, position.epoch))
 
     learner.restore_best()
     exchange = position.epoch * exchanges + 1
@@ -256,6 +257,7 @@ def feature_holder(
             improved, stop = yield from hear_verdict(hub, position.epoch + 1, position.best_epoch > 0)
         learner.end_epoch(improved, stop)
         yield Save(position.epoch, learner.state)
+        yield learner.epoch(position.epoch * epoch_steps, epoch_steps, is_judged(plan, rows, position.epoch))
 
     learner.restore_best()
     exchange = position.epoch * exchanges + 1

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from splitnn.descent import Descent
+from splitnn.epoch import Epoch
 from splitnn.errors import TrainingError
 from splitnn.local import DEFAULTS, Local
 from splitnn.models import generators
@@ -78,6 +79,13 @@ class Learner:
         if improved:
             self.position.best_epoch = self.position.epoch
             self.best = copied(self.module.state_dict() if judged is None else judged)
+
+    def epoch(self, step: int, epoch_steps: int, judged: bool) -> Epoch:
+        """What is told of the epoch that has ended. step: of training, the last that was taken."""
+        position = self.position
+        improved, total = position.best_epoch == position.epoch, self.plan.epochs * epoch_steps
+        metrics = position.history[-1] if position.history else {}
+        return Epoch("training", step, total, position.epoch, judged, improved, position.stopped, metrics)
 
     def restore_best(self) -> None:
         self.module.load_state_dict(self.best)

@@ -13,18 +13,14 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from splitnn.randomness import uniform
+from splitnn.threads import single_threaded
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """A sum in another order has other bits; and for tables this small, threads only wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(before)
+    """For the same bits everywhere; and for tables this small, threads only wait for one another."""
+    with single_threaded(), threadpool_limits(1):
+        yield
 
 
 def standard(table: Tensor, known: Tensor) -> NDArray[np.float64]:

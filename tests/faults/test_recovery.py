@@ -14,8 +14,8 @@ import torch
 
 from parties import checkpoints
 from parties.errors import StorageError
-from parties.run import complete_run
 from parties.spending import ledger_of
+from parties.train import complete_run
 from parties.unfinished import Unfinished
 from protos.memory import together
 from protos.rounds import Progress, Round, Rounds, Send, mapped

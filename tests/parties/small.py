@@ -10,7 +10,7 @@ import torch
 
 from parties.config import load
 from parties.phases import prepare
-from parties.run import complete_run
+from parties.train import complete_run
 from parties.unfinished import Unfinished
 from protos.memory import together
 

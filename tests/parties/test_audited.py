@@ -23,7 +23,7 @@ from parties.config import Config, load
 from parties.errors import ConfigError, DataError, StorageError
 from parties.finished import finished
 from parties.phases import prepare
-from parties.run import complete_run
+from parties.train import complete_run
 from parties.unfinished import Unfinished
 from protos.memory import together
 from psi import IdError

@@ -15,8 +15,8 @@ from parties.config import Config, load
 from parties.errors import AccountError, BudgetError, ConfigError, DataError, NetworkError
 from parties.news import REASONS
 from parties.previous import NOTHING, Previous
-from parties.run import run_party
 from parties.storage import run_folder
+from parties.train import run_party
 from parties.unfinished import Unfinished, forget, told, under_any_contract
 from protos.rounds import PeerFailed
 from splitnn.errors import LeakError

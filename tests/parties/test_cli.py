@@ -193,7 +193,7 @@ def test_run_prints_the_summary(
         return summary
 
     monkeypatch.setattr("parties.config.load", lambda path: "the config")
-    monkeypatch.setattr("parties.run.run_party", run_party)
+    monkeypatch.setattr("parties.train.run_party", run_party)
     monkeypatch.setattr("parties.summary.report", lambda summary: f"a page on {summary['aligned']}\n")
     assert party("run", "--json") == 0
     assert json.loads(capsys.readouterr().out) == summary

@@ -17,8 +17,8 @@ from parties.hub import Hub
 from parties.model import chosen, model
 from parties.predict import predict_party, to_score
 from parties.prediction import unfinished_with
-from parties.run import run_party
 from parties.storage import run_folder
+from parties.train import run_party
 from parties.unfinished import Unfinished
 from protos.rounds import Receive, Rounds, Send
 from tests.parties import small

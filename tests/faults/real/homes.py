@@ -38,7 +38,7 @@ RESULTS = ("model.safetensors", "alignment.parquet", "test_scores.parquet", "pip
 
 _forks = get_context("forkserver")
 _forks.set_forkserver_preload(
-    ["parties.run", "parties.progress", "parties.hub", "parties.dial", "sklearn.metrics"]
+    ["parties.train", "parties.progress", "parties.hub", "parties.dial", "sklearn.metrics"]
 )
 
 

@@ -21,8 +21,8 @@ from parties.egress import NAME as AUDIT
 from parties.ending import ended
 from parties.errors import PartyError, StorageError, exit_code
 from parties.released import NAME as RELEASED
-from parties.run import complete_run
 from parties.storage import locked
+from parties.train import complete_run
 from parties.unfinished import ALIGNMENT, Unfinished, forget, told, unfinished
 from protos.rounds import PeerRestarted, Send
 from protos.simulator import Faults, Program, Simulation
@@ -148,7 +148,7 @@ class Run:
         return start
 
     def _party_run(self, name: str, changed: bool) -> Program[dict[str, Any]]:
-        """What `parties.run.run_party` does."""
+        """What `parties.train.run_party` does."""
         prepared, own = self._world.at(self.storage, name), self._world.own[name]
         numbers, jumps = random.Random(f"{self._seed} {name} {self.starts[name]}"), random.Random(self._seed)
 

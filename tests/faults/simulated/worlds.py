@@ -124,7 +124,7 @@ def small(shape: Shape) -> Iterator[None]:
         sklearn.config_context(assume_finite=True, skip_parameter_validation=True),
         patch.object(certs.Identity, "sign", sign),
         patch("parties.checkpoints.STEPS", 1),
-        patch("parties.run.baselines", no_baselines),
+        patch("parties.train.baselines", no_baselines),
         patch("psi.cores.available", lambda: 1),
         patch("time.time", lambda: 1.8e9),  # a log of another length would be cut at another place
         patch("psi.buckets.LARGEST", shape.buckets or 1 << 20),

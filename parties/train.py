@@ -6,8 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
-
 from parties.alignment import Random, logged
 from parties.baselines import baselines
 from parties.changes import described, refuse_change_while_read, refuse_changes
@@ -31,6 +29,7 @@ from parties.unseen import metrics_of_unseen
 from parties.watch import OnPeer, Watch
 from protos.rounds import Rounds
 from splitnn.exact import LabelHolderResult
+from splitnn.threads import single_threaded
 
 
 def run_party(
@@ -49,8 +48,8 @@ def run_party(
     Returns the content of summary.json, the last file to be written: where it stands, all others are whole.
     That of a run that has ended already, too, where this process was killed before it knew, or had said so.
     """
-    torch.set_num_threads(1)  # a sum in another order has other bits
-    with locked(config.party.storage, config.name), Watch(config, "run", on_peer) as watch:
+    storage = config.party.storage
+    with single_threaded(), locked(storage, config.name), Watch(config, "run", on_peer) as watch:
         if afresh:
             for folder in under_any_contract(config):
                 forget(folder)

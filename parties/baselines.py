@@ -13,6 +13,7 @@ from parties.phases import Outcome, Prepared, features_of, plan_of
 from parties.storage import private_seed
 from protos.rounds import Progress, Round, Rounds, Save, mapped
 from splitnn import exact
+from splitnn.exact import LabelHolderResult
 from splitnn.label_defence import LabelDefence
 from splitnn.plan import Plan
 from splitnn.schedule import Split
@@ -21,9 +22,9 @@ from splitnn.secure_sum import SECURE_SUM
 PHASE: Final = "training alone"
 
 
-def baselines(prepared: Prepared, outcome: Outcome) -> Rounds[dict[str, dict[str, float]]]:
-    """Test metrics of the label holder's own columns, on the federation's own test rows. As rounds, though it
-    needs nobody: so that it is seen how far it is, and a peer that fails meanwhile is noticed.
+def baselines(prepared: Prepared, outcome: Outcome) -> Rounds[dict[str, LabelHolderResult]]:
+    """Networks of the label holder's own columns, tested on the federation's own test rows. As rounds, though
+    it needs nobody: so that it is seen how far it is, and a peer that fails meanwhile is noticed.
 
     alone: trained on the same examples. alone_all_rows: on all its rows but those of the aligned validation
     and test users; more rows than the federation has, so that the lift is not flattered.
@@ -50,22 +51,23 @@ def baselines(prepared: Prepared, outcome: Outcome) -> Rounds[dict[str, dict[str
 
 def _train(
     prepared: Prepared, outcome: Outcome, pipeline: Pipeline, rows: np.ndarray, split: Split
-) -> Rounds[dict[str, float]]:
-    """Train on these rows of the table alone, with the federation's plan; the test part's metrics."""
+) -> Rounds[LabelHolderResult]:
+    """Train on these rows of the table alone, with the federation's plan."""
     assert prepared.data.labels is not None
-    result = yield from mapped(
-        exact.label_holder(
-            by_itself(plan_of(prepared.config.contract)),
-            split,
-            features_of(pipeline, prepared.data.table, rows),
-            prepared.data.labels.of(rows, split, outcome.examples.entities),
-            (),
-            private_seed(prepared.secret, outcome.meeting.run, f"model of {prepared.config.name}"),
-            local=local_of(prepared.config),
-        ),
-        _shown,
+    return (
+        yield from mapped(
+            exact.label_holder(
+                by_itself(plan_of(prepared.config.contract)),
+                split,
+                features_of(pipeline, prepared.data.table, rows),
+                prepared.data.labels.of(rows, split, outcome.examples.entities),
+                (),
+                private_seed(prepared.secret, outcome.meeting.run, f"model of {prepared.config.name}"),
+                local=local_of(prepared.config),
+            ),
+            _shown,
+        )
     )
-    return result.objective.metrics(result.labels, result.scores, result.objective.lists.test)
 
 
 def by_itself(plan: Plan) -> Plan:

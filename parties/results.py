@@ -37,14 +37,19 @@ ROW: Final = "row of the table"
 
 def test_metrics(trained: LabelHolderResult, calibration: Calibration | None) -> dict[str, Any]:
     """The federation's on the test rows: `test`, `test_calibrated` and `test_without` of `metrics`."""
-    objective = trained.objective
-    metrics = partial(objective.metrics, trained.labels, lists=objective.lists.test)
+    metrics = partial(tested, trained)
     found: dict[str, Any] = {"test": metrics(trained.scores)}
     if calibration is not None:
         found["test_calibrated"] = metrics(calibration.scores(trained.logits))
     if trained.without:
         found["test_without"] = {name: metrics(scores) for name, scores in trained.without.items()}
     return found
+
+
+def tested(trained: LabelHolderResult, scores: Tensor) -> dict[str, float]:
+    """The metrics of such scores of the test rows."""
+    objective = trained.objective
+    return objective.metrics(trained.labels, scores, objective.lists.test)
 
 
 def uncalibrated(outcome: Outcome) -> list[str]:
@@ -57,8 +62,10 @@ def uncalibrated(outcome: Outcome) -> list[str]:
     ]
 
 
-def summarise(prepared: Prepared, outcome: Outcome, metrics: dict[str, Any]) -> dict[str, Any]:
-    """summary.json as a dict. metrics: empty at a feature holder."""
+def summarise(
+    prepared: Prepared, outcome: Outcome, metrics: dict[str, Any], contribution: dict[str, Any]
+) -> dict[str, Any]:
+    """summary.json as a dict. metrics, contribution: empty at a feature holder."""
     contract, trained, cost = prepared.config.contract, outcome.trained, outcome.training_cost
     ids, split = prepared.data.ids[outcome.aligned.terms.kind], outcome.examples.split
     epochs = trained.epochs - outcome.resumed  # those that were trained in this attempt
@@ -85,6 +92,7 @@ def summarise(prepared: Prepared, outcome: Outcome, metrics: dict[str, Any]) -> 
             **cost._asdict(),
         },
         metrics=metrics,
+        contribution=contribution,
         leak=leak(contract.privacy, trained) if isinstance(trained, LabelHolderResult) else {},
         privacy={} if contract.privacy == Privacy() else outcome.spent,
         importance=importance(prepared, outcome),

@@ -62,6 +62,7 @@ class Summary:
     psi: dict[str, Any]
     training: dict[str, Any]
     metrics: dict[str, Any]
+    contribution: dict[str, Any]
     leak: dict[str, Any]
     privacy: dict[str, Any]
     importance: dict[str, Any]
@@ -70,7 +71,7 @@ class Summary:
 
     def as_json(self) -> dict[str, Any]:
         content = asdict(self)
-        for name in ("metrics", "leak", "privacy", "importance", "drift", "delay"):
+        for name in ("metrics", "contribution", "leak", "privacy", "importance", "drift", "delay"):
             if not content[name]:
                 del content[name]
         return content
@@ -130,7 +131,31 @@ def report(summary: Mapping[str, Any]) -> str:
         before, after = found["test"], found["test_calibrated"]
         told = (f"{word} {before[metric]:.4f} -> {after[metric]:.4f}" for metric, word in CALIBRATED.items())
         lines.append(f"calibrated {'  '.join(told)}")
+    lines += _contribution(summary)
     return "\n".join([*lines, *_leak(summary), *_privacy(summary), *_importance(summary)]) + "\n"
+
+
+WAYS = {"retrained": "trained without", "absent": "one network, absent"}
+"""In which ways a partner is left out, for people."""
+
+
+def _contribution(summary: Mapping[str, Any]) -> Iterator[str]:
+    """The lift of each partner, and of all together."""
+    record = summary.get("contribution")
+    if not record:
+        return
+    of = "rows" if record["users"] == record["rows"] else "users"
+    yield (
+        f"lift       of partners, and {record['level']:.0%} intervals over the {record[of]:,} test {of} "
+        "(docs/contribution.md)"
+    )
+    for entry in record["lifts"]:
+        told = []
+        for metric, word in HEADLINES[summary["training"]["task"]].items():
+            one = entry["metrics"][metric]
+            low, high = ("?" if end is None else f"{end:+.4f}" for end in (one["low"], one["high"]))
+            told.append(f"{word} {one['lift']:+.4f} ({low} to {high})")
+        yield f"           {'  '.join(told)}  {' and '.join(entry['partners'])} ({WAYS[entry['way']]})"
 
 
 LEAKS = {

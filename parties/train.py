@@ -11,6 +11,7 @@ from parties.baselines import baselines
 from parties.changes import described, refuse_change_while_read, refuse_changes
 from parties.config import Config
 from parties.connection import OnProgress
+from parties.contribution import contribution
 from parties.cost import Clock
 from parties.drift_report import alerts
 from parties.ending import End, all_keep, to_the_end
@@ -20,7 +21,7 @@ from parties.label_keys import told_of_delay
 from parties.outlast import warning_of_expiry
 from parties.own import large_batch, leakage, leakage_of_examples, leakage_of_serving
 from parties.phases import Prepared, prepare, whole_run
-from parties.results import keep, summarise, test_metrics, uncalibrated
+from parties.results import keep, summarise, test_metrics, tested, uncalibrated
 from parties.room import to_run
 from parties.storage import locked, write
 from parties.summary import as_json, report
@@ -113,11 +114,14 @@ def _complete_run(
         say(line)
     folder = keep(prepared, outcome)
     metrics: dict[str, Any] = {}
+    brought: dict[str, Any] = {}
     if isinstance(outcome.trained, LabelHolderResult):
         alone = yield from baselines(prepared, outcome)
-        metrics = test_metrics(outcome.trained, outcome.calibration) | alone
+        metrics = test_metrics(outcome.trained, outcome.calibration)
+        metrics |= {name: tested(one, one.scores) for name, one in alone.items()}
         metrics |= metrics_of_unseen(prepared, outcome)
-    summary = summarise(prepared, outcome, metrics)
+        brought = contribution(prepared, outcome, alone)
+    summary = summarise(prepared, outcome, metrics, brought)
     for line in alerts(summary.get("drift", {})):
         say(line)
     write(folder / "report.txt", report(summary).encode())

@@ -52,6 +52,7 @@ SUMMARY: dict[str, Any] = {
 }
 OF_LABEL_HOLDER = {
     "metrics": {"test": METRICS, "alone": METRICS, "alone_all_rows": METRICS},
+    "contribution": {"rows": int, "users": int, "resamples": int, "level": float, "lifts": list},
     "leak": {
         **dict.fromkeys(("norm", "norm_rows", "cosine", "cosine_rows"), float),
         "defence": str,
@@ -130,10 +131,17 @@ def test_the_summary_is_as_documented(made: Made) -> None:
         assert summary["aligned"] == printed["aligned"]
     more = {"weights_equal_pooled": bool, "alignment_exact": bool, "bayes_auc": float}
     of_demo = OF_LABEL_HOLDER | {"metrics": OF_LABEL_HOLDER["metrics"] | {"pooled": METRICS}}
-    keys = {*printed, *printed["psi"], *printed["training"], *METRICS} - {"metrics", "leak", "importance"}
+    keys = {*printed, *printed["psi"], *printed["training"], *METRICS} - {
+        "metrics",
+        "contribution",
+        "leak",
+        "importance",
+    }
     of_psi = {key: value for key, value in printed["psi"].items() if key != "sizes"}
     assert shape(printed | {"psi": of_psi}) == SUMMARY | of_demo | more
-    parts = [f"{of}.{part}" for of in ("metrics", "leak", "importance") for part in printed[of]]
+    parts = [
+        f"{of}.{part}" for of in ("metrics", "contribution", "leak", "importance") for part in printed[of]
+    ]
     for key in (*keys, *parts):
         assert f"`{key}`" in text, key
 

@@ -2,6 +2,7 @@
 # make test    lint, types and tests, ten to twelve minutes (make test-slow: whole runs, some twenty-five more)
 # make faults  kill, stop, cut and slow real processes at 200 random moments (SEED=1 POINTS=200): 40 minutes
 # make simulate  whole runs in virtual time with their files, from SEED=1 on, SEEDS=10000: ten minutes
+# make docs    the pages of docs/ as a site in build/docs; every link between them is checked (make links: those that lead out)
 # Each sets up .venv first, if needed. Nothing else is required but Python >= 3.11 and make.
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ SEED ?= 1
 POINTS ?= 200
 SEEDS ?= 10000
 
-.PHONY: setup demo test test-slow faults simulate fuzz lint reference protos clean
+.PHONY: setup demo test test-slow faults simulate fuzz lint docs links reference protos clean
 
 setup: .venv/ready
 
@@ -55,6 +56,18 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/docs
+	@echo "== Documents: build/docs/index.html"
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+
+links: .venv/docs
+	@echo "== Links that lead out of the documents"
+	$(BIN)/python -m sphinx -q -W --keep-going -b linkcheck docs build/links
+
+.venv/docs: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
 
 reference: .venv/ready
 	$(BIN)/python docs/reference.py

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 FAULTS = 45
 ROW = re.compile(r"^\| (\d+) \|.*\|(?P<tests>[^|]*)\|$", re.MULTILINE)
@@ -73,3 +75,40 @@ def test_every_kind_of_message_is_told_of() -> None:
     found = {*kinds()}
     assert {"hello", "hint", "activation", "gradient", "validation", "test", "importance", "kept"} <= found
     assert sorted(kind for kind in found if f"`{kind}`" not in THREATS) == []
+
+
+TO_A_FILE = re.compile(r"\]\((?![a-z]+:)(?P<file>[^)#\s]*)(?:#(?P<anchor>[^)\s]+))?\)")
+OUTSIDE = [*ROOT.glob("README*.md"), *ROOT.glob("examples/**/README.md")]
+
+
+def anchors(page: Path) -> set[str]:
+    """Of its headings, as a forge makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", OUTSIDE, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_of_pages_that_the_site_does_not_hold(page: Path) -> None:
+    """`make docs` checks those of docs/."""
+    for link in TO_A_FILE.finditer(page.read_text()):
+        target = page.parent / link["file"] if link["file"] else page
+        assert target.exists(), link[0]
+        assert link["anchor"] is None or link["anchor"] in anchors(target), link[0]
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "index.md").read_text()
+    listed = re.findall(r"^- .*?\]\(([\w-]+\.md)\)", index, re.MULTILINE)
+    assert sorted(listed) == sorted({path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"})
+
+
+def test_every_file_of_the_deployable_is_on_the_page_of_the_architecture() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rooms = ("parties", "protos", "psi", "splitnn")
+    named = {*re.findall(r"`(?:(?:parties|protos|psi|splitnn)/)?(\w+\.py)`", text)}
+    there = {path.name for room in rooms for path in (ROOT / room).rglob("*.py")}
+    assert sorted(named - there) == []
+    missing = (
+        {path.name for path in (ROOT / "parties").rglob("*.py")} - named - {"__init__.py", "__main__.py"}
+    )
+    assert sorted(missing) == []

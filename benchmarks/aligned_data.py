@@ -14,6 +14,7 @@ from parties.demo_data import generate, split_real
 from parties.features import Pipeline
 from parties.labels import yes_or_no
 from parties.phases import features_of
+from parties.sources.csv_file import CsvFile
 from parties.table import read_table
 from psi.canonical import canonical
 from splitnn.features import Features
@@ -42,7 +43,7 @@ def aligned(folder: Path, source: Path | None, seed: int, people: int) -> Aligne
     features: dict[str, Features] = {}
     for party in sorted(made.parties, key=lambda party: party.name != made.label_holder):
         target = [party.label] if party.label else []
-        table = read_table(party.file, [party.id_column], party.numeric, party.categorical, target)
+        table = read_table(CsvFile(party.file), [party.id_column], party.numeric, party.categorical, target)
         ids = pd.Index([canonical(cell, "email") or "" for cell in table.ids[party.id_column]])
         places = pd.Series(np.arange(len(ids)), ids)
         alignment = places[~places.index.duplicated()].loc[wanted].to_numpy()

@@ -1,7 +1,7 @@
 """`party align`: alignment only, for people who want the common ids and no model.
 
 Memory holds some 60 bytes an id, and no table: ids are read in batches, aligned in buckets, and written in
-the common order as the file is read again.
+the common order as the source is read again.
 """
 
 import os
@@ -37,9 +37,9 @@ from parties.own import (
     today,
 )
 from parties.room import to_align
+from parties.sources.source import read_batches, read_rows
 from parties.storage import check_writable, locked, run_folder, write, writing
 from parties.summary import agreement, as_json, psi_record
-from parties.table_files import read_batches, read_rows
 from parties.unfinished import forget_buckets, held_buckets, told, unfinished
 from parties.watch import OnPeer, Watch
 from protos.rounds import Progress, Rounds, Traffic
@@ -64,8 +64,8 @@ def align_party(
         identity, protocols = own_identity(config), own_protocols(config)
         if out is not None:
             check_writable(out)
-        as_read = state_of(config.party.data.file)
-        ids = ids_of_file(config, on_progress)
+        as_read = config.source.state()
+        ids = ids_of_source(config, on_progress)
         counts = {kind: len(of_kind.rows) for kind, of_kind in ids.items()}
         for line in [*identity.warnings(), *leakage(config, protocols)]:
             say(line)
@@ -85,8 +85,8 @@ def align_party(
         meeting, aligned = outcome
         folder = run_folder(config.party.storage, config.contract.name, meeting.run, config.name)
         place = out or folder / "alignment.parquet"
-        if state_of(config.party.data.file) != as_read:
-            raise DataError(f"{config.party.data.file}: has changed since its ids were read; align again")
+        if config.source.state() != as_read:
+            raise DataError(f"{config.source}: has changed since its ids were read; align again")
         write(folder / "agreement.json", agreement(config.contract, meeting))
         write_ids(config, aligned, place, lambda word: on_progress(word, traffic))
         summary = {
@@ -135,18 +135,12 @@ def said(summary: Mapping[str, Any]) -> str:
     )
 
 
-def state_of(file: Path) -> tuple[int, int]:
-    """What changes when somebody writes to it."""
-    there = file.stat()
-    return there.st_size, there.st_mtime_ns
-
-
-def ids_of_file(config: Config, on_progress: OnProgress) -> dict[str, psi.Ids]:
+def ids_of_source(config: Config, on_progress: OnProgress) -> dict[str, psi.Ids]:
     """This party's ids of each kind, read in batches. Raises DataError, IdError."""
 
     def cells(names: tuple[str, ...]) -> Iterator[list[Any]]:
         rows = 0
-        for batch in read_batches(config.party.data.file, names):
+        for batch in read_batches(config.source, names):
             yield [batch[name] for name in names]
             rows += len(batch[names[0]])
             on_progress(Progress("reading", rows, 0), Traffic(0, 0))
@@ -170,7 +164,7 @@ def write_ids(
     writer, done = None, 0
     on_progress(Progress("writing", 0, len(aligned.rows)))
     with writing(place) as file, ExitStack() as stack:
-        for cells in read_rows(config.party.data.file, columns, aligned.rows):
+        for cells in read_rows(config.source, columns, aligned.rows):
             rows = aligned.rows[done : done + len(cells[columns[0]])]
             table = pa.table([pa.array(rows), *(cells[name] for name in columns)], names, metadata=named)
             if writer is None:

@@ -21,6 +21,7 @@ from parties.finished import Finished
 from parties.known_users import Known, known_users
 from parties.phases import features_of
 from parties.results import ACTIVATIONS, ROW
+from parties.sources.files import source_of
 from parties.table import read_table
 from splitnn.crossing import Crossing
 from splitnn.dense import Dense, dense
@@ -61,9 +62,7 @@ def inversion(
     try:
         found = invert(source.activations, source.columns, source.names, told, run.run, source.own)
     except ValueError as error:
-        raise DataError(
-            f"{file or run.config.party.data.file}: {error}; bring more, or set --known"
-        ) from error
+        raise DataError(f"{file or run.config.source}: {error}; bring more, or set --known") from error
     verdict = _verdict(found, source.own is not None)
     width = max(map(len, source.names))
     beside = "own columns and label" if source.own is not None else ""
@@ -145,7 +144,7 @@ def _received(run: Finished, file: Path | None, partner: str | None) -> Source:
             f"{file}: {len(places)} of its users are among the run's test users, and {2 * LEAST} are needed: "
             "bring more"
         )
-    table = read_table(file, found.ids[:1], exclude=found.ids[1:])
+    table = read_table(source_of(file), found.ids[:1], exclude=found.ids[1:])
     pipeline = Pipeline.fit(table, of_file)
     columns = dense(features_of(pipeline, table, of_file), torch.arange(len(of_file)))
     title = f"what it received of {partner}, against {partner}'s columns"

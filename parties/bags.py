@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from parties.errors import DataError
 from parties.scratch import empty
-from parties.table_files import is_text
+from parties.sources.source import Source, is_text
 
 ENTRIES: Final = 1_000
 """Of a row. Of a longer list the last ones count: those of a history, which is written oldest first, are the
@@ -36,7 +36,7 @@ class Bags:
 
 
 def read_bags(
-    file: Path, name: str, column: Any, separator: str, scratch: Path | None = None
+    source: Source, name: str, column: Any, separator: str, scratch: Path | None = None
 ) -> tuple[Bags, list[str]]:
     """The bags of a ChunkedArray of lists or, parted at the separator, of texts; and warnings.
 
@@ -49,7 +49,7 @@ def read_bags(
         wanted = "lists of text or of whole numbers"
         if is_text(column.type):
             wanted = f'lists, or what separates the entries: data.bags = {{ {name} = " " }}'
-        raise DataError(f"{file}: column {name!r} is of type {column.type}; a bag needs {wanted}")
+        raise DataError(f"{source}: column {name!r} is of type {column.type}; a bag needs {wanted}")
     encoded, counts, longer = [], [], []
     rows = total = 0
     for chunk in column.chunks:
@@ -57,7 +57,7 @@ def read_bags(
         if entries.null_count:
             first = rows + row[_mask(entries.is_null())][0] + 1
             raise DataError(
-                f"{file}: column {name!r}: {entries.null_count} null(s) inside lists, the first in row "
+                f"{source}: column {name!r}: {entries.null_count} null(s) inside lists, the first in row "
                 f"{first}; leave them out"
             )
         if is_text(entries.type):
@@ -73,7 +73,7 @@ def read_bags(
         rows, total = rows + len(chunk), total + len(entries)
         if total > IN_ALL:
             raise DataError(
-                f"{file}: column {name!r}: more than {IN_ALL:,} entries in rows 1 to {rows}; shorten lists"
+                f"{source}: column {name!r}: more than {IN_ALL:,} entries in rows 1 to {rows}; shorten lists"
             )
     whole = pa.chunked_array(encoded).unify_dictionaries()
     places = empty(scratch, (total,), np.int32)
@@ -81,7 +81,7 @@ def read_bags(
     offsets = np.concatenate(([0], np.concatenate(counts).cumsum()))
     names = whole.chunk(0).dictionary.cast(pa.large_string()).to_pandas()
     warnings = [
-        f"{file}: column {name!r}: {len(longer)} row(s), the first row {longer[0] + 1}, have more than "
+        f"{source}: column {name!r}: {len(longer)} row(s), the first row {longer[0] + 1}, have more than "
         f"{ENTRIES:,} entries, of which the last {ENTRIES:,} count"
         for _ in longer[:1]
     ]

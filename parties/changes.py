@@ -4,7 +4,6 @@ Going on with another table, column or option would end in weights that are thos
 restart with something changed is refused before anybody is met, and the error names what changed.
 """
 
-import hashlib
 import importlib.util
 import json
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from parties import checkpoints
 from parties.config import Config
 from parties.difference import first_difference
 from parties.errors import ConfigError, DataError
+from parties.sources.file_state import digest_of
 from parties.storage import own_secret, private_seed
 from parties.unfinished import ALIGNMENT, read, run_of, under_any_contract, unfinished
 from parties.versions import find
@@ -28,29 +28,28 @@ STARTS_FROM = ("model.safetensors", "pipeline.json")
 
 
 def described(config: Config) -> dict[str, Any]:
-    """Each key of party.toml that the result depends on, the table's content by its SHA-256, the party's own
-    secret by a hash that does not tell it, the release of torch, for its bits, the files of an
-    earlier run that it starts from, and the file of a class of the party's own. Raises DataError,
-    StorageError."""
+    """Each key of party.toml that the result depends on, the table's content by its fingerprint, the party's
+    own secret by a hash that does not tell it, the release of torch, for its bits, the files of an earlier
+    run that it starts from, and the file of a class of the party's own. Raises DataError, StorageError."""
     party = json.loads(config.party.model_dump_json(include={*SECTIONS}, warnings=False))
     own = {f"{section}.{key}": value for section in SECTIONS for key, value in party[section].items()}
-    own["data.file"] = _digest(config.party.data.file)
+    own["data.file"] = config.source.fingerprint()
     own["the file `secret` in storage"] = private_seed(own_secret(config.party.storage), b"", "which").hex()
     own["torch"] = version("torch")
     if run := config.contract.training.warm_start:
         with suppress(ConfigError):  # `prepare` will say that it is not there
             folder = find(config, run).folder
-            own |= {f"{file} of the warm start": _digest(folder / file) for file in STARTS_FROM}
+            own |= {f"{file} of the warm start": digest_of(folder / file) for file in STARTS_FROM}
     for name in (config.party.model.bottom, config.contract.model.top):
         if code := _code_of(name):
-            own[f"the code of {name}"] = _digest(code)
+            own[f"the code of {name}"] = digest_of(code)
     return own
 
 
 def refuse_change_while_read(config: Config, own: Mapping[str, Any]) -> None:
     """After the table has been read: is it the one that `own` tells of? Raises DataError."""
-    if _digest(config.party.data.file) != own["data.file"]:
-        raise DataError(f"{config.party.data.file}: has changed while it was read; start again")
+    if config.source.fingerprint() != own["data.file"]:
+        raise DataError(f"{config.source}: has changed while it was read; start again")
 
 
 def refuse_changes(config: Config, own: dict[str, Any]) -> None:
@@ -78,7 +77,7 @@ def refuse_other(
     that differs."""
     for key in sorted(own.keys() | theirs.keys()):
         if own.get(key) != theirs.get(key):
-            what = f"{config.party.data.file}: it" if key == "data.file" else f"{config.path}: {key}"
+            what = f"{config.source}: it" if key == "data.file" else f"{config.path}: {key}"
             raise _refused(f"{what} is not what it was when {which} began", command)
 
 
@@ -90,14 +89,6 @@ def _code_of(name: str) -> Path | None:
         if spec is not None and spec.origin is not None and Path(spec.origin).is_file():
             return Path(spec.origin)
     return None
-
-
-def _digest(file: Path) -> str:
-    try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror}") from error
 
 
 def _refused(why: str, command: str = "party run") -> ConfigError:

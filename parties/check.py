@@ -169,7 +169,7 @@ def _data(config: Config, data: OwnData) -> dict[str, Any]:
     types = {kind.name: kind.columns for kind in config.contract.ids}
     several = config.contract.several and config.role == "label holder"
     return {
-        "file": str(config.party.data.file),
+        "file": str(config.source),
         "rows": data.table.rows,
         "ids": {
             kind: {
@@ -203,7 +203,7 @@ def _too_many(config: Config, data: OwnData) -> list[DataError]:
     at_most = config.contract.psi.at_most
     return [
         DataError(
-            f"{config.party.data.file}: {len(ids.rows):,} usable {kind} ids, and the contract allows "
+            f"{config.source}: {len(ids.rows):,} usable {kind} ids, and the contract allows "
             f"psi.at_most = {at_most:,}; agree on a larger one, or bring fewer"
         )
         for kind, ids in data.ids.items()

@@ -203,10 +203,11 @@ def predict(
     from parties.config import load
 
     loaded = load(config)
+    source = None if ids is None else loaded.newer(ids)
     with _display(log) as display:
         from parties.predict import predict_party, said
 
-        summary = predict_party(loaded, run, ids, display, display.say, display.peer, afresh)
+        summary = predict_party(loaded, run, source, display, display.say, display.peer, afresh)
     typer.echo(json.dumps(summary, indent=2) if as_json else said(summary))
 
 
@@ -283,7 +284,9 @@ def drift(
     from parties.config import load
     from parties.drift_report import alerts, drift, text
 
-    found = drift(load(config, for_training=False), model, data, watch, alert)
+    loaded = load(config, for_training=False)
+    source = None if data is None else loaded.newer(data)
+    found = drift(loaded, model, source, watch, alert)
     typer.echo(json.dumps(found, indent=2) if as_json else text(found))
     for line in alerts(found):
         typer.echo(f"party: {line}", err=True)

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from parties.contract import Contract
 from parties.contract_secure_sum import SECURE_SUM
@@ -21,16 +22,20 @@ from parties.label_keys import (
 from parties.limits import Limits, faults_of_times
 from parties.party_toml import PartyConfig, address_of, under
 
+if TYPE_CHECKING:
+    from parties.sources.source import Source
+
 Role = Literal["label holder", "feature holder"]
 
 
 @dataclass(frozen=True)
 class Config:
-    """All that one party's process is told."""
+    """All that one party's process is told. held: the party's rows, in place of those that `data` names."""
 
     path: Path
     party: PartyConfig
     contract: Contract
+    held: "Source | None" = None
 
     @property
     def name(self) -> str:
@@ -44,16 +49,34 @@ class Config:
     def feature_holders(self) -> list[str]:
         return self.contract.feature_holders
 
+    @cached_property
+    def source(self) -> "Source":
+        """The party's rows. What has to be fetched is fetched once in the life of this object."""
+        from parties.sources.files import source_of
+
+        data = self.party.data
+        if self.held is not None:
+            return self.held
+        assert data.file is not None, "`load` has seen to it"
+        return source_of(data.file, data.encoding, data.separator)
+
+    def newer(self, file: Path) -> "Source":
+        """Rows of the same making in another file."""
+        from parties.sources.files import source_of
+
+        return source_of(file.absolute(), self.party.data.encoding, self.party.data.separator)
+
     @property
     def id_columns(self) -> dict[str, tuple[str, ...]]:
         """The columns of each kind of id that this party has, in the contract's order of preference."""
         return by_kind(self.party.data.id, self.contract.ids)
 
 
-def load(path: Path | str, for_training: bool = True) -> Config:
+def load(path: Path | str, for_training: bool = True, held: "Source | None" = None) -> Config:
     """Read party.toml at `path` and the run.toml that it names.
 
-    for_training: otherwise the label holder needs no label.
+    for_training: otherwise the label holder needs no label. held: the party's rows; otherwise `data` names
+    them.
     Raises ConfigError with every fault of both files, one a line.
     """
     path = Path(path)
@@ -71,9 +94,11 @@ def load(path: Path | str, for_training: bool = True) -> Config:
         if len(faults) == unread:
             contract = check(Contract, shared, place, faults)
     faults += [f"{path}: {fault}" for fault in _faults_of_role(private, shared, for_training)]
+    if held is None and "file" not in _table(private, "data") and isinstance(private.get("data"), dict):
+        faults.append(f"{path}: data.file: missing; please add it")
     if faults or party is None or contract is None:
         raise ConfigError("\n".join(faults))
-    return Config(path.absolute(), party, contract)
+    return Config(path.absolute(), party, contract, held)
 
 
 def _contract_file(folder: Path, value: object) -> Path | None:

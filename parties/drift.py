@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from parties.errors import DataError
 from parties.features import MISSING, Categorical, Pipeline
+from parties.sources.source import BLOCK
 from parties.table import Table
-from parties.table_files import BLOCK
 
 VERSION: Final = 1
 QUANTILES: Final = 100

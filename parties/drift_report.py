@@ -10,6 +10,7 @@ from parties.config import Config
 from parties.drift import ALERT, WATCH, Drift, Statistics
 from parties.errors import ConfigError, DataError, StorageError
 from parties.promoted import promoted_run
+from parties.sources.source import Source
 from parties.table import read_table
 from parties.version_files import pipeline, read
 from parties.versions import Version, find, folders
@@ -18,7 +19,7 @@ STATISTICS = "statistics.json"
 
 
 def drift(
-    config: Config, version: str | None, data: Path | None, watch: float = WATCH, alert: float = ALERT
+    config: Config, version: str | None, data: Source | None, watch: float = WATCH, alert: float = ALERT
 ) -> dict[str, Any]:
     """What `party drift --json` prints. version: by default the one that serves, else the newest. data: by
     default the configured table. Raises ConfigError, DataError, StorageError.
@@ -27,10 +28,10 @@ def drift(
     """
     model = which(config, version)
     fitted, then = pipeline(model.folder), statistics(model.folder)
-    separators, own = config.party.data.bags, config.party.data
+    separators, source = config.party.data.bags, data or config.source
     ids = next(iter(config.id_columns.values()))
     table = read_table(
-        data or own.file,
+        source,
         ids,
         [column.name for column in fitted.numeric],
         [column.name for column in fitted.categorical],
@@ -41,7 +42,7 @@ def drift(
     found = then.drift(now, watch, alert)
     return {
         "version": model.run.hex(),
-        "data": str(data or own.file),
+        "data": str(source),
         "rows": {"training": then.rows, "now": now.rows},
         "thresholds": {"watch": watch, "alert": alert},
         **as_record(found),

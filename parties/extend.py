@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import psi
-from parties.align import ids_of_file, state_of, write_ids
+from parties.align import ids_of_source, write_ids
 from parties.alignment import Alignment, Random, align, logged, meet
 from parties.certs import Identity
 from parties.config import Config
@@ -41,14 +41,14 @@ COMMAND: Final = "party extend"
 
 @dataclass(frozen=True)
 class Prepared:
-    """What one party brings, all of it checked. ids: of the model's kind. read: the state of their file.
+    """What one party brings, all of it checked. ids: of the model's kind. read: the state of their source.
     told: what the handshake tells the others."""
 
     config: Config
     identity: Identity
     model: Model
     ids: psi.Ids
-    read: tuple[int, int]
+    read: object
     protocols: Mapping[str, psi.Psi]
     told: Brings
 
@@ -119,12 +119,12 @@ def prepare(
     """Raises ContractExpired, ConfigError, DataError, IdError, IdentityError, StorageError."""
     refuse_expired(config, today)
     identity, protocols = own_identity(config), own_protocols(config)
-    read = state_of(config.party.data.file)
+    read = config.source.state()
     if trained.kind not in config.id_columns:
         raise ConfigError(f"{config.path}: data.id: no column for {trained.kind}, the model's kind of id")
     if len(people_of(config, trained)) >= LISTS_AT_MOST:
         raise ConfigError(f"{trained.folder}: holds {LISTS_AT_MOST - 1:,} additions; train a new run")
-    ids = ids_of_file(config, on_progress)[trained.kind]
+    ids = ids_of_source(config, on_progress)[trained.kind]
     told = brings(config, "extend", protocols, trained.digest)._replace(kinds=[trained.kind])
     return Prepared(config, identity, trained, ids, read, protocols, told)
 
@@ -157,8 +157,8 @@ def complete_extension(
                 forget(unfinished.folder)  # at every party: there is nothing to go on with
             return outcome
         meeting, people, aligned = outcome
-        if state_of(config.party.data.file) != prepared.read:
-            raise DataError(f"{config.party.data.file}: has changed since its ids were read; start again")
+        if config.source.state() != prepared.read:
+            raise DataError(f"{config.source}: has changed since its ids were read; start again")
         users = np.concatenate(people)
         folder, added, place = prepared.folder(meeting.run), len(aligned.rows), addition(trained, len(people))
         write(folder / "agreement.json", agreement(contract, meeting))

@@ -114,11 +114,11 @@ class Pipeline:
         bags = [(name, _fit_bags(name, column, rows)) for name, column in table.bags.items()]
         constant = [name for name, fitted in [*numeric, *categorical, *bags] if fitted is None]
         if len(constant) == len(numeric) + len(categorical) + len(bags):
-            raise DataError(f"{table.file}: no column varies in the {len(rows)} training rows; add others")
+            raise DataError(f"{table.source}: no column varies in the {len(rows)} training rows; add others")
         return cls(
             tuple(fitted for _, fitted in numeric if fitted),
             tuple(fitted for _, fitted in categorical if fitted),
-            tuple(f"{table.file}: column {name!r} is left out: constant in training" for name in constant),
+            tuple(f"{table.source}: column {name!r} is left out: constant in training" for name in constant),
             tuple(fitted for _, fitted in bags if fitted),
         )
 
@@ -284,7 +284,7 @@ def _levels(name: str, counts: "pd.Series[int]", missing: bool) -> Categorical |
 
 def _refuse_absent(table: Table, wanted: Sequence[Numeric | Categorical], have: Container[object]) -> None:
     if absent := [column.name for column in wanted if column.name not in have]:
-        raise DataError(f"{table.file}: no column {absent[0]!r}, with which the model was trained")
+        raise DataError(f"{table.source}: no column {absent[0]!r}, with which the model was trained")
 
 
 def _frozen(value: Any) -> Any:

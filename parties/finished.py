@@ -56,7 +56,7 @@ def _same_rows(
             there = bool((now == then).all())
     if not there:
         raise DataError(
-            f"{config.party.data.file}: is not the table of the run in {folder}, as other rows have its ids; "
+            f"{config.source}: is not the table of the run in {folder}, as other rows have its ids; "
             "put the table back that it was made from"
         )
     return rows

@@ -12,7 +12,8 @@ from parties.config import Config
 from parties.errors import DataError
 from parties.id_kinds import digest_key
 from parties.own import OwnData
-from parties.table_files import read_columns
+from parties.sources.files import source_of
+from parties.sources.source import read_columns
 
 
 class Known(NamedTuple):
@@ -30,7 +31,7 @@ class Known(NamedTuple):
 def known_users(file: Path, config: Config, data: OwnData) -> Known:
     """Users of the file whom this party knows, by the first kind of id of which the file has the columns, as
     `data.id` of party.toml names them. Raises DataError, IdError."""
-    columns = read_columns(file, (), True)
+    columns = read_columns(source_of(file), (), True)
     kinds = {kind.name: kind.columns for kind in config.contract.ids}
     held = {kind: names for kind, names in config.id_columns.items() if {*names} <= {*columns}}
     if not held:

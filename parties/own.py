@@ -44,7 +44,7 @@ def refuse_expired(config: Config, today: Today = today) -> None:
 
 
 class OwnData(NamedTuple):
-    """`labels` (label holder only) and `table` have the file's rows.
+    """`labels` (label holder only) and `table` have the source's rows.
 
     ids: by kind, in the contract's order of preference; the `rows` of each are the usable ones. delay: where
     labels arrive late; rows that are not mature have no ids.
@@ -182,13 +182,13 @@ def own_data(config: Config) -> OwnData:
     """The party's table, ids and labels, read whole and checked. Raises DataError, IdError."""
     from parties.delay import delayed
     from parties.labels import own_labels
+    from parties.sources.source import BLOCK
     from parties.table import read_table
-    from parties.table_files import BLOCK
 
     data, columns = config.party.data, config.id_columns
     named = list(dict.fromkeys(name for of_kind in columns.values() for name in of_kind))
     table = read_table(
-        data.file,
+        config.source,
         named,
         data.numeric,
         data.categorical,
@@ -205,7 +205,7 @@ def own_data(config: Config) -> OwnData:
         if data.label:
             labels, delay = delayed(table, data, own_labels(table, config.contract.model, data))
     except DataError as error:
-        raise DataError(f"{data.file}: {error}") from error
+        raise DataError(f"{config.source}: {error}") from error
     starts = range(0, table.rows, BLOCK)
     ids = own_ids(
         config,
@@ -257,4 +257,4 @@ def own_ids(
             for kind, names in config.id_columns.items()
         }
     except psi.IdError as error:
-        raise psi.IdError(f"{data.file}: {error}") from error
+        raise psi.IdError(f"{config.source}: {error}") from error

@@ -1,5 +1,6 @@
 """party.toml: what one party keeps to itself, table by table."""
 
+import codecs
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -88,8 +89,30 @@ def _apart(groups: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     return groups
 
 
+def _table(path: Path) -> Path:
+    try:
+        return path if path.is_dir() else _existing(path)
+    except OSError as error:
+        raise ValueError(f"cannot be looked at: {error.strerror}") from None
+
+
+def _encoding(name: str) -> str:
+    try:
+        "".encode(name)
+    except (LookupError, ValueError):
+        raise ValueError('is no encoding that is known; write "utf-8" or "cp1252", say') from None
+    return codecs.lookup(name).name
+
+
+def _separator(text: str) -> str:
+    if len(text) != 1 or text in '"\r\n\0':
+        raise ValueError('must be one character, such as ";" or "\\t"')
+    return text
+
+
 AnyPath = Annotated[Path, Field(strict=False, description="a path"), AfterValidator(_resolved)]
 File = Annotated[AnyPath, AfterValidator(_existing), Field(description="a file that is there")]
+Table = Annotated[AnyPath, AfterValidator(_table), Field(description="a file, or a folder of Parquet files")]
 HostPort = Annotated[Address, PlainValidator(address_of), Field(description="`host:port`")]
 Column = Annotated[str, Field(strict=True, min_length=1, description="a column")]
 Columns = Annotated[tuple[Column, ...], Field(strict=False, description="a list of columns")]
@@ -114,8 +137,12 @@ USED_ONCE = ("label", "weight", "rank_within", "event_time", "label_time", "nume
 class Data(Section):
     """The party's own table and which of its columns take part."""
 
-    file: File
-    """CSV (also `.gz`) or Parquet: docs/data.md"""
+    file: Table | None = None
+    """CSV (also `.gz`) or Parquet: docs/data.md. Required."""
+    encoding: Annotated[str, AfterValidator(_encoding), Field(description="as Python names it")] = "utf-8"
+    """Of a CSV's text: `"cp1252"`, `"utf-16"`."""
+    separator: Annotated[str, AfterValidator(_separator), Field(description="one character")] = ","
+    """Between the cells of a CSV: `";"`, `"\\t"`."""
     id: IdColumns
     """Where the ids are. A table of a column (composite: a list of columns) for each kind of id that this
     party has, where the contract has several kinds or a composite one:

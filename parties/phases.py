@@ -40,10 +40,10 @@ from parties.own import (
 )
 from parties.own_model import check_models, local_of
 from parties.scratch import empty
+from parties.sources.source import BLOCK
 from parties.spending import Spending, check_ledger
 from parties.storage import own_secret, private_seed, run_folder
 from parties.table import Table
-from parties.table_files import BLOCK
 from parties.unfinished import Unfinished
 from parties.warm_start import WarmStart
 from protos.rounds import Rounds

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from parties import scored
-from parties.align import ids_of_file
+from parties.align import ids_of_source
 from parties.alignment import Random, logged
 from parties.changes import refuse_change_while_read
 from parties.config import Config
@@ -36,6 +36,7 @@ from parties.prediction import (
     whole_prediction,
 )
 from parties.room import to_predict
+from parties.sources.source import Source
 from parties.spending import check_ledger
 from parties.storage import locked, own_secret, write
 from parties.summary import agreement, as_json, psi_record
@@ -52,7 +53,7 @@ SCORES: Final = "scores.parquet"
 def predict_party(
     config: Config,
     run: str | None,
-    file: Path | None,
+    source: Source | None,
     on_progress: OnProgress,
     say: Callable[[str], None],
     on_peer: OnPeer = lambda peer, there: None,
@@ -60,14 +61,14 @@ def predict_party(
 ) -> dict[str, Any]:
     """Score with the others. Returns the content of summary.json, the last file to be written.
 
-    run: as `parties.model.chosen`. file: the rows to score, at a feature holder those to score them with;
-    None: the one of party.toml. afresh: drop what an interrupted prediction with this model has left.
+    run: as `parties.model.chosen`. source: the rows to score, at a feature holder those to score them with;
+    None: those of the configuration. afresh: drop what an interrupted prediction with this model has left.
     """
     storage = config.party.storage
     with single_threaded(), locked(storage, config.name), Watch(config, "predict", on_peer) as watch:
         on_progress = watch.over(on_progress)
         trained = model(config, chosen(config, run))
-        config = to_score(config, trained, file)
+        config = to_score(config, trained, source)
         unfinished = unfinished_with(trained, config)
         if afresh:
             forget(unfinished.folder)
@@ -89,12 +90,11 @@ def predict_party(
         )
 
 
-def to_score(config: Config, trained: Model, file: Path | None) -> Config:
-    """The configuration with another file in place of its table, of which the model's columns count, and no
-    label."""
+def to_score(config: Config, trained: Model, source: Source | None) -> Config:
+    """The configuration with another source in place of its own, if there is one, of which the model's
+    columns count, and no label."""
     data, pipeline = config.party.data, trained.pipeline
     changed = {
-        "file": (file or data.file).absolute(),
         "label": (),
         "weight": None,
         "rank_within": None,
@@ -104,7 +104,7 @@ def to_score(config: Config, trained: Model, file: Path | None) -> Config:
         "bags": {column.name: data.bags.get(column.name, "") for column in pipeline.bags},
     }
     party = config.party.model_copy(update={"data": data.model_copy(update=changed)})
-    return replace(config, party=party)
+    return replace(config, party=party, held=source or config.held)
 
 
 def prepare(
@@ -119,9 +119,9 @@ def prepare(
     refuse_expired(config, today)
     check_ledger(config)
     identity, protocols, data = own_identity(config), own_protocols(config), config.party.data
-    ids = ids_of_file(config, on_progress)
+    ids = ids_of_source(config, on_progress)
     table = read_table(
-        data.file, (), data.numeric, data.categorical, scratch=config.party.storage, bags=data.bags
+        config.source, (), data.numeric, data.categorical, scratch=config.party.storage, bags=data.bags
     )
     features = features_of(trained.pipeline, table, np.arange(table.rows))
     trained.bottom(trained.run)  # does it load?
@@ -160,7 +160,7 @@ def complete_prediction(
         if outcome.scored is not None:
             config, place, target = prepared.config, folder / SCORES, prepared.model.target()
             columns, parties = config.id_columns[outcome.meeting.kind], [config.name, *config.feature_holders]
-            yield from scored.write(place, config.party.data.file, columns, outcome.scored, target, parties)
+            yield from scored.write(place, config.source, columns, outcome.scored, target, parties)
         drift = _drift(prepared, outcome)
         for line in alerts(drift):
             say(line)

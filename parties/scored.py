@@ -21,8 +21,8 @@ from parties.checkpoints import Stamp
 from parties.errors import DataError, StorageError
 from parties.id_kinds import written_as
 from parties.scratch import empty
+from parties.sources.source import Source, read_batches
 from parties.storage import removing, writing
-from parties.table_files import read_batches
 from parties.target import Target
 from protos.rounds import Progress, Round, Rounds, Save, mapped
 from psi import Ids
@@ -138,23 +138,23 @@ def gathered(folder: Path, stamp: Stamp, placed: Placed, rows: int, outputs: int
 
 def write(
     place: Path,
-    file: Path,
+    source: Source,
     columns: Sequence[str],
     scored: Scored,
     target: Target,
     parties: Sequence[str],
 ) -> Rounds[None]:
-    """scores.parquet: each row of the file, in its order. columns: the ids'. parties: who scored together,
+    """scores.parquet: each row of the source, in its order. columns: the ids'. parties: who scored together,
     the label holder first. Raises DataError, StorageError, TrainingError."""
     done, total, writer = 0, len(scored.together), None
     yield Progress("writing", 0, total)
     names = pa.array([",".join(parties), parties[0]])
     with writing(place) as out, ExitStack() as stack:
-        for ids in read_batches(file, columns):
+        for ids in read_batches(source, columns):
             part = slice(done, done + len(ids[columns[0]]))
             logits = torch.from_numpy(scored.logits[part])
             if len(logits) != part.stop - done:
-                raise DataError(f"{file}: has more rows than before; do not change it while it is used")
+                raise DataError(f"{source}: has more rows than before; do not change it while it is used")
             none = logits.isnan().any(1).numpy()
             scores = target.scores(logits.nan_to_num(0.0))
             if target.calibration is not None:  # a row scored alone has a calibration of its own
@@ -175,4 +175,4 @@ def write(
             done = part.stop
             yield Progress("writing", done, total)
         if done != total:
-            raise DataError(f"{file}: has fewer rows than before; do not change it while it is used")
+            raise DataError(f"{source}: has fewer rows than before; do not change it while it is used")

@@ -1,6 +1,6 @@
 """A party's own table: ids, numeric and categorical columns, label. `docs/data.md` has the rules.
 
-Nothing is dropped, guessed or repaired in silence. Errors name the file, the column and the row (numbered
+Nothing is dropped, guessed or repaired in silence. Errors name the source, the column and the row (numbered
 from 1, a header not counted), never what a cell holds.
 """
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from parties.bags import Bags, are_bags, read_bags
 from parties.errors import DataError
 from parties.scratch import empty
-from parties.table_files import is_text, read_columns
+from parties.sources.source import Source, is_text, read_columns
 
 LARGEST: Final = 1e30
 """Numbers beyond this are placeholders, not measurements, and would overflow float32 soon after."""
@@ -31,16 +31,16 @@ LEADING_ZERO: Final = r"^\s*[+-]?0[0-9]"
 
 @dataclass(frozen=True)
 class Table:
-    """One party's rows, in the file's order.
+    """One party's rows, in the source's order.
 
-    ids: the id columns as written (CSV: text; Parquet: its own type), null where empty. numeric: float64, NaN
-    where missing. categorical: text, null where empty. labels, weight, rank_within: as `ids`, read by
+    ids: the id columns as written (CSV: text; others: their own type), null where empty. numeric: float64,
+    NaN where missing. categorical: text, null where empty. labels, weight, rank_within: as `ids`, read by
     `parties.labels`. warnings: one line a column left out, or a bag cut short. scratch: the folder of
     `parties.scratch`, where large columns are. bags: the columns of lists. times: as `labels`, read by
     `parties.delay`.
     """
 
-    file: Path
+    source: Source
     ids: pd.DataFrame
     numeric: pd.DataFrame
     categorical: pd.DataFrame
@@ -58,7 +58,7 @@ class Table:
 
 
 def read_table(
-    file: Path,
+    source: Source,
     id_columns: Sequence[str],
     numeric: Sequence[str] = (),
     categorical: Sequence[str] = (),
@@ -70,7 +70,7 @@ def read_table(
     bags: Mapping[str, str] = MappingProxyType({}),
     times: Sequence[str] = (),
 ) -> Table:
-    """Read a .parquet, .pq, .csv or .csv.gz file. Raises DataError for whatever is wrong with it.
+    """Raises DataError for whatever is wrong with the source, StorageError.
 
     bags: columns of lists, and what separates the entries of a cell that is text.
     Named columns take part as they are named. Where none is named numeric or categorical, all others but ids,
@@ -81,10 +81,10 @@ def read_table(
     kept = [*labels, *(name for name in (weight, rank_within) if name), *times]
     named = [*id_columns, *numeric, *categorical, *bags, *kept, *exclude]
     inferred = not numeric and not categorical
-    columns = read_columns(file, named, inferred, scratch)
+    columns = read_columns(source, named, inferred, scratch)
     rows = range(len(next(iter(columns.values()))))
-    ids = pd.DataFrame({name: _cells(file, name, columns[name]) for name in id_columns}, index=rows)
-    targets = {name: _cells(file, name, columns[name]) for name in kept}
+    ids = pd.DataFrame({name: _cells(source, name, columns[name]) for name in id_columns}, index=rows)
+    targets = {name: _cells(source, name, columns[name]) for name in kept}
     warnings: list[str] = []
     if inferred:
         numeric, categorical, bags = [], [], dict(bags)
@@ -97,16 +97,16 @@ def read_table(
             elif kind == "bags":
                 bags[name] = ""
             else:
-                warnings.append(f"{file}: column {name!r} is left out: {kind}")
+                warnings.append(f"{source}: column {name!r} is left out: {kind}")
     if not numeric and not categorical and not bags:
-        raise DataError(f"{file}: no column is left to take part beside the id and the label")
+        raise DataError(f"{source}: no column is left to take part beside the id and the label")
     numbers = empty(scratch, (len(numeric), len(ids)), np.float64)
     for place, name in enumerate(numeric):
-        numbers[place] = _numbers(file, name, columns[name])
-    texts = {name: _series(_texts(file, name, columns[name]), name) for name in categorical}
-    lists = {name: read_bags(file, name, columns[name], parted, scratch) for name, parted in bags.items()}
+        numbers[place] = _numbers(source, name, columns[name])
+    texts = {name: _series(_texts(source, name, columns[name]), name) for name in categorical}
+    lists = {name: read_bags(source, name, columns[name], parted, scratch) for name, parted in bags.items()}
     return Table(
-        file,
+        source,
         ids,
         pd.DataFrame(numbers.T, rows, [*numeric], copy=False),
         pd.DataFrame(texts, index=rows),
@@ -143,48 +143,51 @@ def _kind(column: Any) -> str:
     return "categorical"
 
 
-def _numbers(file: Path, name: str, column: Any) -> NDArray[np.float64]:
+def _numbers(source: Source, name: str, column: Any) -> NDArray[np.float64]:
     """float64 [rows], NaN where missing."""
     if is_text(column.type):
         text = _series(column, name)
         text = text.where(~text.isin(NO_NUMBER))
         parsed = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64)
         _refuse(
-            file,
+            source,
             name,
             np.isnan(parsed) & text.notna().to_numpy(),
             "no number; mend it, or name it categorical",
         )
     elif not (_is_number(column.type) or pa.types.is_boolean(column.type) or pa.types.is_null(column.type)):
-        raise DataError(f"{file}: column {name!r} is of type {column.type}, which is no number")
+        raise DataError(f"{source}: column {name!r} is of type {column.type}, which is no number")
     else:  # not safe: an integer beyond 2**53 is rounded, as its text in a CSV would be
         parsed = column.cast(pa.float64(), safe=False).to_numpy().astype(np.float64)
     _refuse(
-        file, name, np.abs(parsed) > LARGEST, "an infinite or absurd number; empty the cell if it is unknown"
+        source,
+        name,
+        np.abs(parsed) > LARGEST,
+        "an infinite or absurd number; empty the cell if it is unknown",
     )
     return parsed
 
 
-def _refuse(file: Path, name: str, bad: NDArray[np.bool_], why: str) -> None:
+def _refuse(source: Source, name: str, bad: NDArray[np.bool_], why: str) -> None:
     if bad.any():
         first = int(np.argmax(bad)) + 1
         raise DataError(
-            f"{file}: column {name!r}: {int(bad.sum())} cell(s), the first in row {first}, hold {why}"
+            f"{source}: column {name!r}: {int(bad.sum())} cell(s), the first in row {first}, hold {why}"
         )
 
 
-def _texts(file: Path, name: str, column: Any) -> Any:
+def _texts(source: Source, name: str, column: Any) -> Any:
     try:
         if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
             raise pa.ArrowInvalid
         return column if is_text(column.type) else pc.cast(column, pa.large_string())
     except pa.ArrowException:
         raise DataError(
-            f"{file}: column {name!r} is of type {column.type}, which cannot be a category"
+            f"{source}: column {name!r} is of type {column.type}, which cannot be a category"
         ) from None
 
 
-def _cells(file: Path, name: str, column: Any) -> "pd.Series[Any]":
+def _cells(source: Source, name: str, column: Any) -> "pd.Series[Any]":
     """Of an id or label column."""
     try:
         if pa.types.is_nested(column.type):
@@ -192,7 +195,7 @@ def _cells(file: Path, name: str, column: Any) -> "pd.Series[Any]":
         return _series(column, name)
     except pa.ArrowException:  # pandas holds fewer times and zones than Arrow
         raise DataError(
-            f"{file}: column {name!r} is of type {column.type}, which cannot be an id or a label"
+            f"{source}: column {name!r} is of type {column.type}, which cannot be an id or a label"
         ) from None
 
 

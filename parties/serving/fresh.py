@@ -3,27 +3,16 @@ of, and the rows before go on serving."""
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final, Self
 
 from parties.errors import DataError, PartyError
 from parties.serving.lookout import Lookout
 from parties.serving.store import Store
+from parties.sources.source import Source
 from psi import IdError
 
 EVERY: Final = 1.0
 """Seconds from one look at the file to the next."""
-
-Stamp = tuple[int, int, int] | None
-
-
-def stamp_of(file: Path) -> Stamp:
-    """None where it is not there."""
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 class Fresh:
@@ -31,19 +20,19 @@ class Fresh:
 
     def __init__(
         self,
-        file: Path,
+        source: Source,
         before: Store,
         read: Callable[[], Store],
         put: Callable[[Store], None],
         say: Callable[[str], None],
     ) -> None:
-        self._file, self._schema, self._read, self._put, self._say = file, before.schema, read, put, say
-        self._stamp = self._seen = stamp_of(file)
+        self._source, self._schema, self._read, self._put, self._say = source, before.schema, read, put, say
+        self._stamp = self._seen = source.state()
 
     def look(self, asked: bool = False) -> None:
         """What has changed is read when it was the same at two looks: at the first it may be under way.
         asked: read it now, whether it seems to have changed or not."""
-        now = stamp_of(self._file)
+        now = self._source.state()
         steady, self._seen = now == self._seen, now
         if now is None or not (asked or (steady and now != self._stamp)):
             return
@@ -51,16 +40,18 @@ class Fresh:
         try:
             store = self._read()
             if store.schema != self._schema:
-                raise DataError(f"{self._file}: has columns of other kinds than the table before")
-            if stamp_of(self._file) != now:
-                raise DataError(f"{self._file}: was changed as it was read")
+                raise DataError(f"{self._source}: has columns of other kinds than the table before")
+            if self._source.state() != now:
+                raise DataError(f"{self._source}: was changed as it was read")
         except (PartyError, IdError) as error:
             self._say(f"{error}; the rows before go on serving")
         except Exception as error:
-            self._say(f"{self._file}: cannot be read ({type(error).__name__}); the rows before go on serving")
+            self._say(
+                f"{self._source}: cannot be read ({type(error).__name__}); the rows before go on serving"
+            )
         else:
             self._put(store)
-            self._say(f"{self._file}: {store.blank:,} rows read anew")
+            self._say(f"{self._source}: {store.blank:,} rows read anew")
 
 
 class Rows:

@@ -4,7 +4,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from dataclasses import replace
 
 import torch
 
@@ -212,8 +212,10 @@ def _again(rows: Rows, follow: Lookout) -> None:
 
 
 def _fresh(config: Config, served: Served, put: Callable[[Store], None], say: Say) -> Fresh:
-    read = partial(Store.read, config, served.trained, served.users)
-    return Fresh(config.party.data.file, served.store, read, put, say)
+    def read() -> Store:
+        return Store.read(replace(config), served.trained, served.users)  # what a query gives now
+
+    return Fresh(config.source, served.store, read, put, say)
 
 
 def _client_ca(config: Config, identity: Identity) -> bytes:

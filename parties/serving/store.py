@@ -22,8 +22,8 @@ from parties.own import own_ids
 from parties.people import people_of
 from parties.scratch import empty
 from parties.serving.schema import schema_digest
+from parties.sources.source import BLOCK
 from parties.table import NO_NUMBER, Table, read_table
-from parties.table_files import BLOCK
 from splitnn.bags import Bag
 from splitnn.features import Features
 from splitnn.schedule import EVALUATION_ROWS
@@ -66,7 +66,7 @@ class Override(NamedTuple):
 class Store:
     """features: of the table's rows, and the blank one after them. embeddings: what the model's bottom makes
     of these, float32 [rows, cut]; no request waits for it. rows: of each user of the alignment.
-    index: of digests of all ids of the table; their rows are `of_id`. schema: of the file."""
+    index: of digests of all ids of the table; their rows are `of_id`. schema: of the source."""
 
     pipeline: Pipeline
     features: Features
@@ -84,8 +84,10 @@ class Store:
         categorical = [column.name for column in pipeline.categorical]
         bags = {column.name: data.bags.get(column.name, "") for column in pipeline.bags}
         names = list(dict.fromkeys(name for of_kind in config.id_columns.values() for name in of_kind))
-        schema = schema_digest(data.file, [*numeric, *categorical, *bags])
-        table = read_table(data.file, names, numeric, categorical, scratch=config.party.storage, bags=bags)
+        schema = schema_digest(config.source, [*numeric, *categorical, *bags])
+        table = read_table(
+            config.source, names, numeric, categorical, scratch=config.party.storage, bags=bags
+        )
         starts = range(0, table.rows, BLOCK)
         ids = own_ids(
             config,

@@ -80,19 +80,19 @@ ROWS: dict[str, tuple[str, Any, int, str]] = {
         "logistics",
         toml('id = "email"', 'id = "e-mail"'),
         3,
-        r"/.*/people.csv: no column 'e-mail' \(did you mean 'email'\?\); the file has email, amount, kind",
+        r"/.*/people.csv: no column 'e-mail' \(did you mean 'email'\?\); it has email, amount, kind",
     ),
     "no such column": (
         "logistics",
         toml('["kind"]', '["kinds"]'),
         3,
-        r"/.*/people.csv: no column 'kinds' \(did you mean 'kind'\?\); the file has email, amount, kind",
+        r"/.*/people.csv: no column 'kinds' \(did you mean 'kind'\?\); it has email, amount, kind",
     ),
     "no label column": (
         "platform",
         toml('label = "bought"', 'label = "sold"'),
         3,
-        r"/.*/people.csv: no column 'sold'; the file has email, amount, kind, bought",
+        r"/.*/people.csv: no column 'sold'; it has email, amount, kind, bought",
     ),
     "no label configured": (
         "platform",

@@ -16,8 +16,8 @@ from parties.alignment import Alignment
 from parties.config import Config, load
 from parties.errors import AlignmentError, StorageError
 from parties.own import own_identity, own_ids, own_protocols
+from parties.sources.source import read_batches
 from parties.storage import check_writable
-from parties.table_files import read_batches
 from protos.memory import together
 from protos.rounds import Progress
 from psi import buckets
@@ -58,7 +58,7 @@ def align(tmp_path: Path, certificates: Path, identities: dict[str, Any]) -> Ali
 
 def _brought(config: Config) -> tuple[Any, ...]:
     def cells(names: tuple[str, ...]) -> Any:
-        return ([batch[name] for name in names] for batch in read_batches(config.party.data.file, names))
+        return ([batch[name] for name in names] for batch in read_batches(config.source, names))
 
     return config, own_identity(config), own_ids(config, cells), own_protocols(config)
 

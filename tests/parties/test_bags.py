@@ -17,6 +17,7 @@ from parties.bags import Bags
 from parties.errors import DataError
 from parties.features import MISSING, OTHER, RARE, Pipeline
 from parties.phases import features_of
+from parties.sources.files import source_of
 from parties.table import Table, read_table
 
 Rows = list[list[str] | None]
@@ -30,7 +31,7 @@ def parquet(folder: Path, column: Any) -> Path:
 
 
 def table(folder: Path, rows: Rows) -> Table:
-    return read_table(parquet(folder, pa.array(rows, pa.list_(pa.string()))), ["id"])
+    return read_table(source_of(parquet(folder, pa.array(rows, pa.list_(pa.string())))), ["id"])
 
 
 def lists(bags: Bags) -> list[list[str]]:
@@ -61,8 +62,8 @@ def test_csv_and_parquet_give_the_same(
         written = [(f"u{row}", (" " * blanks).join(cell or [])) for row, cell in enumerate(rows)]
         csv.writer(out, quoting=csv.QUOTE_ALL).writerows([("id", "seen"), *written])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("parties.table_files.BLOCK", block)
-        one = read_table(folder / "t.csv", ["id"], bags={"seen": " "})
+        patch.setattr("parties.sources.source.BLOCK", block)
+        one = read_table(source_of(folder / "t.csv"), ["id"], bags={"seen": " "})
         other = table(folder, rows)
     assert lists(one.bags["seen"]) == lists(other.bags["seen"]) == [row or [] for row in rows]
     try:
@@ -88,15 +89,15 @@ KINDS = {
 
 @pytest.mark.parametrize("column", KINDS.values(), ids=KINDS)
 def test_lists_of_parquet_are_recognised(tmp_path: Path, column: Any) -> None:
-    whole = read_table(parquet(tmp_path, column), ["id"])
+    whole = read_table(source_of(parquet(tmp_path, column)), ["id"])
     assert lists(whole.bags["seen"]) == SEEN
     assert whole.warnings == ()
 
 
 def test_whole_numbers_are_their_text_and_a_column_may_be_empty(tmp_path: Path) -> None:
-    whole = read_table(parquet(tmp_path, pa.array([[1, 2**62], None, [-3, 1]])), ["id"])
+    whole = read_table(source_of(parquet(tmp_path, pa.array([[1, 2**62], None, [-3, 1]]))), ["id"])
     assert lists(whole.bags["seen"]) == [["1", str(2**62)], [], ["-3", "1"]]
-    whole = read_table(parquet(tmp_path, pa.array([[], None, []])), ["id"])
+    whole = read_table(source_of(parquet(tmp_path, pa.array([[], None, []]))), ["id"])
     assert lists(whole.bags["seen"]) == [[], [], []]
     with pytest.raises(DataError, match="no column varies"):
         Pipeline.fit(whole, everything(whole))
@@ -104,17 +105,17 @@ def test_whole_numbers_are_their_text_and_a_column_may_be_empty(tmp_path: Path) 
 
 def test_a_bag_that_is_named_leaves_the_other_columns_to_be_seen(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("id,seen,age\nu,a|b c,1\nv,,2\nw,|,3\n")
-    whole = read_table(tmp_path / "t.csv", ["id"], bags={"seen": "|"})
+    whole = read_table(source_of(tmp_path / "t.csv"), ["id"], bags={"seen": "|"})
     assert lists(whole.bags["seen"]) == [["a", "b c"], [], []]
     assert list(whole.numeric) == ["age"]
     assert list(whole.categorical) == []
-    whole = read_table(tmp_path / "t.csv", ["id"], categorical=["age"], bags={"seen": "|"})
+    whole = read_table(source_of(tmp_path / "t.csv"), ["id"], categorical=["age"], bags={"seen": "|"})
     assert list(whole.numeric) == []
 
 
 def test_of_a_long_list_the_last_entries_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("parties.bags.ENTRIES", 2)
-    monkeypatch.setattr("parties.table_files.BLOCK", 2)
+    monkeypatch.setattr("parties.sources.source.BLOCK", 2)
     rows: Rows = [["x"], None, ["a", "b"], ["a", "b", "", "c"], ["p", "q", "r", "s"], ["y", "z"]]
     whole = table(tmp_path, rows)
     assert lists(whole.bags["seen"]) == [["x"], [], ["a", "b"], ["b", "c"], ["r", "s"], ["y", "z"]]
@@ -143,10 +144,10 @@ def test_of_a_long_list_the_last_entries_count(tmp_path: Path, monkeypatch: pyte
 def test_what_is_no_bag_is_named_and_not_quoted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: Any, says: str
 ) -> None:
-    monkeypatch.setattr("parties.table_files.BLOCK", 2)
+    monkeypatch.setattr("parties.sources.source.BLOCK", 2)
     file = parquet(tmp_path, column)
     with pytest.raises(DataError, match=f"column 'seen'.*{says}") as fault:
-        read_table(file, ["id"], bags={"seen": ""})
+        read_table(source_of(file), ["id"], bags={"seen": ""})
     assert "\n" not in str(fault.value)
     assert "secret" not in str(fault.value) or "struct" in str(fault.value)
 
@@ -154,7 +155,7 @@ def test_what_is_no_bag_is_named_and_not_quoted(
 def test_a_cell_that_no_reader_takes_is_named_by_its_line(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("id,seen\nu,a\nv," + "secret " * 20_000 + "\n")
     with pytest.raises(DataError, match=r"line 3: .* at most 131,072 characters in a cell") as fault:
-        read_table(tmp_path / "t.csv", ["id"], bags={"seen": " "})
+        read_table(source_of(tmp_path / "t.csv"), ["id"], bags={"seen": " "})
     assert "secret" not in str(fault.value)
 
 
@@ -180,7 +181,7 @@ def test_large_columns_are_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("parties.scratch.LARGE", 16)
     rows: Rows = [["a"] * RARE, None, ["b", "a", "c"] * RARE]
     whole = read_table(
-        parquet(tmp_path, pa.array(rows, pa.list_(pa.string()))), ["id"], scratch=tmp_path / "runs"
+        source_of(parquet(tmp_path, pa.array(rows, pa.list_(pa.string())))), ["id"], scratch=tmp_path / "runs"
     )
     assert lists(whole.bags["seen"]) == [row or [] for row in rows]
     pipeline = Pipeline.fit(whole, everything(whole))
@@ -203,7 +204,7 @@ def test_only_the_rows_of_the_fit_count(tmp_path: Path) -> None:
 def test_constant_bags_are_left_out(tmp_path: Path, rows: Rows) -> None:
     file = tmp_path / "t.parquet"
     pq.write_table(pa.table({"id": list("uvw"), "n": [1, 2, 3], "seen": rows}), file)
-    whole = read_table(file, ["id"])
+    whole = read_table(source_of(file), ["id"])
     pipeline = Pipeline.fit(whole, everything(whole))
     assert pipeline.bags == ()
     assert ["'seen' is left out: constant" in warning for warning in pipeline.warnings] == [True]
@@ -212,7 +213,7 @@ def test_constant_bags_are_left_out(tmp_path: Path, rows: Rows) -> None:
 def test_a_table_without_the_bag_of_the_fit(tmp_path: Path) -> None:
     fitted = table(tmp_path, [["a"], None])
     pipeline = Pipeline.fit(fitted, everything(fitted))
-    later = read_table(parquet(tmp_path, pa.array([1, 2])), ["id"])
+    later = read_table(source_of(parquet(tmp_path, pa.array([1, 2]))), ["id"])
     with pytest.raises(DataError, match="no column 'seen'"):
         pipeline.bagged(later, everything(later))
 

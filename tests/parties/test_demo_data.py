@@ -16,6 +16,7 @@ from parties.demo_data import LABEL, DemoData, bayes_auc, generate, split_real
 from parties.demo_population import PARTIES, POSITIVE_RATE, SHARE, population
 from parties.errors import DataError
 from parties.labels import yes_or_no
+from parties.sources.files import source_of
 from parties.table import read_table
 from psi.canonical import canonical
 from psi.ids import Ids, normalise
@@ -37,7 +38,7 @@ def normalised(column: "pd.Series[str]") -> tuple[Ids, list[str | None]]:
 
 def ids_of(made: DemoData) -> dict[str, tuple[Ids, list[str | None]]]:
     return {
-        party.name: normalised(read_table(party.file, [party.id_column]).ids["email"])
+        party.name: normalised(read_table(source_of(party.file), [party.id_column]).ids["email"])
         for party in made.parties
     }
 
@@ -64,7 +65,10 @@ def test_membership_ids_and_rates(made: DemoData) -> None:
 
 
 def test_each_party_spells_an_id_in_its_own_way(made: DemoData) -> None:
-    raw = {party.name: set(read_table(party.file, ["email"]).ids["email"].dropna()) for party in made.parties}
+    raw = {
+        party.name: set(read_table(source_of(party.file), ["email"]).ids["email"].dropna())
+        for party in made.parties
+    }
     for one, other in ((0, 1), (0, 2), (1, 2)):
         shared = raw[PARTIES[one]] & raw[PARTIES[other]]
         assert len(shared) < 0.5 * len(truth_of(made)), "equality of raw text must not do"
@@ -72,7 +76,7 @@ def test_each_party_spells_an_id_in_its_own_way(made: DemoData) -> None:
 
 def test_columns_are_as_a_company_has_them(made: DemoData) -> None:
     tables = {
-        party.name: read_table(party.file, ["email"], labels=[party.label] if party.label else [])
+        party.name: read_table(source_of(party.file), ["email"], labels=[party.label] if party.label else [])
         for party in made.parties
     }
     for party in made.parties:
@@ -102,7 +106,7 @@ def test_any_party_can_hold_the_label(tmp_path: Path, holder: str) -> None:
         columns = pd.read_csv(party.file, nrows=1).columns
         assert (LABEL in columns) == (party.name == holder) == (party.label is not None)
     mine = next(party for party in made.parties if party.name == holder)
-    table = read_table(mine.file, ["email"], mine.numeric, mine.categorical, [mine.label])
+    table = read_table(source_of(mine.file), ["email"], mine.numeric, mine.categorical, [mine.label])
     ids, texts = normalised(table.ids["email"])
     values = pd.Series(yes_or_no(table.labels[mine.label], mine.positive or ())[ids.rows], index=texts)
     truth = truth_of(made)
@@ -239,6 +243,10 @@ def test_the_real_sets(tmp_path: Path, name: str, aligned: int) -> None:
     assert abs(json.loads(made.truth.read_text())["aligned"] - aligned) < 100
     for party in made.parties:
         table = read_table(
-            party.file, ["email"], party.numeric, party.categorical, [party.label] if party.label else []
+            source_of(party.file),
+            ["email"],
+            party.numeric,
+            party.categorical,
+            [party.label] if party.label else [],
         )
         assert party.label is None or yes_or_no(table.labels[party.label], party.positive or ()).mean() > 0.1

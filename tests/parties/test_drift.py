@@ -22,6 +22,8 @@ from parties.drift_report import drift as drift_of
 from parties.errors import DataError, StorageError
 from parties.features import LEVELS_AT_MOST, Pipeline
 from parties.promoted import promote
+from parties.sources.csv_file import CsvFile
+from parties.sources.files import source_of
 from parties.table import Table, read_table
 from parties.versions import find
 from tests.parties import small
@@ -66,7 +68,7 @@ def table(**columns: Any) -> Table:
     rows = range(count)
     nothing = pd.DataFrame(index=rows)
     return Table(
-        Path("t.csv"),
+        CsvFile(Path("t.csv")),
         nothing,
         pd.DataFrame(numeric, rows),
         pd.DataFrame(texts, rows, dtype="str"),
@@ -234,7 +236,7 @@ def test_against_which_version(made: Made, tmp_path: Path) -> None:
     frame = pd.read_csv(tmp_path / "platform" / "table.csv").drop(columns="x")
     frame.to_csv(tmp_path / "other.csv", index=False)
     with pytest.raises(DataError, match="no column 'x'"):
-        drift_of(config, None, tmp_path / "other.csv")
+        drift_of(config, None, config.newer(tmp_path / "other.csv"))
     path = small.folder_of(tmp_path / "platform", made[1]["platform"]) / "statistics.json"
     path.write_text("{")
     with pytest.raises(StorageError, match=r"statistics\.json: statistics of training that are none"):
@@ -248,7 +250,7 @@ def test_a_table_in_a_file_is_counted_as_it_was_in_training(
     made: Made,
 ) -> None:
     home = made[0]["logistics"]
-    whole = read_table(home / "table.csv", ["k"], bags={"seen": " "})
+    whole = read_table(source_of(home / "table.csv"), ["k"], bags={"seen": " "})
     pipeline = Pipeline.fit(whole, np.arange(whole.rows))
     seen = {one.name: one for one in Statistics.of(pipeline, whole, np.arange(whole.rows)).columns}["seen"]
     lists = pd.read_csv(home / "table.csv")["seen"].fillna("").str.split()

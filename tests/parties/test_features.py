@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from parties.errors import DataError
 from parties.features import FARTHEST, MISSING, OTHER, RARE, VERSION, Categorical, Pipeline
+from parties.sources.csv_file import CsvFile
 from parties.table import Table
 
 
 def table(numeric: dict[str, Any] | None = None, categorical: dict[str, Any] | None = None) -> Table:
     rows = range(len(next(iter({**(numeric or {}), **(categorical or {})}.values()))))
     return Table(
-        Path("t.csv"),
+        CsvFile(Path("t.csv")),
         pd.Series([f"u{row}" for row in rows]),
         pd.DataFrame(numeric or {}, index=rows, dtype=np.float64),
         pd.DataFrame(categorical or {}, index=rows, dtype="str"),

@@ -61,7 +61,8 @@ class Companies:
     def prepared(self, name: str, run: str | None = None) -> tuple[Prepared, Unfinished]:
         config = load(self.homes[name] / "party.toml")
         trained = model(config, chosen(config, run))
-        config = to_score(config, trained, self.files.get(name))
+        source = config.newer(self.files[name]) if name in self.files else None
+        config = to_score(config, trained, source)
         unfinished = unfinished_with(trained, config)
         refuse_changes(unfinished, config)
         return prepare(config, trained), unfinished

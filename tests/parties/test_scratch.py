@@ -17,6 +17,7 @@ from parties.errors import DataError, StorageError
 from parties.features import Pipeline
 from parties.phases import features_of
 from parties.scratch import as_table, empty
+from parties.sources.files import source_of
 from parties.table import Table, read_table
 from protos.memory import together
 from splitnn.exact import feature_holder, label_holder
@@ -32,7 +33,7 @@ TAKEN = np.random.default_rng(1).permutation(ROWS)[:300]
 @pytest.fixture
 def all_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("parties.scratch.LARGE", 0)
-    monkeypatch.setattr("parties.table_files.BLOCK", 64)
+    monkeypatch.setattr("parties.sources.source.BLOCK", 64)
     monkeypatch.setattr("parties.phases.BLOCK", 64)
 
 
@@ -70,7 +71,7 @@ def mapped(array: NDArray[Any], folder: Path) -> bool:
 @pytest.mark.usefixtures("all_is_large")
 def test_a_table_on_disk_is_the_table(tmp_path: Path, name: str) -> None:
     file, storage = put(tmp_path, name), tmp_path / "made" / "storage"
-    held, kept = read_table(file, ["id"]), read_table(file, ["id"], scratch=storage)
+    held, kept = read_table(source_of(file), ["id"]), read_table(source_of(file), ["id"], scratch=storage)
     for part in ("ids", "numeric", "categorical"):
         pd.testing.assert_frame_equal(getattr(held, part), getattr(kept, part))
     assert [mapped(table.numeric["a"].to_numpy(), storage) for table in (held, kept)] == [False, True]
@@ -80,10 +81,12 @@ def test_a_table_on_disk_is_the_table(tmp_path: Path, name: str) -> None:
 @pytest.mark.usefixtures("all_is_large")
 def test_training_on_mapped_features_has_the_same_bits(tmp_path: Path) -> None:
     file = put(tmp_path, "t.parquet")
-    held, kept = (features(read_table(file, ["id"], scratch=scratch)) for scratch in (None, tmp_path))
+    held, kept = (
+        features(read_table(source_of(file), ["id"], scratch=scratch)) for scratch in (None, tmp_path)
+    )
     assert [mapped(part.numeric.numpy(), tmp_path) for part in (held, kept)] == [False, True]
     assert [mapped(part.categorical.numpy(), tmp_path) for part in (held, kept)] == [False, True]
-    table = read_table(file, ["id"])
+    table = read_table(source_of(file), ["id"])
     numeric, codes = Pipeline.fit(table, TAKEN[:200]).transform(table, TAKEN)  # all rows at once
     assert torch.equal(held.numeric, torch.from_numpy(numeric))
     assert torch.equal(held.categorical, torch.from_numpy(codes))
@@ -160,4 +163,4 @@ def test_a_fault_of_the_file_is_told_as_such(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     file.write_text("id,a\n" + "u,1\n" * 100 + "u,1,2\n")
     with pytest.raises(DataError, match="line 102"):
-        read_table(file, ["id"], scratch=tmp_path)
+        read_table(source_of(file), ["id"], scratch=tmp_path)

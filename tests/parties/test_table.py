@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from parties.errors import DataError
 from parties.labels import yes_or_no
+from parties.sources.files import source_of
 from parties.table import read_table
 from psi.ids import IdError, normalise
 
@@ -31,7 +32,9 @@ def said(fault: pytest.ExceptionInfo[DataError]) -> str:
 
 
 def test_ids_are_text_exactly_as_written(tmp_path: Path) -> None:
-    table = read_table(put(tmp_path, "id,a\n001,1\n1.0,2\n NA ,3\nNaN,4\n1e5,5\n,6\n  ,7\n"), ["id"], ["a"])
+    table = read_table(
+        source_of(put(tmp_path, "id,a\n001,1\n1.0,2\n NA ,3\nNaN,4\n1e5,5\n,6\n  ,7\n")), ["id"], ["a"]
+    )
     assert table.ids["id"][:5].tolist() == ["001", "1.0", " NA ", "NaN", "1e5"]
     assert table.ids["id"].isna().tolist() == [False] * 5 + [True, False]
     assert table.ids["id"][6] == "  "
@@ -42,7 +45,7 @@ def test_parquet_ids_keep_their_type(tmp_path: Path) -> None:
     file = tmp_path / "t.parquet"
     large = 2**60 + 1
     pd.DataFrame({"id": pd.array([1, None, large], "Int64"), "a": [1.0, 2.0, None]}).to_parquet(file)
-    table = read_table(file, ["id"])
+    table = read_table(source_of(file), ["id"])
     assert table.ids["id"].tolist() == [1, None, large]
     np.testing.assert_array_equal(table.numeric["a"], [1, 2, np.nan])
 
@@ -54,7 +57,7 @@ def test_kinds_are_inferred(tmp_path: Path) -> None:
         for i in range(12)
     ]
     file = put(tmp_path, "id,amount,gaps,country,postcode,flag,comment,empty,y,skip,w,s\n" + "\n".join(rows))
-    table = read_table(file, ["id"], labels=["y"], exclude=["skip"], weight="w", rank_within="s")
+    table = read_table(source_of(file), ["id"], labels=["y"], exclude=["skip"], weight="w", rank_within="s")
     assert list(table.numeric) == ["amount", "gaps"]
     assert list(table.categorical) == ["country", "flag", "postcode"]
     assert table.numeric["gaps"].isna().sum() == 8
@@ -68,7 +71,7 @@ def test_kinds_are_inferred(tmp_path: Path) -> None:
 
 
 def test_named_kinds_are_obeyed(tmp_path: Path) -> None:
-    table = read_table(put(tmp_path, "id,a,b,c\nu,1,2,3\nv,,,\n"), ["id"], ["b"], ["a"])
+    table = read_table(source_of(put(tmp_path, "id,a,b,c\nu,1,2,3\nv,,,\n")), ["id"], ["b"], ["a"])
     assert list(table.numeric) == ["b"]
     assert list(table.categorical) == ["a"]
     assert table.categorical["a"].isna().tolist() == [False, True]
@@ -87,16 +90,18 @@ def test_parquet_types(tmp_path: Path) -> None:
         }
     )
     frame.to_parquet(file)
-    table = read_table(file, ["id"])
+    table = read_table(source_of(file), ["id"])
     assert list(table.categorical) == ["flag", "level"]
     assert table.categorical["flag"].tolist()[:2] == ["true", "false"]
     assert len(table.warnings) == 2
-    np.testing.assert_array_equal(read_table(file, ["id"], ["flag"]).numeric["flag"], [1, 0, np.nan, 1])
+    np.testing.assert_array_equal(
+        read_table(source_of(file), ["id"], ["flag"]).numeric["flag"], [1, 0, np.nan, 1]
+    )
     for column in ("when", "parts", "level"):
         with pytest.raises(DataError, match=column):
-            read_table(file, ["id"], [column])
+            read_table(source_of(file), ["id"], [column])
     with pytest.raises(DataError, match="parts"):
-        read_table(file, ["id"], [], ["parts"])
+        read_table(source_of(file), ["id"], [], ["parts"])
 
 
 def _parquet(folder: Path, column: pa.Array) -> Path:
@@ -109,7 +114,7 @@ def _parquet(folder: Path, column: pa.Array) -> Path:
 def test_integers_that_no_float_holds_exactly_are_rounded(tmp_path: Path, kind: pa.DataType) -> None:
     file = _parquet(tmp_path, pa.array([2**53 + 1, 2**62, 5, None], kind))
     for numeric in ([], ["c"]):
-        cells = read_table(file, ["id"], numeric).numeric["c"]
+        cells = read_table(source_of(file), ["id"], numeric).numeric["c"]
         np.testing.assert_array_equal(cells, [2.0**53, 2.0**62, 5, np.nan])
 
 
@@ -129,12 +134,12 @@ STRANGE = {
 def test_a_strange_parquet_column_is_used_or_named(tmp_path: Path, column: pa.Array) -> None:
     file = _parquet(tmp_path, column)
     with pytest.raises(DataError, match="'c'"):
-        read_table(file, ["id"], ["c"])
+        read_table(source_of(file), ["id"], ["c"])
     for attempt in (
-        lambda: read_table(file, ["id"], [], ["c"]),
-        lambda: read_table(file, ["id"]),
-        lambda: yes_or_no(read_table(file, ["id"], ["x"], labels=["c"]).labels["c"]),
-        lambda: normalise([[read_table(file, ["c"], ["x"]).ids["c"]]], ["c"], ["string"], b""),
+        lambda: read_table(source_of(file), ["id"], [], ["c"]),
+        lambda: read_table(source_of(file), ["id"]),
+        lambda: yes_or_no(read_table(source_of(file), ["id"], ["x"], labels=["c"]).labels["c"]),
+        lambda: normalise([[read_table(source_of(file), ["c"], ["x"]).ids["c"]]], ["c"], ["string"], b""),
     ):
         try:
             attempt()
@@ -157,16 +162,16 @@ def test_a_strange_parquet_column_is_used_or_named(tmp_path: Path, column: pa.Ar
         ("id,a\n1,2\n3,ä\n".encode("latin-1"), "line 3: not UTF-8"),
         ("id,a\n1,2\n".encode("utf-16"), "line 1: not UTF-8"),
         ("id,a,a\n1,2,3\n", "column 'a' stands in the header twice"),
-        ("id;a\n1;2\n", "separate the cells with commas"),
-        ("ID ,a\n1,2\n", "no column 'id' (did you mean 'ID '?); the file has ID , a"),
-        ('"a\nb",c\n1,2\n', r"no column 'id'; the file has 'a\nb', c"),
+        ("id;a\n1;2\n", 'one column only; say what separates the cells: data.separator = ";"'),
+        ("ID ,a\n1,2\n", "no column 'id' (did you mean 'ID '?); it has ID , a"),
+        ('"a\nb",c\n1,2\n', r"no column 'id'; it has 'a\nb', c"),
         ("id\n1\n", "no column is left to take part"),
     ],
 )
 def test_a_broken_file_is_named_with_its_line(tmp_path: Path, content: str | bytes, wanted: str) -> None:
     file = put(tmp_path, content)
     with pytest.raises(DataError) as fault:
-        read_table(file, ["id"])
+        read_table(source_of(file), ["id"])
     assert said(fault).startswith(f"{file}: ")
     assert wanted in said(fault)
 
@@ -175,7 +180,7 @@ def test_a_broken_file_is_named_with_its_line(tmp_path: Path, content: str | byt
     ("columns", "wanted"),
     [
         ({"numeric": ["amonut"]}, "no column 'amonut' (did you mean 'amount'?)"),
-        ({"categorical": ["zzz"]}, "no column 'zzz'; the file has id, amount, b"),
+        ({"categorical": ["zzz"]}, "no column 'zzz'; it has id, amount, b"),
         ({"labels": ["y"]}, "no column 'y'"),
         ({"exclude": ["Amount"]}, "no column 'Amount' (did you mean 'amount'?)"),
         ({"numeric": ["b", "c"], "labels": ["y"]}, "no column 'c', 'y'"),
@@ -186,7 +191,7 @@ def test_a_broken_file_is_named_with_its_line(tmp_path: Path, content: str | byt
 def test_columns_named_in_the_config(tmp_path: Path, columns: dict[str, object], wanted: str) -> None:
     file = put(tmp_path, "id,amount,b\nu,1,1\nv,2,secret\nw,-inf,\n")
     with pytest.raises(DataError) as fault:
-        read_table(file, ["id"], **columns)  # type: ignore[arg-type]
+        read_table(source_of(file), ["id"], **columns)  # type: ignore[arg-type]
     assert wanted in said(fault)
     assert "secret" not in said(fault)
 
@@ -202,15 +207,15 @@ def test_columns_named_in_the_config(tmp_path: Path, columns: dict[str, object],
 )
 def test_a_file_that_is_not_what_its_name_says(tmp_path: Path, name: str, content: bytes) -> None:
     with pytest.raises(DataError, match=r"not a whole|not UTF-8|cells where"):
-        read_table(put(tmp_path, content, name), ["id"])
+        read_table(source_of(put(tmp_path, content, name)), ["id"])
 
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     for name in ("absent.csv", "absent.parquet"):
         with pytest.raises(DataError, match="no such file"):
-            read_table(tmp_path / name, ["id"])
-    with pytest.raises(DataError, match="cannot be read"):
-        read_table(tmp_path, ["id"])
+            read_table(source_of(tmp_path / name), ["id"])
+    with pytest.raises(DataError, match="a folder without a Parquet file"):
+        read_table(source_of(tmp_path), ["id"])
 
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
@@ -231,7 +236,7 @@ def test_what_was_written_is_read(
     with plain.open("w", encoding="utf-8-sig" if mark else "utf-8", newline="") as out:
         csv.writer(out, quoting=csv.QUOTE_ALL).writerows([("id", "a"), *rows])
     file = put(folder, gzip.compress(plain.read_bytes()), "t.csv.gz") if packed else plain
-    table = read_table(file, ["id"], [], ["a"])
+    table = read_table(source_of(file), ["id"], [], ["a"])
     assert [cell if isinstance(cell, str) else "" for cell in table.ids["id"]] == [row[0] for row in rows]
     assert table.categorical["a"].tolist() == [row[1] for row in rows]
 
@@ -243,7 +248,9 @@ def test_garbage_is_read_or_a_data_error(
 ) -> None:
     prefix = b"" if name != "t.csv" else b"id,a\n"
     try:
-        table = read_table(put(tmp_path_factory.mktemp("t"), prefix + content, name), ["id"], [], ["a"])
+        table = read_table(
+            source_of(put(tmp_path_factory.mktemp("t"), prefix + content, name)), ["id"], [], ["a"]
+        )
     except DataError as fault:
         assert "\n" not in str(fault)  # noqa: PT017
     else:

@@ -24,6 +24,7 @@ from parties.serving.answers import Answers
 from parties.serving.fresh import Fresh
 from parties.serving.hub import PartnerHub
 from parties.serving.store import Store, users_of
+from parties.sources.files import source_of
 from protos.rounds import RemoteProtocolError
 from protos.serving_pb2 import Answer, Question
 from splitnn.tensors import encode
@@ -221,7 +222,7 @@ def test_a_file_of_another_schema_is_said_and_the_rows_before_go_on(
     users, said = users_of(model.config, model), list[str]()
     whose = ours if name == HUB else answers
     fresh = Fresh(
-        file,
+        source_of(file),
         whose.store,
         lambda: Store.read(config, model, users),
         lambda store: setattr(whose, "store", store),

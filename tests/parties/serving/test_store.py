@@ -19,6 +19,7 @@ from parties.model import Model
 from parties.serving.fresh import Fresh
 from parties.serving.schema import schema_digest
 from parties.serving.store import DigestIndex, Store, users_of
+from parties.sources.files import source_of
 from tests.parties.serving.conftest import HUB, PARTNER, PEOPLE
 
 DIGEST = st.tuples(st.integers(0, 3), st.integers(0, 9))  # few first halves: they collide
@@ -115,7 +116,7 @@ def test_fresh_rows_are_served_and_other_columns_are_not(trained: dict[str, Mode
     table = pd.read_csv(model.config.party.data.file)
     table.to_csv(file, index=False)
     stores, said = [read(model, file)], list[str]()
-    fresh = Fresh(file, stores[0], lambda: read(model, file), stores.append, said.append)
+    fresh = Fresh(source_of(file), stores[0], lambda: read(model, file), stores.append, said.append)
 
     def changed(by: Callable[[pd.DataFrame], pd.DataFrame]) -> str:
         by(table.copy()).to_csv(file, index=False)
@@ -141,7 +142,7 @@ def test_fresh_rows_are_served_and_other_columns_are_not(trained: dict[str, Mode
 def test_the_schema_is_names_and_kinds(tmp_path: Path) -> None:
     def digest(**columns: Any) -> bytes:
         pq.write_table(pa.table(columns), tmp_path / "t.parquet")
-        return schema_digest(tmp_path / "t.parquet", ["a", "b"])
+        return schema_digest(source_of(tmp_path / "t.parquet"), ["a", "b"])
 
     first = digest(a=[1, 2], b=["x", "y"])
     assert digest(b=["z"], a=[0.5], c=[1]) == first
@@ -150,5 +151,5 @@ def test_the_schema_is_names_and_kinds(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no column 'b'"):
         digest(a=[1])
     (tmp_path / "t.parquet").write_bytes(b"PAR1 of another day")
-    with pytest.raises(DataError, match="cannot be read"):
-        schema_digest(tmp_path / "t.parquet", ["a"])
+    with pytest.raises(DataError, match="not a whole Parquet file"):
+        schema_digest(source_of(tmp_path / "t.parquet"), ["a"])

@@ -1,0 +1,1 @@
+"""Where a party's rows come from, as batches of Arrow columns: files, folders, tables in memory."""

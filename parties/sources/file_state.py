@@ -1,0 +1,37 @@
+"""Of files: what they hold, in a digest; have they been written to; and why one cannot be read."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from parties.errors import DataError
+
+State = tuple[int, int, int]
+"""Time of the last change in nanoseconds, bytes, inode."""
+
+
+def state_of(file: Path) -> State | None:
+    """None where it is not there."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def digest_of(file: Path) -> str:
+    """SHA-256, in hex. Raises DataError."""
+    with readable(file), file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+@contextmanager
+def readable(file: Path) -> Iterator[None]:
+    """An OSError in the block is a DataError that names the file."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such file; mend data.file") from None
+    except OSError as fault:
+        raise DataError(f"{file}: cannot be read: {fault.strerror or 'not a file'}") from None

@@ -1,0 +1,17 @@
+"""Which source a path is."""
+
+from pathlib import Path
+
+from parties.sources.csv_file import UTF_8, CsvFile
+from parties.sources.parquet import SUFFIXES, ParquetFile, ParquetFolder
+from parties.sources.source import Source
+
+
+def source_of(path: Path, encoding: str = UTF_8, separator: str = ",") -> Source:
+    """A folder and .parquet or .pq are Parquet, whatever else there is is CSV; .gz is compressed.
+
+    encoding, separator: of a CSV.
+    """
+    if path.is_dir():
+        return ParquetFolder(path)
+    return ParquetFile(path) if path.suffix.lower() in SUFFIXES else CsvFile(path, encoding, separator)

@@ -1,0 +1,147 @@
+"""Parquet as a source: a file, or a folder of files, whose `key=value` folders are a column each (Hive).
+
+Files of a folder come in the order of their paths. All have the same columns of the same types; a column
+that is all null in one file may have no type there.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from parties.errors import DataError
+from parties.sources import source
+from parties.sources.file_state import State, digest_of, readable, state_of
+from parties.sources.source import Columns, check_header, plain, plain_type
+from parties.sources.types import cast, one_type
+
+SUFFIXES: Final = (".parquet", ".pq")
+READ_AT_ONCE: Final = 1 << 20
+"""Bytes of each column."""
+NO_VALUE: Final = "__HIVE_DEFAULT_PARTITION__"
+"""How Hive and Spark name the folder of rows without a value."""
+
+
+@dataclass(frozen=True)
+class ParquetFile:
+    file: Path
+
+    def __str__(self) -> str:
+        return str(self.file)
+
+    def schema(self) -> pa.Schema:
+        with self._opened() as parquet:
+            check_header(self, parquet.schema_arrow.names, ())
+            return pa.schema([(field.name, plain_type(field.type)) for field in parquet.schema_arrow])
+
+    def batches(self, named: Sequence[str], others: bool) -> Iterator[Columns]:
+        with self._opened() as parquet:
+            names = parquet.schema_arrow.names
+            check_header(self, names, named)
+            kept = [name for name in names if others or name in named]
+            for batch in parquet.iter_batches(source.BLOCK, columns=kept):
+                yield {name: plain(self, name, batch.column(name)) for name in kept}
+
+    def fingerprint(self) -> str:
+        return digest_of(self.file)
+
+    def state(self) -> State | None:
+        return state_of(self.file)
+
+    @contextmanager
+    def _opened(self) -> Iterator[pq.ParquetFile]:
+        try:
+            # pre_buffer: its own way keeps the whole file's bytes until the end
+            with (
+                readable(self.file),
+                pq.ParquetFile(self.file, buffer_size=READ_AT_ONCE, pre_buffer=False) as parquet,
+            ):
+                yield parquet
+        except pa.ArrowException:
+            raise DataError(f"{self.file}: not a whole Parquet file; write or copy it again") from None
+
+
+@dataclass(frozen=True)
+class ParquetFolder:
+    folder: Path
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def schema(self) -> pa.Schema:
+        return self._described(self._files())
+
+    def batches(self, named: Sequence[str], others: bool) -> Iterator[Columns]:
+        files = self._files()
+        schema = self._described(files)
+        check_header(self, schema.names, named)
+        kept = [name for name in schema.names if others or name in named]
+        for file in files:
+            parts = self._parts(file)
+            held = [name for name in kept if name not in parts] or schema.names[-1:]
+            for batch in ParquetFile(file).batches(held, False):
+                rows = len(batch[held[0]])
+                found = {
+                    name: pa.repeat(pa.scalar(value, pa.large_string()), rows)
+                    for name, value in parts.items()
+                    if name in kept
+                }
+                found |= {
+                    name: cast(file, name, column, schema.field(name).type) for name, column in batch.items()
+                }
+                yield {name: found[name] for name in kept}
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for file in self._files():
+            name = str(file.relative_to(self.folder)).encode()
+            digest.update(len(name).to_bytes(8, "big") + name + bytes.fromhex(digest_of(file)))
+        return digest.hexdigest()
+
+    def state(self) -> object:
+        try:
+            return [(file, state_of(file)) for file in self._files()]
+        except DataError:
+            return None
+
+    def _files(self) -> list[Path]:
+        """What begins with `_` or `.` is a note of who wrote the folder, or not finished."""
+        with readable(self.folder):
+            found = [
+                file
+                for file in self.folder.rglob("*")
+                if file.suffix.lower() in SUFFIXES
+                and not any(part.startswith(("_", ".")) for part in file.relative_to(self.folder).parts)
+                and file.is_file()
+            ]
+        if not found:
+            raise DataError(f"{self.folder}: a folder without a Parquet file; mend data.file")
+        return sorted(found)
+
+    def _parts(self, file: Path) -> dict[str, str | None]:
+        """The values that the folders' names say."""
+        folders = file.relative_to(self.folder).parts[:-1]
+        split = [folder.split("=", 1) for folder in folders if "=" in folder]
+        return {unquote(key): None if value == NO_VALUE else unquote(value) for key, value in split}
+
+    def _described(self, files: Sequence[Path]) -> pa.Schema:
+        """Of all files: the folders' columns, then the first file's. Raises DataError where they differ."""
+        parts = [*self._parts(files[0])]
+        schemas = [ParquetFile(file).schema() for file in files]
+        for file, schema in zip(files, schemas, strict=True):
+            if [*self._parts(file)] != parts:
+                raise DataError(f"{file}: lies in other folders than {files[0]}; name all folders alike")
+            check_header(file, [*parts, *schema.names], ())
+            check_header(file, schema.names, schemas[0].names)
+            check_header(files[0], schemas[0].names, schema.names)
+        fields: list[Any] = [(name, pa.large_string()) for name in parts]
+        for name in schemas[0].names:
+            each = [(file, schema.field(name).type) for file, schema in zip(files, schemas, strict=True)]
+            fields.append((name, one_type(name, each)))
+        return pa.schema(fields)

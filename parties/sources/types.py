@@ -1,0 +1,54 @@
+"""One type for a column that comes in several pieces: files of a folder, batches of a query."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+
+from parties.errors import DataError
+from parties.sources.source import is_text
+
+
+def one_type(name: str, pieces: Iterable[tuple[object, Any]]) -> Any:
+    """The Arrow type that holds all of them. pieces: where each is, for people, and its type.
+
+    All null fits everything, text of any size is text, and numbers of any size are numbers. Anything else,
+    such as text among numbers, is a DataError that names the column and both places.
+    """
+    first: object = ""
+    found: Any = pa.null()
+    for where, kind in pieces:
+        both = _both(found, kind)
+        if both is None:
+            raise DataError(
+                f"{where}: column {name!r}: is of type {kind} here, but of type {found} in {first}; make it "
+                "one type"
+            )
+        if pa.types.is_null(found):
+            first = where
+        found = both
+    return found
+
+
+def cast(where: object, name: str, column: Any, kind: Any) -> Any:
+    """Raises DataError where that would change a value."""
+    try:
+        return column if column.type == kind else column.cast(kind)
+    except pa.ArrowException:
+        raise DataError(
+            f"{where}: column {name!r}: holds numbers that are not exact as {kind}; make it one type"
+        ) from None
+
+
+def _both(one: Any, other: Any) -> Any:
+    if one == other or pa.types.is_null(other):
+        return one
+    if pa.types.is_null(one):
+        return other
+    if is_text(one) and is_text(other):
+        return pa.large_string()
+    whole = [pa.types.is_integer(kind) for kind in (one, other)]
+    if all(whole):
+        return pa.int64()
+    number = [pa.types.is_floating(kind) for kind in (one, other)]
+    return pa.float64() if all(a or b for a, b in zip(whole, number, strict=True)) else None

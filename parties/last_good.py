@@ -41,7 +41,7 @@ def keeping_last_good(
         nonlocal saved, at
         if isinstance(word, Save):
             saved = word
-        elif isinstance(word, Progress):
+        elif isinstance(word, Progress) and word.phase == at.phase:
             at = word
         return (yield word)
 

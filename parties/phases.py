@@ -46,7 +46,7 @@ from parties.storage import own_secret, private_seed, run_folder
 from parties.table import Table
 from parties.unfinished import Unfinished
 from parties.warm_start import WarmStart
-from protos.rounds import Rounds
+from protos.rounds import Progress, Rounds
 from splitnn.bags import Bag
 from splitnn.calibration import CALIBRATIONS, Calibration
 from splitnn.crossing import Codecs
@@ -174,6 +174,7 @@ def _after_meeting(
     seed = private_seed(prepared.secret, run, f"model of {me}")
     examples = yield from agree_on_examples(me, contract, ids[meeting.kind], alignment, split, seed)
     local = local_of(config)
+    yield Progress("columns", 0, 0)
     if prepared.warm is None:
         pipeline = Pipeline.fit(prepared.data.table, examples.training_rows)
     else:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from parties.contract_privacy import Privacy
 from parties.contract_training import Model
+from parties.cost import Cost
 from parties.drift import Statistics
 from parties.drift_report import STATISTICS, as_record
 from parties.id_kinds import written_as
@@ -63,21 +64,34 @@ def uncalibrated(outcome: Outcome) -> list[str]:
 
 
 def summarise(
-    prepared: Prepared, outcome: Outcome, metrics: dict[str, Any], contribution: dict[str, Any]
+    prepared: Prepared,
+    outcome: Outcome,
+    metrics: dict[str, Any],
+    contribution: dict[str, Any],
+    parts: Mapping[str, Cost],
 ) -> dict[str, Any]:
-    """summary.json as a dict. metrics, contribution: empty at a feature holder."""
+    """summary.json as a dict. metrics, contribution: empty at a feature holder. parts: of this attempt, what
+    each took."""
     contract, trained, cost = prepared.config.contract, outcome.trained, outcome.training_cost
     ids, split = prepared.data.ids[outcome.aligned.terms.kind], outcome.examples.split
     epochs = trained.epochs - outcome.resumed  # those that were trained in this attempt
     further = len(ids.repeats) if contract.several and prepared.data.labels is not None else 0
+    rows = len(ids.rows) + further
     summary = Summary(
         run=outcome.meeting.run.hex(),
         contract=contract.digest.hex(),
         party=prepared.config.name,
         role=prepared.config.role,
-        rows=len(ids.rows) + further,
+        rows=rows,
         aligned=len(outcome.aligned.rows),
         examples=len(outcome.examples),
+        funnel={
+            "table": prepared.data.table.rows,
+            "usable": rows,
+            "aligned": len(outcome.aligned.rows),
+            "examples": len(outcome.examples),
+            **{part: len(places) for part, places in split._asdict().items()},
+        },
         psi=psi_record(contract, outcome.aligned),
         training={
             "task": contract.model.task,
@@ -91,6 +105,8 @@ def summarise(
             "rows_per_second": round(len(split.train) * epochs / max(cost.seconds, 1e-9), 1),
             **cost._asdict(),
         },
+        parts={part: cost._asdict() for part, cost in parts.items()},
+        history=history(trained),
         metrics=metrics,
         contribution=contribution,
         leak=leak(contract.privacy, trained) if isinstance(trained, LabelHolderResult) else {},
@@ -100,6 +116,17 @@ def summarise(
         delay={} if prepared.data.delay is None else prepared.data.delay.facts(),
     )
     return summary.as_json()
+
+
+def history(trained: LabelHolderResult | FeatureHolderResult) -> list[dict[str, Any]]:
+    """What an epoch gave, an entry each: at the label holder `train_loss` and, where it was judged, the
+    validation metric that decides; at a feature holder whether it was the best so far."""
+    if isinstance(trained, FeatureHolderResult):
+        return [{key: bool(value) for key, value in entry.items()} for entry in trained.history]
+    told = "train_loss", trained.objective.task.stop_on
+    return [
+        {key: round(value, 6) for key, value in entry.items() if key in told} for entry in trained.history
+    ]
 
 
 def drifted(prepared: Prepared, outcome: Outcome) -> dict[str, Any]:

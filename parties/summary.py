@@ -59,8 +59,11 @@ class Summary:
     rows: int
     aligned: int
     examples: int
+    funnel: dict[str, int]
     psi: dict[str, Any]
     training: dict[str, Any]
+    parts: dict[str, dict[str, Any]]
+    history: list[dict[str, Any]]
     metrics: dict[str, Any]
     contribution: dict[str, Any]
     leak: dict[str, Any]

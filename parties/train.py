@@ -12,7 +12,7 @@ from parties.changes import described, refuse_change_while_read, refuse_changes
 from parties.config import Config
 from parties.connection import OnProgress
 from parties.contribution import contribution
-from parties.cost import Clock
+from parties.cost import Clock, Parts
 from parties.drift_report import alerts
 from parties.ending import End, all_keep, to_the_end
 from parties.errors import AlignmentError, PartyError
@@ -93,13 +93,15 @@ def complete_run(
     raises.
     """
 
-    run = partial(_complete_run, prepared, unfinished, clock, random, say)
-    return (yield from logged(prepared.config, run))
+    parts = Parts(clock)
+    run = partial(_complete_run, prepared, unfinished, parts, clock, random, say)
+    return (yield from parts.over(logged(prepared.config, run)))
 
 
 def _complete_run(
     prepared: Prepared,
     unfinished: Unfinished,
+    parts: Parts,
     clock: Clock,
     random: Random,
     say: Callable[[str], None],
@@ -121,7 +123,7 @@ def _complete_run(
         metrics |= {name: tested(one, one.scores) for name, one in alone.items()}
         metrics |= metrics_of_unseen(prepared, outcome)
         brought = contribution(prepared, outcome, alone)
-    summary = summarise(prepared, outcome, metrics, brought)
+    summary = summarise(prepared, outcome, metrics, brought, parts.costs())
     for line in alerts(summary.get("drift", {})):
         say(line)
     write(folder / "report.txt", report(summary).encode())

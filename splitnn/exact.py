@@ -105,7 +105,8 @@ class LabelHolderResult:
 class FeatureHolderResult:
     """The bottom model with the best epoch's weights; steps, epochs, best_epoch as at the label holder.
 
-    importance: of its own groups of columns, as far as it is told.
+    importance: of its own groups of columns, as far as it is told. history: an entry an epoch; `improved`,
+    1 or 0, where it was judged.
     """
 
     bottom: nn.Module
@@ -113,6 +114,7 @@ class FeatureHolderResult:
     epochs: int
     best_epoch: int
     importance: tuple[Drop, ...]
+    history: list[dict[str, float]] = field(default_factory=list)
 
 
 def most_bytes_unanswered(plan: Plan, rows: Split) -> int:
@@ -252,9 +254,12 @@ def feature_holder(
             learner.step()
             yield Progress("training", step, plan.epochs * epoch_steps)
         improved = stop = False
+        told: dict[str, float] = {}
         if is_judged(plan, rows, position.epoch + 1):
             yield from be_scored(crossing, hub, "validation", bottom, features, rows.validation, exchange + 1)
             improved, stop = yield from hear_verdict(hub, position.epoch + 1, position.best_epoch > 0)
+            told = {"improved": float(improved)}
+        position.history.append(told)
         learner.end_epoch(improved, stop)
         yield Save(position.epoch, learner.state)
         yield learner.epoch(position.epoch * epoch_steps, epoch_steps, is_judged(plan, rows, position.epoch))
@@ -263,7 +268,12 @@ def feature_holder(
     exchange = position.epoch * exchanges + 1
     drops = yield from be_examined(plan, crossing, hub, bottom, features, rows.test, seed, exchange)
     return FeatureHolderResult(
-        bottom, position.epoch * epoch_steps, position.epoch, position.best_epoch, drops
+        bottom,
+        position.epoch * epoch_steps,
+        position.epoch,
+        position.best_epoch,
+        drops,
+        position.history,
     )
 
 

@@ -150,6 +150,7 @@ def examine(
     if kept is None and plan.importance != "none":
         kept = []
     views = WithAndWithout(top)
+    yield Progress("evaluation", 0, 0)
     logits = yield from score(crossings, "test", bottom, views, features, part, number, kept=kept)
     if kept is None or plan.importance == "none":
         return logits, None
@@ -186,6 +187,7 @@ def be_examined(
     number: int,
 ) -> Rounds[tuple[Drop, ...]]:
     """The feature holder's end of `examine`: of its own groups, to a thousandth; none if not agreed."""
+    yield Progress("evaluation", 0, 0)
     yield from be_scored(crossing, hub, "test", bottom, features, part, number)
     if plan.importance != "columns":
         return ()

@@ -23,7 +23,8 @@ class Position:
     """How far training got. epoch: epochs completed. best_epoch: the one whose weights are kept, from 1.
     steps: that the weights have taken.
 
-    history: one entry an epoch (train_loss and the validation metrics); at the label holder only.
+    history: one entry an epoch: train_loss and the validation metrics at the label holder, at a feature
+    holder the verdict. Empty in a feature holder's state of an earlier release.
     """
 
     epoch: int = 0
@@ -84,7 +85,7 @@ class Learner:
         """What is told of the epoch that has ended. step: of training, the last that was taken."""
         position = self.position
         improved, total = position.best_epoch == position.epoch, self.plan.epochs * epoch_steps
-        metrics = position.history[-1] if position.history else {}
+        metrics = {} if self.outgoing is None else position.history[-1]
         return Epoch("training", step, total, position.epoch, judged, improved, position.stopped, metrics)
 
     def restore_best(self) -> None:
@@ -111,6 +112,8 @@ class Learner:
             tensors = safetensors.torch.load(state)
             self.position = Position(**json.loads(tensors["position"].numpy().tobytes()))
             self.position.check(self.plan)
+            if self.outgoing is None and not self.position.history:
+                self.position.history = [{} for _ in range(self.position.epoch)]
             self.module.load_state_dict(_under("weights.", tensors))
             self.best, self.best_logits = _under("best.", tensors), tensors["best_logits"]
             shapes = {name: weight.shape for name, weight in self.module.state_dict().items()}

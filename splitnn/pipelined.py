@@ -245,8 +245,11 @@ def feature_holder(
             yield from send_ahead()
             yield Progress("training", step, window.steps)
         improved = stop = False
+        told: dict[str, float] = {}
         if is_judged(plan, rows, position.epoch + 1):
             improved, stop = yield from hear_verdict(hub, position.epoch + 1, position.best_epoch > 0)
+            told = {"improved": float(improved)}
+        position.history.append(told)
         learner.end_epoch(improved, stop, judged)
         messages = b"".join(message for _, message in sent)
         yield Save(position.epoch, partial(_state, learner, cache, {"sent": messages}))
@@ -254,7 +257,7 @@ def feature_holder(
 
     learner.restore_best()
     drops = yield from be_examined(plan, crossing, hub, bottom, features, rows.test, seed, 1)
-    return FeatureHolderResult(bottom, step, position.epoch, position.best_epoch, drops)
+    return FeatureHolderResult(bottom, step, position.epoch, position.best_epoch, drops, position.history)
 
 
 def _state(learner: Learner, cache: Cache, more: dict[str, bytes]) -> bytes:

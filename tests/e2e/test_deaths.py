@@ -25,7 +25,7 @@ class Phase(NamedTuple):
 
 PHASES = {
     "psi": Phase("handshake: ", 40_000, set()),
-    "training": Phase("psi: ", 300, {"alignment.parquet", "last_good.safetensors", "pipeline.json"}),
+    "training": Phase("columns: ", 300, {"alignment.parquet", "last_good.safetensors", "pipeline.json"}),
 }
 
 

@@ -28,6 +28,10 @@ SUMMARY: dict[str, Any] = {
     "rows": int,
     "aligned": int,
     "examples": int,
+    "funnel": dict.fromkeys(
+        ("table", "usable", "aligned", "examples", "train", "validation", "test"),
+        int,
+    ),
     "psi": {
         "protocol": str,
         "kind": str,
@@ -49,8 +53,11 @@ SUMMARY: dict[str, Any] = {
         "rows_per_second": float,
         **TRAFFIC,
     },
+    "parts": dict.fromkeys(("handshake", "alignment", "columns", "training", "evaluation"), TRAFFIC),
+    "history": list,
 }
 OF_LABEL_HOLDER = {
+    "parts": SUMMARY["parts"] | {"baselines": TRAFFIC},
     "metrics": {"test": METRICS, "alone": METRICS, "alone_all_rows": METRICS},
     "contribution": {"rows": int, "users": int, "resamples": int, "level": float, "lifts": list},
     "leak": {

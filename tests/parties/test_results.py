@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +22,7 @@ from splitnn.exact import FeatureHolderResult, LabelHolderResult
 from splitnn.importance import Drop, Importance
 from splitnn.ranking import Lists
 from splitnn.tasks import Labels, Objective
+from tests.parties import small
 
 
 def labels(task: str) -> Labels:
@@ -218,3 +220,21 @@ def test_lists_are_told_where_there_are_any() -> None:
     assert (
         f"GAUC {metrics['test']['gauc']:.4f}  NDCG@3 {metrics['test']['ndcg@3']:.4f}  the federation" in page
     )
+
+
+def test_the_way_from_the_table_to_the_training_rows_and_each_epoch_and_part_are_told(
+    tmp_path: Path, certificates: Path, identities: dict[str, Any]
+) -> None:
+    summaries = small.run(small.write(tmp_path, certificates, identities))
+    for name, told in summaries.items():
+        funnel = told["funnel"]
+        assert funnel["table"] == funnel["usable"] == funnel["aligned"] == funnel["examples"] == small.PEOPLE
+        assert funnel["train"] + funnel["validation"] + funnel["test"] == funnel["examples"]
+        assert len(told["history"]) == told["training"]["epochs"]
+        parts = ["handshake", "alignment", "columns", "training", "evaluation"]
+        assert [*told["parts"]] == parts + ["baselines"] * (name == "platform")
+    [ours, theirs] = [summaries[name]["history"] for name in ("platform", "logistics")]
+    assert all(entry.keys() == {"train_loss", "auc"} for entry in ours)
+    assert [entry["improved"] for entry in theirs] == [
+        entry["auc"] > max([0.0, *(before["auc"] for before in ours[:at])]) for at, entry in enumerate(ours)
+    ]

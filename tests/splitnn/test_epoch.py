@@ -22,7 +22,7 @@ def test_each_epoch_is_told_once_and_the_label_holder_hears_its_history(make: An
     def hear(name: str, word: Round) -> None:
         if isinstance(word, Epoch):
             told[name].append(word)
-        elif isinstance(word, Progress):
+        elif isinstance(word, Progress) and word.phase == "training":
             steps[name] = word.done
 
     federation = make.federation(200, [(3, (4,)), (2, ())])

@@ -21,6 +21,7 @@ from parties.label_keys import (
 )
 from parties.limits import Limits, faults_of_times
 from parties.party_toml import PartyConfig, address_of, under
+from parties.sources.database import Database, faults_of_place
 
 if TYPE_CHECKING:
     from parties.sources.source import Source
@@ -53,12 +54,15 @@ class Config:
     def source(self) -> "Source":
         """The party's rows. What has to be fetched is fetched once in the life of this object."""
         from parties.sources.files import source_of
+        from parties.sources.sql import SqlQuery
 
         data = self.party.data
         if self.held is not None:
             return self.held
-        assert data.file is not None, "`load` has seen to it"
-        return source_of(data.file, data.encoding, data.separator)
+        if data.file is not None:
+            return source_of(data.file, data.encoding, data.separator)
+        assert data.query is not None
+        return SqlQuery(data.query, Database(**dict(data.database)), self.party.storage)
 
     def newer(self, file: Path) -> "Source":
         """Rows of the same making in another file."""
@@ -94,8 +98,8 @@ def load(path: Path | str, for_training: bool = True, held: "Source | None" = No
         if len(faults) == unread:
             contract = check(Contract, shared, place, faults)
     faults += [f"{path}: {fault}" for fault in _faults_of_role(private, shared, for_training)]
-    if held is None and "file" not in _table(private, "data") and isinstance(private.get("data"), dict):
-        faults.append(f"{path}: data.file: missing; please add it")
+    if held is None and isinstance(private.get("data"), dict):
+        faults += [f"{path}: {fault}" for fault in faults_of_place(private["data"])]
     if faults or party is None or contract is None:
         raise ConfigError("\n".join(faults))
     return Config(path.absolute(), party, contract, held)

@@ -134,11 +134,27 @@ USED_ONCE = ("label", "weight", "rank_within", "event_time", "label_time", "nume
 """Keys that name columns, each of which has one part."""
 
 
+class DatabaseSection(Section):
+    """Where `data.query` is sent: one of the three. A URL, such as `postgresql://user:password@host:5432/name`,
+    stands in the environment or in a file of its own, as it may hold a password."""
+
+    env: Annotated[str, Field(min_length=1, description="a name")] | None = None
+    """The environment variable that holds the URL."""
+    file: File | None = None
+    """The file that holds the URL."""
+    sqlite: File | None = None
+    """A SQLite file; it is only read."""
+
+
 class Data(Section):
     """The party's own table and which of its columns take part."""
 
     file: Table | None = None
-    """CSV (also `.gz`) or Parquet: docs/data.md. Required."""
+    """CSV (also `.gz`) or Parquet: docs/data.md. Required, or `query`."""
+    query: Annotated[str, Field(min_length=1, description="a SELECT")] | None = None
+    """In place of a file: the rows that a database gives, best in an order that is always the same
+    (`ORDER BY`): docs/data.md#from-a-database."""
+    database: DatabaseSection = DatabaseSection()
     encoding: Annotated[str, AfterValidator(_encoding), Field(description="as Python names it")] = "utf-8"
     """Of a CSV's text: `"cp1252"`, `"utf-16"`."""
     separator: Annotated[str, AfterValidator(_separator), Field(description="one character")] = ","

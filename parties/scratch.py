@@ -32,7 +32,7 @@ def empty(folder: Path | None, shape: tuple[int, ...], dtype: DTypeLike) -> NDAr
     size = prod(shape) * np.dtype(dtype).itemsize
     if folder is None or size <= LARGE:
         return np.empty(shape, dtype)
-    with _unnamed(folder) as file:
+    with unnamed(folder) as file:
         os.posix_fallocate(file.fileno(), 0, size)  # a page for which the disk has no room would be a SIGBUS
         memory = mmap.mmap(file.fileno(), size)
     return np.frombuffer(memory, dtype).reshape(shape)
@@ -53,7 +53,7 @@ def as_table(folder: Path | None, batches: Iterable[pa.RecordBatch]) -> pa.Table
 
 def _on_disk(folder: Path, batches: Iterator[pa.RecordBatch]) -> pa.Table:
     first = next(batches)
-    with _unnamed(folder) as file:
+    with unnamed(folder) as file:
         with pa.ipc.new_file(file, first.schema) as writer:
             for batch in chain([first], batches):
                 writer.write_batch(batch)
@@ -63,7 +63,7 @@ def _on_disk(folder: Path, batches: Iterator[pa.RecordBatch]) -> pa.Table:
 
 
 @contextmanager
-def _unnamed(folder: Path) -> Iterator[IO[bytes]]:
+def unnamed(folder: Path) -> Iterator[IO[bytes]]:
     """A new file that is readable by its owner only, and that no folder lists. Raises StorageError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -142,6 +142,7 @@ class ParquetFolder:
             check_header(files[0], schemas[0].names, schema.names)
         fields: list[Any] = [(name, pa.large_string()) for name in parts]
         for name in schemas[0].names:
-            each = [(file, schema.field(name).type) for file, schema in zip(files, schemas, strict=True)]
-            fields.append((name, one_type(name, each)))
+            kinds = (schema.field(name).type for schema in schemas)
+            where = (str(file.relative_to(self.folder)) for file in files)
+            fields.append((name, one_type(self, name, zip(where, kinds, strict=True))))
         return pa.schema(fields)

@@ -9,20 +9,20 @@ from parties.errors import DataError
 from parties.sources.source import is_text
 
 
-def one_type(name: str, pieces: Iterable[tuple[object, Any]]) -> Any:
-    """The Arrow type that holds all of them. pieces: where each is, for people, and its type.
+def one_type(source: object, name: str, pieces: Iterable[tuple[str, Any]]) -> Any:
+    """The Arrow type that holds all of them. pieces: where in the source each is, for people, and its type.
 
     All null fits everything, text of any size is text, and numbers of any size are numbers. Anything else,
     such as text among numbers, is a DataError that names the column and both places.
     """
-    first: object = ""
+    first = ""
     found: Any = pa.null()
     for where, kind in pieces:
         both = _both(found, kind)
         if both is None:
             raise DataError(
-                f"{where}: column {name!r}: is of type {kind} here, but of type {found} in {first}; make it "
-                "one type"
+                f"{source}: column {name!r}: is of type {found} in {first}, but of type {kind} in {where}; "
+                "make it one type"
             )
         if pa.types.is_null(found):
             first = where
@@ -30,13 +30,13 @@ def one_type(name: str, pieces: Iterable[tuple[object, Any]]) -> Any:
     return found
 
 
-def cast(where: object, name: str, column: Any, kind: Any) -> Any:
+def cast(source: object, name: str, column: Any, kind: Any) -> Any:
     """Raises DataError where that would change a value."""
     try:
         return column if column.type == kind else column.cast(kind)
     except pa.ArrowException:
         raise DataError(
-            f"{where}: column {name!r}: holds numbers that are not exact as {kind}; make it one type"
+            f"{source}: column {name!r}: holds numbers that are not exact as {kind}; make it one type"
         ) from None
 
 

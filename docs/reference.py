@@ -72,7 +72,7 @@ def _section(hint: Any) -> type[Section] | None:
     """The model of the tables that may stand here: one, one a name, or several."""
     while get_origin(hint) is Annotated:
         hint = get_args(hint)[0]
-    if get_origin(hint) in (dict, tuple):
+    if get_origin(hint) in (dict, tuple, Union, types.UnionType):
         return next((found for one in get_args(hint) if (found := _section(one))), None)
     return hint if isinstance(hint, type) and issubclass(hint, Section) else None
 

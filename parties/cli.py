@@ -84,22 +84,42 @@ def init(
         bool, typer.Option("--label-holder", help="This party holds the label, and the others dial in to it.")
     ] = False,
     folder: Annotated[Path, typer.Option(help="Where to write.")] = Path(),
+    file: Annotated[Path | None, typer.Option(help="This party's table.")] = None,
+    id_column: Annotated[str | None, typer.Option("--id", help="The column with the ids.")] = None,
+    label: Annotated[str | None, typer.Option(help="The column to predict (label holder).")] = None,
+    certs: Annotated[
+        Path | None, typer.Option(help="A folder that `party certs` wrote; its keys go into run.toml.")
+    ] = None,
+    hub: Annotated[str | None, typer.Option(help="Where the label holder listens (the others).")] = None,
 ) -> None:
     """Write a commented party.toml and run.toml."""
     import secrets
 
     from parties.init import init
 
-    written = init(folder, name, label_holder=label_holder, seed=secrets.randbits(32))
+    written = init(
+        folder,
+        name,
+        label_holder=label_holder,
+        seed=secrets.randbits(32),
+        file=file,
+        id_column=id_column,
+        label=label,
+        certs=certs,
+        hub=hub,
+    )
     for path in written:
         typer.echo(f"wrote {path}")
     if len(written) == 1:
         typer.echo(f"kept  {folder / 'run.toml'}")
-    typer.echo(
-        "Next: one run.toml for all: one of you edits it, with each party's key, and the others put it in\n"
+    agree = (
+        "the same run.toml for all parties, and to each ca.pem and its own certificate and key"
+        if certs is not None
+        else "one run.toml for all: one of you edits it, with each party's key, and the others put it in\n"
         "place of theirs; certificates (`party certs` makes some for a trial); your file and columns into\n"
-        f"party.toml; then `party check -c {folder / 'party.toml'}`."
+        "party.toml"
     )
+    typer.echo(f"Next: {agree}; then `party check -c {folder / 'party.toml'}`.")
 
 
 @app.command()

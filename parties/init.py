@@ -1,5 +1,7 @@
 """`party init`: a commented party.toml and run.toml to begin with."""
 
+import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from string import Template
@@ -20,8 +22,8 @@ contract = "run.toml"             # shared with the other parties, the same at a
 storage = "runs"                  # each run leaves a folder here
 
 [data]
-file = "$name.csv"                # CSV or Parquet, one row a user
-id = "email"                      # the column with the ids; [ids] in run.toml says of which type
+file = $file  # CSV or Parquet, one row a user
+id = $id  # the column with the ids; [ids] in run.toml says of which type
 # id = { email = "e-mail", person = ["surname", "born"] }  # where run.toml has several kinds of id
 $label# numeric = ["age"]               # with neither of these two, every column takes part
 # categorical = ["city"]
@@ -34,9 +36,9 @@ duplicates = "drop"               # rows whose id was seen before: drop | refuse
 # address = ["city", "zip"]
 
 [tls]                             # `party certs` makes such files for a trial
-ca = "certs/ca.pem"               # whom all parties trust to sign certificates
-certificate = "certs/$name.pem"
-key = "certs/$name.key"           # private: it never leaves this machine
+ca = $ca  # whom all parties trust to sign certificates
+certificate = $certificate
+key = $key  # private: it never leaves this machine
 
 [link]
 $link
@@ -68,8 +70,8 @@ ANSWER = """\
 """
 
 LABEL = """\
-label = "converted"               # the column to predict
-positive = [1]                    # its values that count as a yes
+label = $label  # the column to predict
+# positive = ["yes"]              # its values that count as a yes, where it is not 1 / 0 or true / false
 # weight = "weight"               # a column: how much each row counts in training
 # class_weights = "balanced"      # or a table, such as { yes = 20 }
 # rank_within = "session"         # a column: within what rows are ranked; of several rows a user, the user
@@ -92,12 +94,7 @@ label_holder = "$label_holder"
 seed = $seed                   # public: order and split of the rows
 
 # One table a party, 2 to 16. The key pins its certificate: `party certs --fingerprint FILE` prints it.
-[parties.$name]
-key = "$paste"
-
-[parties.$other]
-key = "$paste"
-
+$parties
 [ids]
 type = "email"                    # string | integer | email | phone
 # Or several kinds, the preferred one first: the first that all parties have is used.
@@ -168,35 +165,94 @@ importance = "parties"            # none | parties | columns: what is measured o
 """)
 
 
-def init(folder: Path, name: str, *, label_holder: bool, seed: int) -> list[Path]:
+def init(
+    folder: Path,
+    name: str,
+    *,
+    label_holder: bool,
+    seed: int,
+    file: Path | None = None,
+    id_column: str | None = None,
+    label: str | None = None,
+    certs: Path | None = None,
+    hub: str | None = None,
+) -> list[Path]:
     """Write what is missing of party.toml and run.toml; returns what was written.
 
-    A run.toml that is there is kept: it came from a partner.
-    Raises ConfigError for a name that is none, or where party.toml is there already; StorageError.
+    A run.toml that is there is kept: it came from a partner. What is not said stands as an example in the
+    files. certs: a folder that `party certs` wrote; the keys of all certificates there go into run.toml.
+    Raises ConfigError for a name that is none, where party.toml is there already, and for what cannot be;
+    IdentityError for a certificate that is none; StorageError.
     """
     if not PARTY_NAME.fullmatch(name):
         raise ConfigError(f"{name!r} is no name for a party; use a-z, 0-9 and -, at most 32, a letter first")
     own, shared = folder / "party.toml", folder / "run.toml"
     if own.exists():
         raise ConfigError(f"{own}: is there already and is not overwritten; choose another --folder")
-    other = "partner" if name != "partner" else "platform"
+    if label is not None and not label_holder:
+        raise ConfigError("--label: only the label holder has one; add --label-holder, or leave it out")
+    if hub is not None and label_holder:
+        raise ConfigError("--hub: the label holder is the hub itself; leave it out")
+    if file is not None and not file.is_file():
+        raise ConfigError(f"--file: {file}: no such file")
     link = (
         'listen = "0.0.0.0:50051"          # this party is the hub: the others dial in here'
         if label_holder
-        else 'hub = "hub.example.com:50051"     # where the label holder listens'
+        else f"hub = {_text(hub or 'hub.example.com:50051')}     # where the label holder listens"
     )
-    label, evaluation, serve = (LABEL, EVALUATION, SERVE) if label_holder else ("", "", ANSWER)
-    a_year_on = datetime.now(UTC).date() + timedelta(days=365)
-    files = {own: PARTY.substitute(name=name, label=label, link=link, evaluation=evaluation, serve=serve)}
-    if not shared.exists():
-        files[shared] = RUN.substitute(
+    if certs is not None and not (certs / f"{name}.pem").is_file():
+        raise ConfigError(f"--certs: {certs}: no {name}.pem; `party certs NAME...` makes certificates")
+    place = "certs" if certs is None else _from(folder, certs)
+    files = {
+        own: PARTY.substitute(
             name=name,
-            other=other,
-            label_holder=name if label_holder else other,
+            file=_text(_from(folder, file) if file is not None else f"{name}.csv"),
+            id=_text(id_column or "email"),
+            label=Template(LABEL).substitute(label=_text(label or "converted")) if label_holder else "",
+            ca=_text(f"{place}/ca.pem"),
+            certificate=_text(f"{place}/{name}.pem"),
+            key=_text(f"{place}/{name}.key"),
+            link=link,
+            evaluation=EVALUATION if label_holder else "",
+            serve=SERVE if label_holder else ANSWER,
+        )
+    }
+    if not shared.exists():
+        pins = _pins(certs, name)
+        others = [party for party in pins if party != name]
+        if len(others) > 1 and not label_holder:
+            raise ConfigError(
+                f"{shared}: missing; the label holder's `party init` writes it: put a copy there"
+            )
+        files[shared] = RUN.substitute(
+            label_holder=name if label_holder else others[0],
             seed=seed,
-            paste=PASTE,
-            expires=a_year_on,
+            parties="".join(f'[parties.{party}]\nkey = "{pin}"\n\n' for party, pin in pins.items()),
+            expires=datetime.now(UTC).date() + timedelta(days=365),
         )
     for path, text in files.items():
         write(path, text.encode(), mode=0o644)
     return list(files)
+
+
+def _text(value: str) -> str:
+    """A string of TOML's."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _from(folder: Path, path: Path) -> str:
+    """The path as a file in the folder names it."""
+    return Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()
+
+
+def _pins(certs: Path | None, name: str) -> dict[str, str]:
+    """By party, of the certificates that `party certs` left in this folder; without one, places for them."""
+    if certs is None:
+        return {name: PASTE, "partner" if name != "partner" else "platform": PASTE}
+    from parties.own import pin_of
+
+    files = [path for path in sorted(certs.glob("*.pem")) if PARTY_NAME.fullmatch(path.stem)]
+    found = {path.stem: pin_of(path) for path in files if path.stem != "ca"}
+    if len(found) < 2:
+        raise ConfigError(f"--certs: {certs}: holds one certificate; run.toml needs those of all parties")
+    return found

@@ -1,16 +1,22 @@
 """`party init`: what it writes is valid as soon as the pins are filled in."""
 
 import re
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from parties.certs import issue
 from parties.config import Config, load
 from parties.contract import Psi
 from parties.contract_privacy import Privacy
 from parties.contract_training import Evaluation, Model, Training
 from parties.errors import ConfigError
 from parties.init import PASTE, init
+from parties.own import pin_of
 
 
 def filled(folder: Path, name: str) -> Config:
@@ -89,4 +95,64 @@ def test_names_of_parties(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="is no name for a party") as caught:
         init(tmp_path, name, label_holder=True, seed=7)
     assert str(caught.value).isprintable()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trial") / "certs"
+    issue(folder, ["platform", "carrier", "shop"])
+    return folder
+
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0\x7f/"), min_size=1, max_size=30)
+
+
+@given(table=NAMES.filter(lambda name: name not in (".", "..")), columns=st.tuples(NAMES, NAMES))
+def test_with_all_that_it_may_be_told_what_it_writes_loads_as_it_is(
+    certs: Path, table: str, columns: tuple[str, str]
+) -> None:
+    identifier, label = columns[0], f"{columns[0]}{columns[1]}"
+    with tempfile.TemporaryDirectory(dir=certs.parent) as folder:
+        file = Path(folder) / table
+        file.touch()
+        shop, carrier = Path(folder) / "a/shop", Path(folder) / "a/carrier"
+        init(
+            shop, "shop", label_holder=True, seed=7, file=file, id_column=identifier, label=label, certs=certs
+        )
+        carrier.mkdir()
+        (carrier / "run.toml").write_bytes((shop / "run.toml").read_bytes())
+        for own in ("ca.pem", "carrier.pem", "carrier.key"):
+            (carrier / own).write_bytes((certs / own).read_bytes())
+        init(carrier, "carrier", label_holder=False, seed=8, certs=carrier, file=file, hub="localhost:50051")
+        held, held_back = load(shop / "party.toml"), load(carrier / "party.toml")
+        assert held.party.data.file.samefile(file)
+        assert (held.party.data.id, held.party.data.label) == (identifier, (label,))
+        assert held.contract == held_back.contract
+        assert [*held.contract.parties] == ["carrier", "platform", "shop"]
+        assert held.contract.parties["carrier"].key == pin_of(certs / "carrier.pem")
+        assert held_back.party.tls.key.samefile(carrier / "carrier.key")
+        assert str(held_back.party.link.hub) == "localhost:50051"
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"label": "bought"}, "--label: only the label holder has one"),
+        ({"hub": "localhost:1", "label_holder": True}, "--hub: the label holder is the hub"),
+        ({"file": Path("nowhere.csv")}, "--file: nowhere.csv: no such file"),
+        ({"certs": Path("nowhere")}, "--certs: nowhere: no shop.pem"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_written(
+    tmp_path: Path, told: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(ConfigError, match=why):
+        init(tmp_path, "shop", **({"label_holder": False, "seed": 7} | told))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_feature_holder_of_three_waits_for_the_contract(tmp_path: Path, certs: Path) -> None:
+    with pytest.raises(ConfigError, match=r"run\.toml: missing; the label holder's `party init` writes it"):
+        init(tmp_path, "carrier", label_holder=False, seed=7, certs=certs)
     assert list(tmp_path.iterdir()) == []

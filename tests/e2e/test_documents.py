@@ -32,7 +32,8 @@ class Block(NamedTuple):
 
 def blocks(page: str) -> Iterator[Block]:
     """Of the page's shell; a first line that is a comment says where."""
-    for found in re.finditer(r"^```bash\n(?:# ([^\n]+)\n)?(.*?)^```$", (DOCS / page).read_text(), re.M | re.S):
+    text = (DOCS / page).read_text()
+    for found in re.finditer(r"^```bash\n(?:# ([^\n]+)\n)?(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         lines = [line for line in found[2].splitlines() if not line.startswith(INSTALLING)]
         if lines:
             yield Block(found[1] or "", "\n".join(lines))

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from parties.certificate import (
     check_dates,
@@ -26,6 +27,9 @@ from parties.certificate import (
     read_key,
 )
 from parties.errors import IdentityError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 PARTY_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 """What a party may be called: safe as a DNS name, in a path, and in a message (`fullmatch`)."""
@@ -138,12 +142,13 @@ def issue(
     days: int = 365,
     force: bool = False,
     now: datetime | None = None,
+    key_of: Callable[[str], EllipticCurvePrivateKey] | None = None,
 ) -> list[Path]:
     """Write `<name>.pem` and `<name>.key` for each party, by the development CA in `folder` (made if absent).
 
     host: a further DNS name or IP address for the certificates. force: replace certificates that are there
-    (never the CA). Returns the files written. Raises IdentityError, nothing written, for a bad name or a
-    file that is there already.
+    (never the CA). key_of: a party's key, in place of a new one. Returns the files written. Raises
+    IdentityError, nothing written, for a bad name or a file that is there already.
     """
     from parties.authority import key_pem, new_key, pem, sign_certificate
 
@@ -174,7 +179,7 @@ def issue(
     issuer = read_certificates(read(ca_file), ca_file)[0]
     issuer_key = read_key(read(ca_key_file), ca_key_file)
     for name, (certificate_file, key_file) in files.items():
-        key = new_key()
+        key = new_key() if key_of is None else key_of(name)
         hosts = [name, "localhost", "127.0.0.1"] + ([host] if host else [])
         certificate = sign_certificate(name, key, issuer, issuer_key, hosts, now, days)
         _write(key_file, key_pem(key), 0o600)

@@ -1,6 +1,6 @@
 """Both configuration files, read and held against each other: party.toml, and the run.toml that it names."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -88,15 +88,28 @@ def load(path: Path | str, for_training: bool = True, held: "Source | None" = No
     private = read(path, faults)
     if faults:
         raise ConfigError(faults[0])
-    party = check(PartyConfig, private, path, faults, folder=path.parent.absolute())
-
-    contract, shared = None, {}
     place = _contract_file(path.parent, private.get("contract", "run.toml"))
-    if place is not None:
-        unread = len(faults)
-        shared = read(place, faults)
-        if len(faults) == unread:
-            contract = check(Contract, shared, place, faults)
+    shared = {} if place is None else read(place, faults)
+    return combined(path, private, place, shared, held, for_training, faults)
+
+
+def combined(
+    path: Path,
+    private: dict[str, Any],
+    place: Path | None,
+    shared: dict[str, Any],
+    held: "Source | None" = None,
+    for_training: bool = True,
+    unread: Sequence[str] = (),
+) -> Config:
+    """The same of tables: `private` is what stands in party.toml at `path`, `shared` in run.toml at `place`.
+
+    place: None where `private` has no path. unread: why `shared` is not there.
+    """
+    faults: list[str] = []
+    party = check(PartyConfig, private, path, faults, folder=path.parent.absolute())
+    faults += unread
+    contract = None if place is None or unread else check(Contract, shared, place, faults)
     faults += [f"{path}: {fault}" for fault in _faults_of_role(private, shared, for_training)]
     if held is None and isinstance(private.get("data"), dict):
         faults += [f"{path}: {fault}" for fault in faults_of_place(private["data"])]

@@ -58,15 +58,17 @@ def play(rounds: Rounds[T], stage: Stage, on_progress: OnProgress, on_save: OnSa
                     mail.check()
                     on_progress(word, answer)
         except KeyboardInterrupt as error:
-            _throw(rounds, Cancelled(f"interrupted during {mail.phase}"), error)
+            cancelled = Cancelled(f"interrupted during {mail.phase}")
+            cancelled.__cause__ = error
+            _throw(rounds, cancelled)
         except BaseException as error:  # of the caller's own `on_progress`, or of a signal handler, too
             _throw(rounds, error)
 
 
-def _throw(rounds: Rounds[T], error: BaseException, cause: BaseException | None = None) -> NoReturn:
+def _throw(rounds: Rounds[T], error: BaseException) -> NoReturn:
     """Through the protocol, which may have something to clean up, and out again."""
     try:
         rounds.throw(error)
     except StopIteration:
-        raise error from cause
+        raise error from None
     raise LocalProtocolError("a protocol went on after an error that ends it") from error

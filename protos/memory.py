@@ -43,12 +43,13 @@ class Together(Generic[T]):
 def together(
     parties: Mapping[str, Rounds[T]],
     on_round: Callable[[str, Round], None] = lambda party, word: None,
+    transcript: bool = True,
 ) -> Together[T]:
     """Run the parties' generators until all have returned.
 
-    on_round: sees each word as it is yielded. Whatever a party raises ends them all: the others are
-    closed and the error goes to the caller. Raises LocalProtocolError when all wait for one another, and
-    RemoteProtocolError when a party returns with messages unread.
+    on_round: sees each word as it is yielded. transcript: whether messages are kept. Whatever a party raises
+    ends them all: the others are closed and the error goes to the caller. Raises LocalProtocolError when all
+    wait for one another, and RemoteProtocolError when a party returns with messages unread.
     """
     outcome: Together[T] = Together()
     mail: dict[tuple[str, str], deque[tuple[str, bytes]]] = {}
@@ -86,7 +87,8 @@ def together(
                     if to not in parties or to == name:
                         raise LocalProtocolError(f"{name} sends {kind!r} to {to!r}, which is no other party")
                     whole = payload if isinstance(payload, bytes) else b"".join(payload)
-                    outcome.transcript.append(Said(name, to, kind, whole))
+                    if transcript:
+                        outcome.transcript.append(Said(name, to, kind, whole))
                     traffic[name] = Traffic(traffic[name].sent + len(whole), traffic[name].received)
                     mail.setdefault((name, to), deque()).append((kind, whole))
                     if to in waiting and (got := answer(to, waiting[to])) is not None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from splitnn.plan import Plan
 from splitnn.schedule import Split
 from splitnn.secure_sum import SECURE_SUM
 
+T = TypeVar("T")
 PHASE: Final = "training alone"
 
 
@@ -55,7 +56,8 @@ def _train(
     """Train on these rows of the table alone, with the federation's plan."""
     assert prepared.data.labels is not None
     return (
-        yield from mapped(
+        yield from shown_as(
+            PHASE,
             exact.label_holder(
                 by_itself(plan_of(prepared.config.contract)),
                 split,
@@ -65,7 +67,6 @@ def _train(
                 private_seed(prepared.secret, outcome.meeting.run, f"model of {prepared.config.name}"),
                 local=local_of(prepared.config),
             ),
-            _shown,
         )
     )
 
@@ -76,11 +77,16 @@ def by_itself(plan: Plan) -> Plan:
     return replace(plan, importance="none", fusion=fusion, label_defence=LabelDefence())
 
 
-def _shown(word: Round) -> Generator[Round, Any, Any]:
-    match word:
-        case Save():
-            return None
-        case Progress(_, done, total):
-            return (yield Progress(PHASE, done, total))
-        case _:
-            return (yield word)
+def shown_as(phase: str, training: Rounds[T]) -> Rounds[T]:
+    """The same rounds of a schedule, told as another phase; there is nothing to go on with."""
+
+    def each(word: Round) -> Generator[Round, Any, Any]:
+        match word:
+            case Save():
+                return None
+            case Progress(_, done, total):
+                return (yield Progress(phase, done, total))
+            case _:
+                return (yield word)
+
+    return mapped(training, each)

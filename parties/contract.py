@@ -160,6 +160,30 @@ class Contract(Section):
             fits_secure_sum(str(info.field_name), section, model.fusion)
         return section
 
+    @field_validator("evaluation")
+    @classmethod
+    def _some_are_left_to_train_again(cls, evaluation: Evaluation, info: ValidationInfo) -> Evaluation:
+        if evaluation.contribution == "none":
+            return evaluation
+        if len(info.data.get("parties", "of three")) < 3:
+            raise ValueError(
+                "contribution = 'retrain' needs at least 2 feature holders: without the only one, the label "
+                "holder is alone, and a run always says how good that is; remove it"
+            )
+        if "model" in info.data and info.data["model"].fusion == SECURE_SUM:
+            raise ValueError(
+                "contribution must be 'none' with model.fusion = 'secure-sum': the sum without a party, "
+                "beside that with it, tells of that party's activation"
+            )
+        return evaluation
+
+    @field_validator("privacy")
+    @classmethod
+    def _further_trainings_have_no_account(cls, privacy: Privacy, info: ValidationInfo) -> Privacy:
+        if "evaluation" in info.data and info.data["evaluation"].contribution != "none":
+            privacy.check_one_training()
+        return privacy
+
     @field_validator("privacy")
     @classmethod
     def _a_sum_has_room(cls, privacy: Privacy, info: ValidationInfo) -> Privacy:
@@ -272,13 +296,15 @@ class Contract(Section):
     @cached_property
     def canonical(self) -> bytes:
         """JSON with sorted keys, no blanks, ASCII only; every default spelled out, but `training.warm_start`,
-        `reveals_membership` and `privacy` hold only what is asked for: who does not agrees with releases that
-        do not know it."""
+        `evaluation.contribution`, `reveals_membership` and `privacy` hold only what is asked for: who does
+        not agrees with releases that do not know it."""
         content = self.model_dump(mode="json")
         if not self.reveals_membership:
             del content["reveals_membership"]
         if self.training.warm_start is None:
             del content["training"]["warm_start"]
+        if self.evaluation.contribution == "none":
+            del content["evaluation"]["contribution"]
         content["privacy"] = self.privacy.model_dump(mode="json", exclude_defaults=True)
         if not content["privacy"]:
             del content["privacy"]

@@ -161,6 +161,15 @@ class Privacy(Section):
             raise ValueError("label_budget must be at least label_epsilon: one run spends as much")
         return self
 
+    def check_one_training(self) -> None:
+        """Raises ValueError for a defence that holds for one training of a run, not for several."""
+        for name in ("label_defence", "label_epsilon", "max_label_leak", "embedding_sigma"):
+            if getattr(self, name) not in (None, "none", 0.0):
+                raise ValueError(
+                    f"{name} is reckoned for one training, and evaluation.contribution = 'retrain' asks for "
+                    "several: leave out one or the other"
+                )
+
     def check(self, task: str) -> None:
         """Raises ValueError where it does not fit the task."""
         fitting = LABEL_DEFENCES.get(self.label_defence)

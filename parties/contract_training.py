@@ -224,6 +224,9 @@ class Evaluation(Section):
     importance: Literal["none", "parties", "columns"] = "parties"
     """What the label holder measures of the trained model on the test rows: how much it needs each party, and
     with `columns` each group of columns, for which more crosses: docs/splitnn.md#importance"""
+    contribution: Literal["none", "retrain"] = "none"
+    """With `retrain` the others train again without each feature holder in turn, so that the label holder
+    learns what each brings; more crosses, and a run takes longer: docs/contribution.md"""
 
     @field_validator("test")
     @classmethod

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from parties.phases import Outcome, Prepared
+from parties.results import worst_leak
 from parties.storage import private_seed
 from parties.summary import HEADLINES
 from splitnn.exact import LabelHolderResult
@@ -18,12 +19,16 @@ from splitnn.lift import LEVEL, RESAMPLES, lifts
 
 
 def contribution(
-    prepared: Prepared, outcome: Outcome, alone: Mapping[str, LabelHolderResult]
+    prepared: Prepared,
+    outcome: Outcome,
+    alone: Mapping[str, LabelHolderResult],
+    without: Mapping[str, LabelHolderResult],
 ) -> dict[str, Any]:
-    """`contribution` of summary.json. alone: as of `parties.baselines`; {} where nothing is compared."""
+    """`contribution` of summary.json; {} where nothing is compared. alone: of `parties.baselines`;
+    without: of `parties.retraining`."""
     trained, config, examples = outcome.trained, prepared.config, outcome.examples
     assert isinstance(trained, LabelHolderResult)
-    scores = dict(_compared(config.feature_holders, trained, alone))
+    scores = dict(_compared(config.feature_holders, trained, alone, without))
     users = None if examples.entities is None else examples.entities.test
     seed = private_seed(prepared.secret, outcome.meeting.run, "resamples of contributions")
     objective, task = trained.objective, config.contract.model.task
@@ -31,6 +36,7 @@ def contribution(
     if not found:
         return {}
     rows = len(trained.labels)
+    leak = {name: told for name, one in without.items() if (told := worst_leak(one.history))}
     return {
         "rows": rows,
         "users": rows if users is None else len({*users.tolist()}),
@@ -44,15 +50,21 @@ def contribution(
             }
             for (partners, way), metrics in found.items()
         ],
+        **({"leak": leak} if leak else {}),
     }
 
 
 def _compared(
-    feature_holders: list[str], trained: LabelHolderResult, alone: Mapping[str, LabelHolderResult]
+    feature_holders: list[str],
+    trained: LabelHolderResult,
+    alone: Mapping[str, LabelHolderResult],
+    without: Mapping[str, LabelHolderResult],
 ) -> Iterator[tuple[tuple[tuple[str, ...], str], Tensor]]:
     """Test scores by who is left out, and in which way."""
     if "alone" in alone:
         yield (tuple(feature_holders), "retrained"), alone["alone"].scores
+    for name, result in without.items():
+        yield ((name,), "retrained"), result.scores
     for name, scores in trained.without.items():
         yield ((name,), "absent"), scores
 

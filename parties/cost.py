@@ -48,9 +48,11 @@ PARTS: Final = {
     "columns": "columns",
     "training": "training",
     "evaluation": "evaluation",
+    "training again": "contribution",
     "training alone": "baselines",
 }
-"""The part of a run that begins with a phase; any other phase belongs to the part that it comes in."""
+"""The part of a run that begins with a phase ("training again without ann": by what is before "without"); any
+other phase belongs to the part that it comes in."""
 
 
 class Parts:
@@ -68,7 +70,7 @@ class Parts:
             answer = yield word
             if isinstance(word, Progress):
                 self._seen = answer
-                part = PARTS.get(word.phase)
+                part = PARTS.get(word.phase.partition(" without ")[0])
                 if part is not None and (not self._marks or self._marks[-1][0] != part):
                     self._marks.append((part, self._clock(), answer))
             return answer

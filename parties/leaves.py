@@ -37,6 +37,7 @@ def what_leaves(
     sent.append(f"to {all_others}: a hash of the ids in common, which only who has the same ones can compare")
     up, down = _numbers_a_row(contract)
     by_columns = contract.evaluation.importance == "columns"
+    retrains = contract.evaluation.contribution == "retrain"
     if config.role == "label holder":
         to = ", ".join(contract.feature_holders)
         sent.append(
@@ -45,6 +46,8 @@ def what_leaves(
         )
         if by_columns:
             sent.append(f"to {to}: how much worse the test score gets without each group of their columns")
+        if retrains:
+            sent.append(f"to {to}: the same again in further trainings, each without one of them")
         sent.append("never: a label, a column or its name, a row, a prediction, a model")
     else:
         masked = (
@@ -58,6 +61,12 @@ def what_leaves(
             sent.append(
                 f"to {hub}: how many groups of columns you have, and for each the activations of the test "
                 "rows with its values shuffled, several times: they can tell which rows share a value"
+            )
+        if retrains:
+            others = len(contract.feature_holders) - 1
+            sent.append(
+                f"to {hub}: the same of {others} further bottom model(s), as each other feature holder is "
+                "left out in turn"
             )
         sent.append("never: a column or its name, a row, a model")
     sent.append(

@@ -63,14 +63,15 @@ def check_models(config: Config, plan: Plan, data: OwnData | None) -> None:
     if CLASS.fullmatch(plan.top) and config.role == "label holder":
         names = data.labels.names if data is not None and data.labels is not None else ()
         outputs = max(1, len(names))
-        for parties in (len(config.contract.parties), 1):
+        count, again = len(config.contract.parties), config.contract.evaluation.contribution != "none"
+        for parties in (count, *((count - 1,) if again else ()), 1):
             try:
                 module = top_model(replace(plan, party_dropout=0.0), parties, b"trial", outputs, local)
                 cut = [torch.zeros(ROWS, plan.cut, requires_grad=True) for _ in range(parties)]
                 check_module(module, f"top model {plan.top}", [cut])
             except TrainingError as error:
-                alone = ", with parties = 1, as for the baselines" if parties == 1 else ""
-                raise ConfigError(f"{config.party.contract}: model.top: {error}{alone}") from error
+                fewer = f", with parties = {parties}, as for the baselines" if parties < count else ""
+                raise ConfigError(f"{config.party.contract}: model.top: {error}{fewer}") from error
 
 
 def _check_groups(config: Config, table: Table) -> None:

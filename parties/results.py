@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -146,10 +146,7 @@ def leak(privacy: Privacy, trained: LabelHolderResult) -> dict[str, Any]:
         {key.replace("_leak", ""): round(value, 6) for key, value in entry.items() if key != "train_loss"}
         for entry in history
     ]
-    found: dict[str, Any] = {}
-    for attack in ("norm", "norm_rows", "cosine", "cosine_rows"):
-        if told := [entry[attack] for entry in epochs if attack in entry]:
-            found[attack] = max(told)
+    found: dict[str, Any] = worst_leak(history)
     asked = {"defence": privacy.label_defence, "epsilon": privacy.label_epsilon}
     if not found and asked == {"defence": "none", "epsilon": None}:
         return {}
@@ -157,6 +154,17 @@ def leak(privacy: Privacy, trained: LabelHolderResult) -> dict[str, Any]:
         found["sum_kl"] = round(sum(entry.get("sum_kl", 0.0) for entry in epochs), 6)
     strength = history[-1].get("label_defence_strength", privacy.label_strength)
     return found | asked | {"strength": strength, "bound": privacy.max_label_leak, "epochs": epochs}
+
+
+def worst_leak(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """By attack, the most that an epoch's gradients told; {} where it was not measured."""
+    keys = {"norm": "norm_leak", "norm_rows": "norm_leak_rows"}
+    keys |= {"cosine": "cosine_leak", "cosine_rows": "cosine_leak_rows"}
+    return {
+        attack: round(max(told), 6)
+        for attack, key in keys.items()
+        if (told := [entry[key] for entry in history if key in entry])
+    }
 
 
 def importance(prepared: Prepared, outcome: Outcome) -> dict[str, Any]:

@@ -33,7 +33,8 @@ EMBEDDING, LABELS = "embedding", "labels"
 @dataclass(frozen=True)
 class Spending:
     """Of one run. groups: of this party's columns, whose importance is measured. kept: as `Charge` has it, of
-    the answers that labels which lie give in every run."""
+    the answers that labels which lie give in every run. without: of a further training of the run, who is
+    left out: it is charged by itself."""
 
     config: Config
     run: bytes
@@ -41,6 +42,7 @@ class Spending:
     examples: Examples
     groups: int
     kept: str
+    without: str = ""
 
     @classmethod
     def of(
@@ -123,17 +125,19 @@ class Spending:
 
     def _charges(self, times: Times, lost: int) -> list[Charge]:
         contract, run, split = self.config.contract, self.run.hex(), self.examples.split
+        further = f" without {self.without}" if self.without else ""
         if self.config.name != contract.label_holder:
             hub, often = contract.label_holder, lost + releases(split, times, self.groups)
             rho = self.plan.embedding.rho(often)
             rows = sum(len(set(part.tolist())) for part in split)
             key = contract.parties[hub].key
-            return [Charge(key, hub, run, EMBEDDING, rows, often, rho if rho < math.inf else None)]
+            return [Charge(key, hub, run, EMBEDDING + further, rows, often, rho if rho < math.inf else None)]
         rows, pure = len(split.train) + len(split.validation), contract.privacy.label_epsilon
         kept = self.kept if pure is not None else ""
         return [
-            Charge(contract.parties[name].key, name, run, LABELS, rows, 1, pure=pure, kept=kept)
+            Charge(contract.parties[name].key, name, run, LABELS + further, rows, 1, pure=pure, kept=kept)
             for name in contract.feature_holders
+            if name != self.without
         ]
 
     def _ledger(self) -> Ledger:

@@ -22,6 +22,7 @@ from parties.outlast import warning_of_expiry
 from parties.own import large_batch, leakage, leakage_of_examples, leakage_of_serving
 from parties.phases import Prepared, prepare, whole_run
 from parties.results import keep, summarise, test_metrics, tested, uncalibrated
+from parties.retraining import retrained
 from parties.room import to_run
 from parties.storage import locked, write
 from parties.summary import as_json, report
@@ -115,6 +116,7 @@ def _complete_run(
     for line in [*large_batch(prepared.config, len(outcome.aligned.rows)), *uncalibrated(outcome)]:
         say(line)
     folder = keep(prepared, outcome)
+    without, outcome = yield from retrained(prepared, outcome)
     metrics: dict[str, Any] = {}
     brought: dict[str, Any] = {}
     if isinstance(outcome.trained, LabelHolderResult):
@@ -122,7 +124,7 @@ def _complete_run(
         metrics = test_metrics(outcome.trained, outcome.calibration)
         metrics |= {name: tested(one, one.scores) for name, one in alone.items()}
         metrics |= metrics_of_unseen(prepared, outcome)
-        brought = contribution(prepared, outcome, alone)
+        brought = contribution(prepared, outcome, alone, without)
     summary = summarise(prepared, outcome, metrics, brought, parts.costs())
     for line in alerts(summary.get("drift", {})):
         say(line)

@@ -363,6 +363,15 @@ def test_what_crosses_is_said_as_the_codec_writes_it(config_of: Make) -> None:
     assert not any("share a value" in line for line in leaves)
 
 
+def test_further_trainings_leave_too(config_of: Make) -> None:
+    again = {"evaluation": {"contribution": "retrain"}}
+    leaves = check(config_of("logistics", **again)).leaves
+    assert any("to platform: the same of 1 further bottom model(s)" in line for line in leaves)
+    leaves = check(config_of("platform", **again)).leaves
+    assert any("further trainings, each without one of them" in line for line in leaves)
+    assert not any("further" in line for line in check(config_of("platform")).leaves)
+
+
 @pytest.mark.usefixtures("hub")
 def test_what_a_run_may_spend_is_told_and_refused(config_of: Make) -> None:
     noise = {"embedding_clip": 1.0, "embedding_sigma": 4.0, "embedding_budget": 9.0}

@@ -346,3 +346,34 @@ def test_reading_a_contract_needs_no_torch() -> None:
     code = "import sys, parties.config; print(sorted({'torch', 'pandas', 'numpy', 'grpc'} & {*sys.modules}))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
+
+
+def test_who_does_not_train_again_agrees_with_releases_that_do_not_know_of_it() -> None:
+    assert "contribution" not in json.loads(made(evaluation={"contribution": "none"}).canonical)["evaluation"]
+    asked = made(evaluation={"contribution": "retrain"})
+    assert json.loads(asked.canonical)["evaluation"]["contribution"] == "retrain"
+    assert asked.digest != made().digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"parties": {name: TABLES["parties"][name] for name in ("platform", "logistics")}},
+            "evaluation: contribution = 'retrain' needs at least 2 feature holders",
+        ),
+        (SECURE, "evaluation: contribution must be 'none' with model.fusion = 'secure-sum'"),
+        ({"privacy": {"label_defence": "max_norm"}}, "privacy: label_defence is reckoned for one training"),
+        ({"privacy": {"label_epsilon": 1.0}}, "privacy: label_epsilon is reckoned for one training"),
+        ({"privacy": {"max_label_leak": 0.9}}, "privacy: max_label_leak is reckoned for one training"),
+        (
+            {"privacy": {"embedding_clip": 1.0, "embedding_sigma": 4.0}},
+            "privacy: embedding_sigma is reckoned for one training",
+        ),
+    ],
+)
+def test_what_does_not_go_with_training_again(changes: dict[str, Any], told: str) -> None:
+    evaluation = changes.get("evaluation", {}) | {"contribution": "retrain"}
+    [fault] = faults(**(changes | {"evaluation": evaluation}))
+    assert fault.startswith(told)
+    assert made(evaluation={"contribution": "retrain"}, privacy={"embedding_clip": 1, "embedding_sigma": 0})

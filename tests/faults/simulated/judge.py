@@ -174,7 +174,7 @@ def _compare(name: str, files: Mapping[str, bytes], expected: Mapping[str, bytes
         if file not in OF_EACH_ATTEMPT and files[file] != content:
             raise Wrong(f"{name}: {file} is not what it must be")
     ours, theirs = json.loads(files["summary.json"]), json.loads(expected["summary.json"])
-    for key in ("run", "party", "aligned", "examples", "metrics"):
+    for key in ("run", "party", "aligned", "examples", "metrics", "contribution"):
         if ours.get(key) != theirs.get(key):
             raise Wrong(f"{name}: summary.json has other {key}")
     if _spent(ours) != _spent(theirs):

@@ -32,7 +32,7 @@ name = "faults"
 label_holder = "platform"
 seed = 3
 ids.type = "email"
-evaluation = {{ validation = 0.3, test = 0.3, importance = "none" }}
+evaluation = {{ validation = 0.3, test = 0.3, importance = "none"{evaluation} }}
 psi = {{ protocol = "{psi}", allow_insecure = true, minimum = 10 }}
 model = {{ task = "{task}", cut = 2, bottom_hidden = [3], top_hidden = [3], dropout = 0.2{model} }}
 training = {{ batch = 8, epochs = {epochs}, patience = 9, learning_rate = 0.01{training} }}
@@ -57,6 +57,7 @@ class Shape:
     psi: str = "insecure-hash"
     training: str = ""
     model: str = ""
+    evaluation: str = ""
     further: str = ""
     several: bool = False
     buckets: int | None = None
@@ -78,6 +79,9 @@ SHAPES: dict[str, Shape] = {
     "randtopk": Shape(3, further='codec = { activations = "randtopk", keep = 1 }'),
     "several": Shape(2, further='examples.per_entity = "several"', several=True),
     "four": Shape(4),
+    "retrained": Shape(
+        3, evaluation=', contribution = "retrain"', further='privacy.purpose = "to see what each brings"'
+    ),
     "secure sum": Shape(3, model=', fusion = "secure-sum"'),
     "noise": Shape(
         3,
@@ -167,6 +171,7 @@ def make(folder: Path, shape: Shape) -> World:
         epochs=shape.epochs,
         training=shape.training,
         model=shape.model,
+        evaluation=shape.evaluation,
         further=shape.further,
     )
     for name in names:

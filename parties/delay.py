@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from parties.columns.cells import NO_NUMBER
 from parties.errors import DataError
 from parties.label_keys import seconds
 from parties.labels import OwnLabels
-from parties.table import NO_NUMBER
 
 if TYPE_CHECKING:
     from parties.party_toml import Data

@@ -20,8 +20,11 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from parties.columns.dates import Date
+from parties.columns.levels import MISSING, Categorical
+from parties.columns.numbers import Numeric
 from parties.errors import DataError
-from parties.features import MISSING, Categorical, Pipeline
+from parties.features import Pipeline
 from parties.sources.source import BLOCK
 from parties.table import Table
 
@@ -32,6 +35,8 @@ BINS: Final = 10
 """Of such a column, for its PSI; as many as scorecards have."""
 LEVELS: Final = 20
 """Codes of a categorical column with a bin of their own: more bins tell more of chance."""
+ORDERED: Final = ("numeric", "date")
+"""Kinds of columns whose bins are parted by edges; a truth value is 0 or 1."""
 WATCH, ALERT = 0.1, 0.25
 """From which PSI on."""
 NORMAL_95: Final = 1.6449
@@ -39,9 +44,9 @@ NORMAL_95: Final = 1.6449
 
 @dataclass(frozen=True)
 class Column:
-    """counts: of missing values, then of each bin. edges: rising, of numbers: bin i holds what is above
-    edges[i - 1] and at most edges[i]; the last what is above all. () of codes: bin i is code i, the last one
-    all further ones. Of a bag each entry counts, and an empty one as a missing value."""
+    """counts: of missing values, then of each bin. edges: rising, of numbers and dates: bin i holds what is
+    above edges[i - 1] and at most edges[i]; the last what is above all. () of codes: bin i is code i, the
+    last one all further ones. Of a bag each entry counts, and an empty one as a missing value."""
 
     name: str
     kind: str
@@ -73,7 +78,7 @@ class Statistics:
     def of(cls, pipeline: Pipeline, table: Table, rows: NDArray[np.int64]) -> "Statistics":
         """Of these rows, the training rows of a run, with bins of their own quantiles."""
         edges = {
-            column.name: _edges(table.numeric[column.name].to_numpy()[rows]) for column in pipeline.numeric
+            column.name: _edges(table.numeric[column.name].to_numpy()[rows]) for column in pipeline.ordered
         }
         return count(pipeline, table, rows, edges)
 
@@ -110,15 +115,17 @@ class Statistics:
 def count(
     pipeline: Pipeline, table: Table, rows: NDArray[np.int64], edges: Mapping[str, Sequence[float]]
 ) -> Statistics:
-    """edges: of each numeric column. A block of rows at a time: memory holds the counts and one block."""
-    totals = {("numeric", one.name): np.zeros(len(edges[one.name]) + 2, np.int64) for one in pipeline.numeric}
+    """edges: of each ordered column. A block of rows at a time: memory holds the counts and one block."""
+    totals = {
+        (kind, one.name): np.zeros(len(edges[one.name]) + 2, np.int64) for kind, one in _ordered(pipeline)
+    }
     totals |= {("categorical", one.name): _no_codes(one) for one in pipeline.categorical}
     totals |= {("bag", one.name): _no_codes(one) for one in pipeline.bags}
     for start in range(0, len(rows), BLOCK):
         for key, counts in _block(pipeline, table, rows[start : start + BLOCK], edges):
             totals[key] += counts
     columns = (
-        Column(name, kind, tuple(edges[name]) if kind == "numeric" else (), tuple(counts.tolist()))
+        Column(name, kind, tuple(edges[name]) if kind in ORDERED else (), tuple(counts.tolist()))
         for (kind, name), counts in totals.items()
     )
     return Statistics(len(rows), tuple(columns))
@@ -127,11 +134,11 @@ def count(
 def _block(
     pipeline: Pipeline, table: Table, rows: NDArray[np.int64], edges: Mapping[str, Sequence[float]]
 ) -> Iterator[tuple[tuple[str, str], NDArray[np.int64]]]:
-    for numeric in pipeline.numeric:
-        values = table.numeric[numeric.name].to_numpy()[rows]
-        places = np.searchsorted(edges[numeric.name], values, side="left") + 1
+    for kind, one in _ordered(pipeline):
+        values = table.numeric[one.name].to_numpy()[rows]
+        places = np.searchsorted(edges[one.name], values, side="left") + 1
         places[np.isnan(values)] = MISSING
-        yield ("numeric", numeric.name), np.bincount(places, minlength=len(edges[numeric.name]) + 2)
+        yield (kind, one.name), np.bincount(places, minlength=len(edges[one.name]) + 2)
     for column in pipeline.categorical:
         codes = column.codes(table.categorical[column.name].iloc[rows])[:, 0]
         yield ("categorical", column.name), _counted(column, codes)
@@ -141,6 +148,11 @@ def _block(
         counts = _counted(column, column.codes(bags.names)[:, 0][entries])
         counts[MISSING] += int((np.diff(offsets) == 0).sum())
         yield ("bag", column.name), counts
+
+
+def _ordered(pipeline: Pipeline) -> Iterator[tuple[str, Numeric | Date]]:
+    yield from (("numeric", one) for one in pipeline.numeric)
+    yield from (("date", one) for one in pipeline.dates)
 
 
 def _edges(values: NDArray[np.float64]) -> tuple[float, ...]:
@@ -169,8 +181,8 @@ def _counted(column: Categorical, codes: NDArray[np.int64]) -> NDArray[np.int64]
 def _drift(then: Column, now: Column, watch: float, alert: float) -> Drift:
     p, q = np.array(then.counts), np.array(now.counts)
     missing = float(p[0] / max(p.sum(), 1)), float(q[0] / max(q.sum(), 1))
-    ks = _ks(p[1:], q[1:]) if then.kind == "numeric" else None
-    if then.kind == "numeric":
+    ks = _ks(p[1:], q[1:]) if then.kind in ORDERED else None
+    if then.kind in ORDERED:
         p, q = _grouped(p, p), _grouped(q, p)
     psi, by_chance = stability(p, q)
     told = psi if psi > by_chance else 0.0
@@ -207,8 +219,8 @@ def _ks(p: NDArray[np.int64], q: NDArray[np.int64]) -> float | None:
 
 
 def _is_whole(column: Column) -> bool:
-    numeric = column.kind == "numeric"
+    ordered = column.kind in ORDERED
     counts = all(type(one) is int and one >= 0 for one in column.counts)
     rising = all(a < b for a, b in zip(column.edges, column.edges[1:], strict=False))
-    bins = len(column.counts) == len(column.edges) + 2 if numeric else len(column.counts) >= 2
-    return counts and rising and bins and column.kind in ("numeric", "categorical", "bag")
+    bins = len(column.counts) == len(column.edges) + 2 if ordered else len(column.counts) >= 2
+    return counts and rising and bins and column.kind in (*ORDERED, "categorical", "bag")

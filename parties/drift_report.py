@@ -28,15 +28,15 @@ def drift(
     """
     model = which(config, version)
     fitted, then = pipeline(model.folder), statistics(model.folder)
-    separators, source = config.party.data.bags, data or config.source
+    source = data or config.source
     ids = next(iter(config.id_columns.values()))
     table = read_table(
         source,
         ids,
-        [column.name for column in fitted.numeric],
-        [column.name for column in fitted.categorical],
         scratch=config.party.storage,
-        bags={column.name: separators.get(column.name, "") for column in fitted.bags},
+        bags=fitted.separators(config.party.data.bags),
+        types=fitted.kinds,
+        others=False,
     )
     now = then.again(fitted, table, np.arange(table.rows))
     found = then.drift(now, watch, alert)

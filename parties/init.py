@@ -29,6 +29,8 @@ $label# numeric = ["age"]               # with neither of these two, every colum
 # categorical = ["city"]
 # bags = { history = " " }        # lists of entries in a cell, and what separates them
 # exclude = ["name"]              # but these
+# types = { shop = "category" }   # what a column is, where its cells do not say it
+# scale = { income = "log" }      # standard | quantile | log; else by its skewness
 nulls = "drop"                    # rows whose id is null or blank: drop | refuse
 duplicates = "drop"               # rows whose id was seen before: drop | refuse
 

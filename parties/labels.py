@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from parties.columns.cells import LARGEST, NO_NUMBER
 from parties.errors import DataError
-from parties.table import LARGEST, NO_NUMBER, Table
+from parties.table import Table
 
 if TYPE_CHECKING:
     from parties.config import Config

@@ -199,6 +199,8 @@ def own_data(config: Config) -> OwnData:
         config.party.storage,
         data.bags,
         [name for name in (data.event_time, data.label_time) if name and data.label],
+        data.types,
+        data.scale,
     )
     labels, delay = None, None
     try:

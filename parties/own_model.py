@@ -75,7 +75,7 @@ def check_models(config: Config, plan: Plan, data: OwnData | None) -> None:
 
 
 def _check_groups(config: Config, table: Table) -> None:
-    columns = {*table.numeric, *table.categorical, *table.bags}
+    columns = {*table.kinds}
     alone = {*columns}
     for name, members in config.party.groups.items():
         at = f"{config.path}: groups.{name}"

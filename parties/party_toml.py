@@ -2,12 +2,13 @@
 
 import codecs
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo, field_validator
 
 from parties.address import Address
 from parties.certificate import deniable
+from parties.columns import Kind, Scale
 from parties.contract import PartyName, Pin
 from parties.contract_training import CLASS
 from parties.document import Section
@@ -81,6 +82,11 @@ def _bottom(name: str) -> str:
     return name
 
 
+def _quoted(words: Any) -> str:
+    """The words of a Literal."""
+    return ", ".join(f"`{word}`" for word in get_args(words))
+
+
 def _apart(groups: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     named = [column for columns in groups.values() for column in columns]
     for place, column in enumerate(named):
@@ -128,9 +134,18 @@ Positive = Annotated[
     tuple[Annotated[Scalar, PlainValidator(_scalar)], ...],
     Field(strict=False, description="a list of strings, numbers, `true`, `false`"),
 ]
+Kinds = Annotated[
+    dict[Column, Kind], Field(description=f"a table of columns, each with one of {_quoted(Kind)}")
+]
+Scales = Annotated[
+    dict[Column, Scale], Field(description=f"a table of columns, each with one of {_quoted(Scale)}")
+]
 
 
-USED_ONCE = ("label", "weight", "rank_within", "event_time", "label_time", "numeric", "categorical", "bags")
+USED_ONCE = (
+    *("label", "weight", "rank_within", "event_time", "label_time"),
+    *("numeric", "categorical", "bags", "types"),
+)
 """Keys that name columns, each of which has one part."""
 
 
@@ -197,15 +212,22 @@ class Data(Section):
     """From when age is reckoned, where that is not the newest time in these columns."""
     numeric: Columns = ()
     """Numbers that take part. With neither this nor `categorical`, all columns do, and their kind is seen
-    from their cells. Each column at one place only."""
+    from their cells, or said in `types`. Each column at one place only."""
     categorical: Columns = ()
     """Categories that take part."""
     bags: Separators = Field(default={})
     """Columns with a list in each cell, such as a browsing history. `{ history = " " }`: text, its entries
     separated by a blank; `["history"]`: lists of Parquet, which need no naming where the other columns have
     none. See docs/data.md#from-columns-to-features"""
+    types: Kinds = Field(default={})
+    """What single columns are, where their cells do not say it: `shop = "category"`, `since = "date"`. The
+    others need not be named for that. `text` and `key` take no part. What each becomes:
+    docs/data.md#from-columns-to-features"""
     exclude: Columns = ()
     """Columns that take no part."""
+    scale: Scales = Field(default={})
+    """How numbers are scaled, where it is not for their skewness to decide: `income = "log"`. See
+    docs/data.md#from-columns-to-features"""
     nulls: Literal["drop", "refuse"] = "drop"
     """What to do with rows whose id is null or blank."""
     duplicates: Literal["drop", "refuse"] = "drop"
@@ -223,6 +245,18 @@ class Data(Section):
                 if key != info.field_name and column in _named(info.data.get(key)):
                     raise ValueError(f"column {column!r} is already named by data.{key}")
         return value
+
+    @field_validator("scale")
+    @classmethod
+    def _of_numbers(cls, scale: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        types = info.data.get("types", {})
+        for column in scale:
+            for key in ("id", *USED_ONCE, "exclude"):
+                if key == "numeric" or (key == "types" and types.get(column) == "number"):
+                    continue
+                if column in _named(info.data.get(key)):
+                    raise ValueError(f"column {column!r} is no number: data.{key} names it")
+        return scale
 
 
 def _named(value: Any) -> tuple[str, ...]:

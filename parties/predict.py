@@ -99,9 +99,11 @@ def to_score(config: Config, trained: Model, source: Source | None) -> Config:
         "weight": None,
         "rank_within": None,
         "exclude": (),
-        "numeric": tuple(column.name for column in pipeline.numeric),
-        "categorical": tuple(column.name for column in pipeline.categorical),
-        "bags": {column.name: data.bags.get(column.name, "") for column in pipeline.bags},
+        "numeric": (),
+        "categorical": (),
+        "types": pipeline.kinds,
+        "scale": {},
+        "bags": pipeline.separators(data.bags),
     }
     party = config.party.model_copy(update={"data": data.model_copy(update=changed)})
     return replace(config, party=party, held=source or config.held)
@@ -121,7 +123,7 @@ def prepare(
     identity, protocols, data = own_identity(config), own_protocols(config), config.party.data
     ids = ids_of_source(config, on_progress)
     table = read_table(
-        config.source, (), data.numeric, data.categorical, scratch=config.party.storage, bags=data.bags
+        config.source, (), scratch=config.party.storage, bags=data.bags, types=data.types, others=False
     )
     features = features_of(trained.pipeline, table, np.arange(table.rows))
     trained.bottom(trained.run)  # does it load?

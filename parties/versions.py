@@ -151,9 +151,11 @@ def _columns(version: Version) -> dict[str, Any]:
     try:
         pipeline = json.loads(path.read_bytes())
         return {
-            column["name"]: kind for kind in ("numeric", "categorical", "bags") for column in pipeline[kind]
+            column["name"]: kind
+            for kind in ("numeric", "categorical", "bags", "dates")
+            for column in pipeline.get(kind, ())  # an earlier release knew no dates
         }
-    except (LookupError, OSError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, OSError, TypeError, ValueError) as error:
         raise StorageError(f"{path}: damaged, or not there; restore it from a copy") from error
 
 

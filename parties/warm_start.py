@@ -72,9 +72,7 @@ class WarmStart:
 
     def told(self, table: Table) -> Iterator[str]:
         """A line for people, with the columns that have no part in it."""
-        fitted = (self.pipeline.numeric, self.pipeline.categorical, self.pipeline.bags)
-        known = {column.name for columns in fitted for column in columns}
-        without = sorted({*map(str, table.numeric), *map(str, table.categorical), *table.bags} - known)
+        without = sorted({*table.kinds} - {*self.pipeline.kinds})
         beside = f"; without a part in it: {', '.join(without)}" if without else ""
         yield f"warm start from run {self.run.hex()[:12]}: its weights, and features as it made them{beside}"
 

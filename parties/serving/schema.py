@@ -8,13 +8,14 @@ from typing import Any
 import pyarrow as pa
 
 from parties.bags import are_bags
+from parties.columns.cells import is_number
 from parties.errors import DataError
 from parties.sources.source import Source, is_text
 
 
 def schema_digest(source: Source, columns: Sequence[str]) -> bytes:
-    """SHA-256 of names and kinds (number, text, boolean, list, other) of these columns of the source. In CSV
-    all is text. Raises DataError where the file cannot be read, or lacks one."""
+    """SHA-256 of names and kinds (number, text, boolean, date, list, other) of these columns of the source.
+    In CSV all is text. Raises DataError where the file cannot be read, or lacks one."""
     schema = source.schema()
     if missing := [name for name in columns if name not in schema.names]:
         raise DataError(f"{source}: no column {missing[0]!r}, with which the model was trained")
@@ -29,6 +30,8 @@ def _kind(of: Any) -> str:
         return "text"
     if pa.types.is_boolean(of):
         return "boolean"
-    if pa.types.is_integer(of) or pa.types.is_floating(of) or pa.types.is_decimal(of):
+    if pa.types.is_timestamp(of) or pa.types.is_date(of):
+        return "date"
+    if is_number(of):
         return "number"
     return "other"

@@ -11,19 +11,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from parties.columns.cells import NO_NUMBER, read_booleans, read_dates
 from parties.config import Config
 from parties.errors import DataError, StorageError
-from parties.features import MISSING, Pipeline
+from parties.features import Pipeline, of_cells
 from parties.model import Model
 from parties.own import own_ids
 from parties.people import people_of
 from parties.scratch import empty
 from parties.serving.schema import schema_digest
 from parties.sources.source import BLOCK
-from parties.table import NO_NUMBER, Table, read_table
+from parties.table import Table, read_table
 from splitnn.bags import Bag
 from splitnn.features import Features
 from splitnn.schedule import EVALUATION_ROWS
@@ -80,13 +82,11 @@ class Store:
     def read(cls, config: Config, model: Model, users: NDArray[np.uint8]) -> "Store":
         """users: `users_of` the model. Raises DataError, IdError, StorageError."""
         data, pipeline = config.party.data, model.pipeline
-        numeric = [column.name for column in pipeline.numeric]
-        categorical = [column.name for column in pipeline.categorical]
-        bags = {column.name: data.bags.get(column.name, "") for column in pipeline.bags}
+        kinds, bags = pipeline.kinds, pipeline.separators(data.bags)
         names = list(dict.fromkeys(name for of_kind in config.id_columns.values() for name in of_kind))
-        schema = schema_digest(config.source, [*numeric, *categorical, *bags])
+        schema = schema_digest(config.source, [*kinds])
         table = read_table(
-            config.source, names, numeric, categorical, scratch=config.party.storage, bags=bags
+            config.source, names, scratch=config.party.storage, bags=bags, types=kinds, others=False
         )
         starts = range(0, table.rows, BLOCK)
         ids = own_ids(
@@ -132,11 +132,9 @@ class Store:
             if bags:
                 raise DataError(f"context: {ascii(name)[:80]} holds lists, which no request can override")
             if numbers:
-                value = _number(name, text)
-                column = next(one for one in self.pipeline.numeric if one.name == name)
-                standard = float(column.standard(np.array([value]))[0])
-                numeric[numbers[0]] = 0.0 if np.isnan(standard) else standard
-                numeric |= dict.fromkeys(numbers[1:], float(np.isnan(value)))
+                column = next(one for one in self.pipeline.ordered if one.name == name)
+                value = _number(name, text, self.pipeline.kinds[name])
+                numeric |= dict(zip(numbers, of_cells(column, np.array([value]))[0].tolist(), strict=True))
             else:
                 level = next(one for one in self.pipeline.categorical if one.name == name)
                 cell = pd.Series([text or None], dtype=object)
@@ -160,8 +158,7 @@ def _features(pipeline: Pipeline, table: Table) -> Features:
     for at in range(0, rows, BLOCK):
         block = np.arange(at, min(at + BLOCK, rows))
         numeric[block], codes[block] = pipeline.transform(table, block)
-    numeric[rows], codes[rows] = 0.0, MISSING
-    numeric[rows, len(pipeline.numeric) :] = 1.0
+    numeric[rows], codes[rows] = pipeline.missing()
     bags = []
     for (entries, offsets), levels in zip(
         pipeline.bagged(table, np.arange(rows)), pipeline.bag_levels, strict=True
@@ -185,9 +182,17 @@ def _embeddings(model: Model, features: Features, scratch: Path | None) -> NDArr
     return found
 
 
-def _number(name: str, text: str) -> float:
+def _number(name: str, text: str, kind: str) -> float:
+    """Of a cell of this kind: a number, a truth value or a date."""
     if not text.strip() or text in NO_NUMBER:
         return float("nan")
+    if kind != "number":
+        cell = pa.chunked_array([[text]])
+        read = read_booleans if kind == "boolean" else read_dates
+        try:
+            return float(read(Path("context"), name, cell)[0])
+        except DataError:
+            raise DataError(f"context: the value of {ascii(name)[:80]} is no {kind}") from None
     try:
         value = float(text) if text.isascii() and "_" not in text else float("inf")
     except ValueError:

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parties.bags import Bags
+from parties.columns.levels import MISSING, OTHER, RARE
 from parties.errors import DataError
-from parties.features import MISSING, OTHER, RARE, Pipeline
+from parties.features import Pipeline
 from parties.phases import features_of
 from parties.sources.files import source_of
 from parties.table import Table, read_table
@@ -219,7 +220,7 @@ def test_a_table_without_the_bag_of_the_fit(tmp_path: Path) -> None:
 
 
 def test_too_many_entries_are_hashed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parties.features.LEVELS_AT_MOST", 50)
+    monkeypatch.setattr("parties.columns.levels.LEVELS_AT_MOST", 50)
     names = [f"item {row}" for row in range(60)]
     fitted = table(tmp_path, [names] * RARE)
     pipeline = Pipeline.fit(fitted, everything(fitted))

@@ -252,7 +252,7 @@ def test_a_certificate_that_run_toml_does_not_pin(config_of: Make) -> None:
 
 def test_a_batch_of_more_rows_than_can_be_left(config_of: Make) -> None:
     """Still a training: of one step an epoch."""
-    csv = "email,parcels\n" + "".join(f"u{i}@x.org,{i}\n" for i in range(2000))
+    csv = "email,parcels\n" + "".join(f"u{i}@x.org,{i % 9}\n" for i in range(2000))
     found = check(config_of("logistics", csv, training={"batch": 1401}))
     assert found.data["warnings"] == [
         "training.batch = 1,401 is more than the 1,400 rows that 2,000 common users leave to train on: "

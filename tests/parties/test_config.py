@@ -345,6 +345,40 @@ BAD_PARTY = {
         ('id = "email"', 'id = "email"\nbags = ["pages", "pages"]'),
         ["party.toml: data.bags: names a column twice"],
     ),
+    "kind of a column that has one": (
+        ('id = "email"', 'id = "email"\ncategorical = ["shop"]\ntypes = { shop = "number", email = "text" }'),
+        ["party.toml: data.types: column 'shop' is already named by data.categorical"],
+    ),
+    "kind of the id": (
+        ('id = "email"', 'id = "email"\ntypes = { email = "text" }'),
+        ["party.toml: data.types: column 'email' is already named by data.id"],
+    ),
+    "unknown kind": (
+        ('id = "email"', 'id = "email"\ntypes = { shop = "code" }'),
+        [
+            "party.toml: data.types.shop: must be 'number', 'category', 'boolean', 'date', 'bag', 'text' or "
+            "'key', not 'code'"
+        ],
+    ),
+    "kind of what is left out": (
+        ('id = "email"', 'id = "email"\ntypes = { shop = "category" }\nexclude = ["shop"]'),
+        ["party.toml: data.exclude: column 'shop' is already named by data.types"],
+    ),
+    "scale of what is no number": (
+        (
+            'id = "email"',
+            'id = "email"\ntypes = { shop = "category", age = "number" }\nscale = { shop = "log" }',
+        ),
+        ["party.toml: data.scale: column 'shop' is no number: data.types names it"],
+    ),
+    "scale of what is left out": (
+        ('id = "email"', 'id = "email"\nexclude = ["shop"]\nscale = { shop = "log" }'),
+        ["party.toml: data.scale: column 'shop' is no number: data.exclude names it"],
+    ),
+    "unknown scale": (
+        ('id = "email"', 'id = "email"\nscale = { age = "minmax" }'),
+        ["party.toml: data.scale.age: must be 'standard', 'quantile' or 'log', not 'minmax'"],
+    ),
     "separator of no character": (
         ('id = "email"', 'id = "email"\nbags = { pages = "" }'),
         ['party.toml: data.bags: must be a list of columns, or a table of separators: { history = " " }'],

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from parties import cli, drift
+from parties.columns.levels import LEVELS_AT_MOST
 from parties.config import load
 from parties.drift import LEVELS, QUANTILES, Statistics, stability
 from parties.drift_report import drift as drift_of
 from parties.errors import DataError, StorageError
-from parties.features import LEVELS_AT_MOST, Pipeline
+from parties.features import Pipeline
 from parties.promoted import promote
 from parties.sources.csv_file import CsvFile
 from parties.sources.files import source_of
@@ -130,8 +131,8 @@ def test_a_shift_is_an_alert_and_a_new_level_too(monkeypatch: pytest.MonkeyPatch
         kind=random.choice(["x", "y", "z"], 4_000),
         many=random.integers(0, LEVELS_AT_MOST + 100, 4_000).astype(str),
     )
-    monkeypatch.setattr("parties.features.RARE", 1)
-    monkeypatch.setattr("parties.features.LEVELS_AT_MOST", 1_000)
+    monkeypatch.setattr("parties.columns.levels.RARE", 1)
+    monkeypatch.setattr("parties.columns.levels.LEVELS_AT_MOST", 1_000)
     pipeline = Pipeline.fit(then, everything(then))
     assert pipeline.categorical[1].buckets
     fitted = Statistics.of(pipeline, then, everything(then))

@@ -12,21 +12,31 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from parties.columns.levels import MISSING, OTHER, RARE, Categorical
+from parties.columns.numbers import FARTHEST
 from parties.errors import DataError
-from parties.features import FARTHEST, MISSING, OTHER, RARE, VERSION, Categorical, Pipeline
+from parties.features import VERSION, Pipeline
 from parties.sources.csv_file import CsvFile
 from parties.table import Table
 
 
-def table(numeric: dict[str, Any] | None = None, categorical: dict[str, Any] | None = None) -> Table:
+def table(
+    numeric: dict[str, Any] | None = None,
+    categorical: dict[str, Any] | None = None,
+    kinds: dict[str, str] | None = None,
+    scale: dict[str, str] | None = None,
+) -> Table:
+    """kinds: of columns of `numeric` that hold truth values or seconds."""
     rows = range(len(next(iter({**(numeric or {}), **(categorical or {})}.values()))))
     return Table(
         CsvFile(Path("t.csv")),
         pd.Series([f"u{row}" for row in rows]),
         pd.DataFrame(numeric or {}, index=rows, dtype=np.float64),
         pd.DataFrame(categorical or {}, index=rows, dtype="str"),
+        pd.DataFrame(index=rows),
         None,
-        None,
+        kinds=kinds or {},
+        scale=scale or {},
     )
 
 
@@ -34,16 +44,35 @@ def everything(whole: Table) -> NDArray[np.int64]:
     return np.arange(whole.rows)
 
 
-CELL = st.none() | st.floats(-1e30, 1e30) | st.sampled_from([0.0, 1.0, 2.0, 5e-324, 1e30])
-COLUMN = st.lists(CELL, min_size=2, max_size=60)
+TINY = st.sampled_from([0.0, 1.0, 2.0, 5e-324, 1e-308, 2e-308, -1e-308, 1e-30, 1e30])
+CELL = st.none() | st.floats(-1e30, 1e30) | TINY
+COLUMN = st.lists(CELL, min_size=1, max_size=60)
 
 
 @settings(deadline=None, max_examples=300)
-@given(cells=COLUMN, later=st.lists(CELL, min_size=1, max_size=9), order=st.randoms(use_true_random=False))
-def test_any_numeric_column(cells: list[float | None], later: list[float | None], order: Any) -> None:
-    fitted = table({"a": cells, "b": list(range(len(cells)))})
+@given(
+    cells=COLUMN | st.lists(TINY, min_size=100, max_size=200),
+    later=st.lists(CELL, min_size=1, max_size=9),
+    order=st.randoms(use_true_random=False),
+    scale=st.sampled_from([{}, {"a": "standard"}, {"a": "quantile"}, {"a": "log"}]),
+    kind=st.sampled_from(["number", "boolean", "date"]),
+)
+def test_any_numeric_column(
+    cells: list[float | None],
+    later: list[float | None],
+    order: Any,
+    scale: dict[str, str],
+    kind: str,
+) -> None:
+    """Of any kind and scale: finite numbers for any cells, whatever the fit saw; and the same from a file."""
+    kinds = {"a": kind}
+    fitted = table({"a": cells, "b": list(range(len(cells)))}, None, kinds, scale)
     rows = everything(fitted)
     order.shuffle(rows)
+    if len(rows) == 1:
+        with pytest.raises(DataError, match="no column varies in the 1 training rows"):
+            Pipeline.fit(fitted, rows)
+        return
     pipeline = Pipeline.fit(fitted, rows)
     numbers, codes = pipeline.transform(fitted, rows)
     assert numbers.dtype == np.float32
@@ -55,7 +84,10 @@ def test_any_numeric_column(cells: list[float | None], later: list[float | None]
     unseen = table({"a": later, "b": [0.0] * len(later)})
     assert np.isfinite(pipeline.transform(unseen, everything(unseen))[0]).all()
     again = Pipeline.from_json(pipeline.to_json())
+    assert again == replace(pipeline, warnings=())
     np.testing.assert_array_equal(again.transform(fitted, rows)[0], numbers)
+    missing = table({"a": [None], "b": [None]})
+    np.testing.assert_array_equal(pipeline.missing()[0], pipeline.transform(missing, np.array([0]))[0][0])
 
 
 @settings(deadline=None, max_examples=60)
@@ -178,6 +210,7 @@ def test_a_table_without_a_column_of_the_fit() -> None:
 def test_a_damaged_or_newer_file() -> None:
     fitted = table({"a": range(20)})
     kept = json.loads(Pipeline.fit(fitted, everything(fitted)).to_json())
+    dated = {"name": "d", "trend": None, "parts": ["minute"], "flagged": True}
     for text in (
         "",
         "{",
@@ -186,6 +219,9 @@ def test_a_damaged_or_newer_file() -> None:
         "[" * 100_000,
         json.dumps({"version": VERSION}),
         json.dumps(kept | {"numeric": [{"name": "a"}]}),
+        json.dumps(kept | {"dates": [{"name": "d"}]}),
+        json.dumps(kept | {"dates": [dated]}),
+        json.dumps(kept | {"dates": None}),
     ):
         with pytest.raises(DataError, match="damaged"):
             Pipeline.from_json(text)
@@ -194,7 +230,7 @@ def test_a_damaged_or_newer_file() -> None:
 
 
 def test_a_column_with_too_many_levels_is_hashed_into_fixed_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parties.features.LEVELS_AT_MOST", 50)
+    monkeypatch.setattr("parties.columns.levels.LEVELS_AT_MOST", 50)
     names = [f"item {row % 60}" for row in range(60 * RARE)]
     fitted = table(categorical={"a": names, "b": ["x", "y"] * (30 * RARE)})
     pipeline = Pipeline.fit(fitted, everything(fitted))
@@ -211,13 +247,13 @@ def test_a_column_with_too_many_levels_is_hashed_into_fixed_memory(monkeypatch: 
 
 
 def test_a_column_just_within_the_bound_keeps_its_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parties.features.LEVELS_AT_MOST", 60)
+    monkeypatch.setattr("parties.columns.levels.LEVELS_AT_MOST", 60)
     fitted = table(categorical={"a": [f"item {row % 60}" for row in range(60 * RARE)]})
     assert Pipeline.fit(fitted, everything(fitted)).levels == (62,)
 
 
 def test_where_each_column_went(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parties.features.LEVELS_AT_MOST", 50)
+    monkeypatch.setattr("parties.columns.levels.LEVELS_AT_MOST", 50)
     rows = 60 * RARE
     fitted = table(
         {"age": list(range(rows)), "days": [None, *range(1, rows)], "same": [1.0] * rows},
@@ -236,3 +272,85 @@ def test_where_each_column_went(monkeypatch: pytest.MonkeyPatch) -> None:
     named = pipeline.groups({"delivery": ["days", "same", "city", "read"], "gone": ["same"]})
     assert [*named] == ["delivery", "age", "item", "seen"]
     assert named["delivery"] == ((1, 2), (2,), (1, 2))
+
+
+def test_a_scale_of_the_owners_choice() -> None:
+    values = np.random.default_rng(2).lognormal(3, 1.5, 2_000)
+    values[:200] = 0
+    values[200:300] *= -1
+    by = {}
+    for scale in ("standard", "quantile", "log", ""):
+        column = table({"a": values}, scale={"a": scale} if scale else {})
+        pipeline = Pipeline.fit(column, everything(column))
+        by[scale] = pipeline.transform(column, everything(column))[0][:, 0]
+        assert (np.diff(by[scale][np.argsort(values)]) >= 0).all(), "order is kept"
+    np.testing.assert_array_equal(by[""], by["quantile"])
+    skewness = {scale: abs(np.mean(found.astype(float) ** 3)) for scale, found in by.items()}
+    assert skewness["log"] < 1 < skewness["standard"]
+    unit = np.quantile(np.abs(values[values != 0]), 0.1)
+    log = np.sign(values) * np.log1p(np.abs(values) / unit)
+    np.testing.assert_allclose(by["log"], (log - log.mean()) / log.std(), atol=1e-5)
+
+
+def test_numbers_a_hair_apart_are_no_fault() -> None:
+    for values in ([0.0, 1e-308] * 50, [1e-308, 2e-308, 1.0] * 50, [*np.zeros(99), 5e-324]):
+        column = table({"a": values, "b": range(len(values))})
+        assert np.isfinite(
+            Pipeline.fit(column, everything(column)).transform(column, everything(column))[0]
+        ).all()
+
+
+def test_truth_values_and_dates_have_their_places() -> None:
+    days = [86_400.0 * 37 * row for row in range(99)]
+    fitted = table(
+        {"since": [None, *days], "vip": [None, *[1.0, 0.0, 0.0] * 33], "age": range(100)},
+        kinds={"since": "date", "vip": "boolean"},
+    )
+    pipeline = Pipeline.fit(fitted, everything(fitted))
+    assert pipeline.kinds == {"vip": "boolean", "age": "number", "since": "date"}
+    assert [column.told for column in pipeline.ordered] == [
+        "standardised, flag where missing",
+        "standardised",
+        "trend, time of year, day of month, weekday, flag where missing",
+    ]
+    assert pipeline.groups({}) == {
+        "vip": ((0, 9), (), ()),
+        "age": ((1,), (), ()),
+        "since": ((2, 3, 4, 5, 6, 7, 8, 10), (), ()),
+    }
+    numbers, _ = pipeline.transform(fitted, everything(fitted))
+    assert numbers.shape == (100, 11)
+    assert numbers[0, [0, *range(2, 9)]].tolist() == [0.0] * 8
+    assert numbers[0, 9:].tolist() == [1.0, 1.0]
+    assert not numbers[1:, 9:].any()
+    assert len(np.unique(numbers[1:, 0])) == 2
+
+
+def test_a_file_of_version_2_is_read() -> None:
+    """As 0.2 wrote it: two columns of numbers, one of them with knots, a category and a bag."""
+    kept = {
+        "version": 2,
+        "numeric": [
+            {"name": "a", "knots": [], "scores": [], "mean": 2.0, "deviation": 4.0, "flagged": False},
+            {
+                "name": "b",
+                "knots": [0.0, 9.0],
+                "scores": [-1.0, 1.0],
+                "mean": 0,
+                "deviation": 1,
+                "flagged": True,
+            },
+        ],
+        "categorical": [{"name": "k", "names": ["x"], "buckets": 0}],
+        "bags": [{"name": "s", "names": ["p"], "buckets": 0}],
+    }
+    pipeline = Pipeline.from_json(json.dumps(kept))
+    numbers, codes = pipeline.transform(
+        table({"a": [10.0, 2.0], "b": [4.5, None]}, {"k": ["x", "y"]}), np.arange(2)
+    )
+    np.testing.assert_array_equal(numbers, [[2, 0, 0], [0, 0, 1]])
+    np.testing.assert_array_equal(codes, [[2], [OTHER]])
+    assert pipeline.kinds == {"a": "number", "b": "number", "k": "category", "s": "bag"}
+    assert Pipeline.from_json(pipeline.to_json()) == pipeline
+    with pytest.raises(DataError, match="of version 1; train again"):
+        Pipeline.from_json(json.dumps(kept | {"version": 1}))

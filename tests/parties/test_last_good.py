@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from parties.features import Numeric, Pipeline
+from parties.columns.numbers import Numeric
+from parties.features import Pipeline
 from parties.last_good import NAME, keeping_last_good
 from parties.results import weights
 from parties.storage import run_folder

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from parties.columns.numbers import Numeric
 from parties.contract_privacy import Privacy
 from parties.contract_training import LOSSES, Model
-from parties.features import Numeric, Pipeline
+from parties.features import Pipeline
 from parties.results import importance, leak, scored_columns, target, uncalibrated
 from parties.results import test_metrics as metrics_of
 from parties.summary import HEADLINES, as_json, report

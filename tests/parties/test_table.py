@@ -58,8 +58,10 @@ def test_kinds_are_inferred(tmp_path: Path) -> None:
     ]
     file = put(tmp_path, "id,amount,gaps,country,postcode,flag,comment,empty,y,skip,w,s\n" + "\n".join(rows))
     table = read_table(source_of(file), ["id"], labels=["y"], exclude=["skip"], weight="w", rank_within="s")
-    assert list(table.numeric) == ["amount", "gaps"]
-    assert list(table.categorical) == ["country", "flag", "postcode"]
+    assert list(table.numeric) == ["amount", "flag", "gaps"]
+    assert list(table.categorical) == ["country", "postcode"]
+    assert table.kinds["flag"] == "boolean"
+    assert table.numeric["flag"].tolist() == [1.0, 0.0] * 6
     assert table.numeric["gaps"].isna().sum() == 8
     assert table.categorical["country"].isna().sum() == 0, "NA is Namibia"
     assert [warning.split("'")[1] for warning in table.warnings] == ["comment", "empty"]
@@ -91,9 +93,10 @@ def test_parquet_types(tmp_path: Path) -> None:
     )
     frame.to_parquet(file)
     table = read_table(source_of(file), ["id"])
-    assert list(table.categorical) == ["flag", "level"]
-    assert table.categorical["flag"].tolist()[:2] == ["true", "false"]
-    assert len(table.warnings) == 2
+    assert list(table.categorical) == ["level"]
+    np.testing.assert_array_equal(table.numeric["flag"], [1, 0, np.nan, 1])
+    assert (table.numeric["when"] == pd.Timestamp("2020-01-01").timestamp()).all()
+    assert len(table.warnings) == 1
     np.testing.assert_array_equal(
         read_table(source_of(file), ["id"], ["flag"]).numeric["flag"], [1, 0, np.nan, 1]
     )
@@ -102,6 +105,47 @@ def test_parquet_types(tmp_path: Path) -> None:
             read_table(source_of(file), ["id"], [column])
     with pytest.raises(DataError, match="parts"):
         read_table(source_of(file), ["id"], [], ["parts"])
+
+
+def test_a_kind_that_the_owner_names_needs_no_other_column_named(tmp_path: Path) -> None:
+    rows = [f"u{i},{i % 3},{i},2026-01-{1 + i % 28:02},note {i},{i % 2},{i}" for i in range(60)]
+    file = put(tmp_path, "id,shop,age,since,note,vip,skip\n" + "\n".join(rows))
+    types = {"shop": "category", "note": "text", "vip": "boolean"}
+    table = read_table(source_of(file), ["id"], exclude=["skip"], types=types, scale={"age": "log"})
+    assert table.kinds == {"shop": "category", "vip": "boolean", "age": "number", "since": "date"}
+    assert table.scale == {"age": "log"}
+    assert table.left_out["note"] == ("text", "data.types says so", 0.0, 60)
+    assert table.warnings == ()
+    seen = read_table(source_of(file), ["id"], exclude=["skip"])
+    assert seen.kinds == {"age": "number", "shop": "number", "since": "date", "vip": "number"}
+    assert [warning.split(": ", 1)[1] for warning in seen.warnings] == [
+        "column 'note' is left out: 60 distinct values in 60 rows; to use it all the same, say in data.types "
+        'what it is, such as note = "category"'
+    ]
+    only = read_table(source_of(file), ["id"], types={"since": "date"}, others=False)
+    assert only.kinds == {"since": "date"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "wanted"),
+    [
+        ({"types": {"sinse": "date"}}, "no column 'sinse' (did you mean 'since'?)"),
+        ({"types": {"since": "number"}}, "column 'since': 2 cell(s), the first in row 1, hold no number"),
+        ({"types": {"a": "date"}}, "column 'a': 1 cell(s), the first in row 1, hold no date, such as"),
+        ({"types": {"a": "boolean"}}, "column 'a': 1 cell(s), the first in row 1, hold neither true nor"),
+        ({"types": {"a": "bag"}}, "column 'a' is of type large_string; a bag needs lists"),
+        ({"types": {"a": "text", "since": "key"}}, "no column is left to take part"),
+        ({"scale": {"b": "log"}}, "no column 'b'"),
+        ({"scale": {"since": "log"}}, "column 'since' is a date, and data.scale is for numbers"),
+        ({"scale": {"a": "log"}, "categorical": ["since"]}, "column 'a' takes no part, and data.scale is"),
+    ],
+)
+def test_kinds_that_the_cells_contradict(tmp_path: Path, columns: dict[str, object], wanted: str) -> None:
+    file = put(tmp_path, "id,a,since\nu,17,2026-01-01\nv,,2026-01-02\n")
+    with pytest.raises(DataError) as fault:
+        read_table(source_of(file), ["id"], **columns)  # type: ignore[arg-type]
+    assert wanted in said(fault)
+    assert "17" not in said(fault).replace(str(file), "")
 
 
 def _parquet(folder: Path, column: pa.Array) -> Path:

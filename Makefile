@@ -3,6 +3,7 @@
 # make faults  kill, stop, cut and slow real processes at 200 random moments (SEED=1 POINTS=200): 40 minutes
 # make simulate  whole runs in virtual time with their files, from SEED=1 on, SEEDS=10000: ten minutes
 # make docs    the pages of docs/ as a site in build/docs; every link between them is checked (make links: those that lead out)
+# make dist    a wheel in dist/, for partners who install it with pip
 # Each sets up .venv first, if needed. Nothing else is required but Python >= 3.11 and make.
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ SEED ?= 1
 POINTS ?= 200
 SEEDS ?= 10000
 
-.PHONY: setup demo test test-slow faults simulate fuzz lint docs links reference protos clean
+.PHONY: setup demo test test-slow faults simulate fuzz lint dist docs links reference protos clean
 
 setup: .venv/ready
 
@@ -60,6 +61,10 @@ lint: .venv/ready
 docs: .venv/docs
 	@echo "== Documents: build/docs/index.html"
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+
+dist: .venv/ready
+	@echo "== A wheel, and the source that it is built from, in dist/"
+	$(BIN)/python -m build --outdir dist
 
 links: .venv/docs
 	@echo "== Links that lead out of the documents"

@@ -31,13 +31,7 @@ class Part:
     def table(self, source: Source) -> Table:
         """The columns that it was trained on. Raises DataError."""
         fitted = self.pipeline
-        return read_table(
-            source,
-            (),
-            [column.name for column in fitted.numeric],
-            [column.name for column in fitted.categorical],
-            bags={column.name: self.bags.get(column.name, "") for column in fitted.bags},
-        )
+        return read_table(source, (), bags=fitted.separators(self.bags), types=fitted.kinds, others=False)
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,11 @@ from parties.config import Config
 from parties.connection import OnProgress, connected
 from parties.cost import Clock
 from parties.errors import AlignmentError, ContractError, DataError, PartyError
+from parties.excluded import keep_record, told_of_excluded
 from parties.handshake import Meeting
 from parties.id_kinds import written_as
 from parties.own import (
+    OwnIds,
     Today,
     brings,
     leakage,
@@ -65,10 +67,12 @@ def align_party(
         if out is not None:
             check_writable(out)
         as_read = config.source.state()
-        ids = ids_of_source(config, on_progress)
+        ids, excluded = ids_of_source(config, on_progress)
         counts = {kind: len(of_kind.rows) for kind, of_kind in ids.items()}
         for line in [*identity.warnings(), *leakage(config, protocols)]:
             say(line)
+        if excluded is not None:
+            say(told_of_excluded(excluded.facts()))
         room = to_align(config.contract, protocols)
         kept = partial(held_buckets, unfinished(config))
 
@@ -88,6 +92,7 @@ def align_party(
         if config.source.state() != as_read:
             raise DataError(f"{config.source}: has changed since its ids were read; align again")
         write(folder / "agreement.json", agreement(config.contract, meeting))
+        keep_record(folder, excluded)
         write_ids(config, aligned, place, lambda word: on_progress(word, traffic))
         summary = {
             "run": meeting.run.hex(),
@@ -100,6 +105,8 @@ def align_party(
             "seconds": round(time.monotonic() - began, 3),
             "ids": str(place),
         }
+        if excluded is not None:
+            summary["excluded"] = excluded.facts()
         write(folder / "summary.json", as_json(summary))
         forget_buckets(unfinished(config))
     return summary
@@ -135,7 +142,7 @@ def said(summary: Mapping[str, Any]) -> str:
     )
 
 
-def ids_of_source(config: Config, on_progress: OnProgress) -> dict[str, psi.Ids]:
+def ids_of_source(config: Config, on_progress: OnProgress) -> OwnIds:
     """This party's ids of each kind, read in batches. Raises DataError, IdError."""
 
     def cells(names: tuple[str, ...]) -> Iterator[list[Any]]:

@@ -34,6 +34,8 @@ def described(config: Config) -> dict[str, Any]:
     party = json.loads(config.party.model_dump_json(include={*SECTIONS}, warnings=False))
     own = {f"{section}.{key}": value for section in SECTIONS for key, value in party[section].items()}
     own["data.file"] = config.source.fingerprint()
+    if config.party.data.exclude_ids is not None:
+        own["data.exclude_ids"] = digest_of(config.party.data.exclude_ids)
     own["the file `secret` in storage"] = private_seed(own_secret(config.party.storage), b"", "which").hex()
     own["torch"] = version("torch")
     if run := config.contract.training.warm_start:
@@ -50,6 +52,9 @@ def refuse_change_while_read(config: Config, own: Mapping[str, Any]) -> None:
     """After the table has been read: is it the one that `own` tells of? Raises DataError."""
     if config.source.fingerprint() != own["data.file"]:
         raise DataError(f"{config.source}: has changed while it was read; start again")
+    listed = config.party.data.exclude_ids
+    if listed is not None and digest_of(listed) != own["data.exclude_ids"]:
+        raise DataError(f"{listed}: has changed while it was read; start again")
 
 
 def refuse_changes(config: Config, own: dict[str, Any]) -> None:
@@ -77,6 +82,11 @@ def refuse_other(
     that differs."""
     for key in sorted(own.keys() | theirs.keys()):
         if own.get(key) != theirs.get(key):
+            if key == "data.exclude_ids":
+                raise ConfigError(
+                    f"{config.path}: {key} lists other people than when {which} began; begin anew with "
+                    f"`{command} --afresh`"
+                )
             what = f"{config.source}: it" if key == "data.file" else f"{config.path}: {key}"
             raise _refused(f"{what} is not what it was when {which} began", command)
 

@@ -185,6 +185,7 @@ def _data(config: Config, data: OwnData) -> dict[str, Any]:
         },
         "label": facts_of(data.labels, config) if data.labels else None,
         **({} if data.delay is None else {"delay": data.delay.facts()}),
+        **({} if data.excluded is None else {"excluded": data.excluded.facts()}),
         "numeric": [str(name) for name in data.table.numeric.columns],
         "categorical": [str(name) for name in data.table.categorical.columns],
         "bags": [*data.table.bags],

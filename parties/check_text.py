@@ -5,6 +5,7 @@ from textwrap import fill
 from typing import Any, Final
 
 from parties.check import Findings
+from parties.excluded import told_of_excluded
 from parties.label_keys import told_of_delay
 from parties.labels import told_of
 
@@ -51,6 +52,7 @@ def _facts_of_data(data: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         *([("label", told_of(data["label"]))] if data["label"] else []),
         *([("delay", told_of_delay(data["delay"]))] if "delay" in data else []),
+        *([("excluded", told_of_excluded(data["excluded"]))] if "excluded" in data else []),
         *((kind, f"{len(data[kind])}: {', '.join(data[kind])}") for kind in kinds if data[kind]),
     ]
 

@@ -1,11 +1,13 @@
 """`party drift`: a newer table of this party against the training rows of a version."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from parties.align import ids_of_source
 from parties.config import Config
 from parties.drift import ALERT, WATCH, Drift, Statistics
 from parties.errors import ConfigError, DataError, StorageError
@@ -28,7 +30,7 @@ def drift(
     """
     model = which(config, version)
     fitted, then = pipeline(model.folder), statistics(model.folder)
-    source = data or config.source
+    own, source = config.party.data, data or config.source
     ids = next(iter(config.id_columns.values()))
     table = read_table(
         source,
@@ -38,7 +40,12 @@ def drift(
         types=fitted.kinds,
         others=False,
     )
-    now = then.again(fitted, table, np.arange(table.rows))
+    rows = np.arange(table.rows)
+    if own.exclude_ids is not None:
+        _, excluded = ids_of_source(replace(config, held=source), lambda *_: None)
+        assert excluded is not None
+        rows = np.flatnonzero(excluded.takes_part(table.rows))
+    now = then.again(fitted, table, rows)
     found = then.drift(now, watch, alert)
     return {
         "version": model.run.hex(),

@@ -23,6 +23,7 @@ from parties.connection import OnProgress
 from parties.cost import Clock
 from parties.ending import End, all_keep, to_the_end
 from parties.errors import AlignmentError, ConfigError, DataError, PartyError
+from parties.excluded import Excluded, keep_record, told_of_excluded
 from parties.handshake import Brings, Meeting
 from parties.model import Model, chosen, model
 from parties.own import Today, brings, leakage, own_identity, own_protocols, refuse_expired, today
@@ -48,6 +49,7 @@ class Prepared:
     identity: Identity
     model: Model
     ids: psi.Ids
+    excluded: Excluded | None
     read: object
     protocols: Mapping[str, psi.Psi]
     told: Brings
@@ -92,6 +94,8 @@ def extend_party(
         prepared = prepare(config, trained, on_progress)
         for line in [*prepared.identity.warnings(), *leakage(config, dict(prepared.protocols))]:
             say(line)
+        if prepared.excluded is not None:
+            say(told_of_excluded(prepared.excluded.facts()))
         say(f"adds to the users of the model of run {trained.run.hex()[:12]}")
         return to_the_end(
             config,
@@ -124,9 +128,9 @@ def prepare(
         raise ConfigError(f"{config.path}: data.id: no column for {trained.kind}, the model's kind of id")
     if len(people_of(config, trained)) >= LISTS_AT_MOST:
         raise ConfigError(f"{trained.folder}: holds {LISTS_AT_MOST - 1:,} additions; train a new run")
-    ids = ids_of_source(config, on_progress)[trained.kind]
+    by_kind, excluded = ids_of_source(config, on_progress)
     told = brings(config, "extend", protocols, trained.digest)._replace(kinds=[trained.kind])
-    return Prepared(config, identity, trained, ids, read, protocols, told)
+    return Prepared(config, identity, trained, by_kind[trained.kind], excluded, read, protocols, told)
 
 
 def complete_extension(
@@ -162,6 +166,7 @@ def complete_extension(
         users = np.concatenate(people)
         folder, added, place = prepared.folder(meeting.run), len(aligned.rows), addition(trained, len(people))
         write(folder / "agreement.json", agreement(contract, meeting))
+        keep_record(folder, prepared.excluded)
         if added:
             write_ids(config, aligned, place, named=named(trained))
         summary = {
@@ -180,6 +185,8 @@ def complete_extension(
         }
         if added:
             summary["ids"] = str(place)
+        if prepared.excluded is not None:
+            summary["excluded"] = prepared.excluded.facts()
         write(folder / "summary.json", as_json(summary))
         yield from all_keep(me, contract, unfinished.end)
         forget(unfinished.folder)

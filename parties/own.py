@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from parties.delay import Delay
+    from parties.excluded import Excluded
     from parties.labels import OwnLabels
     from parties.table import Table
     from psi import Psi
-    from psi.ids import Ids
+    from psi.ids import Ids, Policy
 
 
 Today = Callable[[], date]
@@ -47,13 +49,22 @@ class OwnData(NamedTuple):
     """`labels` (label holder only) and `table` have the source's rows.
 
     ids: by kind, in the contract's order of preference; the `rows` of each are the usable ones. delay: where
-    labels arrive late; rows that are not mature have no ids.
+    labels arrive late; rows that are not mature have no ids. excluded: nor have those of whom the party was
+    told to leave them out.
     """
 
     table: "Table"
     ids: "dict[str, Ids]"
     labels: "OwnLabels | None"
     delay: "Delay | None" = None
+    excluded: "Excluded | None" = None
+
+
+class OwnIds(NamedTuple):
+    """The party's ids of each kind that it has, and who was left out."""
+
+    by_kind: "dict[str, Ids]"
+    excluded: "Excluded | None"
 
 
 def pin_of(certificate: Path) -> str:
@@ -209,12 +220,12 @@ def own_data(config: Config) -> OwnData:
     except DataError as error:
         raise DataError(f"{config.source}: {error}") from error
     starts = range(0, table.rows, BLOCK)
-    ids = own_ids(
+    ids, excluded = own_ids(
         config,
         lambda names: ([table.ids[name].iloc[at : at + BLOCK] for name in names] for at in starts),
         None if delay is None else delay.mature,
     )
-    return OwnData(table, ids, labels, delay)
+    return OwnData(table, ids, labels, delay, excluded)
 
 
 def large_batch(config: Config, aligned: int) -> list[str]:
@@ -236,27 +247,41 @@ def own_ids(
     config: Config,
     cells: "Callable[[tuple[str, ...]], Iterable[Sequence[Any]]]",
     takes_part: "NDArray[Any] | None" = None,
-) -> "dict[str, Ids]":
-    """The party's ids of each kind that it has. cells: the batches of these columns of its table. takes_part:
-    which of its rows, as `psi.normalise` has it.
+) -> OwnIds:
+    """cells: the batches of these columns of the table. takes_part: which of its rows, as `psi.normalise` has
+    it. Who is excluded is so in every row with an id of his.
 
-    Raises IdError, and what `cells` raises.
+    Raises DataError, IdError, and what `cells` raises.
     """
     import psi
+    from parties.excluded import find_excluded
 
     data, kinds = config.party.data, {kind.name: kind for kind in config.contract.ids}
-    try:
-        return {
-            kind: psi.normalise(
-                cells(names),
-                names,
-                kinds[kind].columns,
-                digest_key(config.contract.digest, kind),
-                data.nulls,
-                data.duplicates,
-                takes_part,
-            )
-            for kind, names in config.id_columns.items()
-        }
-    except psi.IdError as error:
-        raise psi.IdError(f"{config.source}: {error}") from error
+
+    def read(nulls: "Policy", duplicates: "Policy") -> "dict[str, Ids]":
+        try:
+            return {
+                kind: psi.normalise(
+                    cells(names),
+                    names,
+                    kinds[kind].columns,
+                    digest_key(config.contract.digest, kind),
+                    nulls,
+                    duplicates,
+                    takes_part,
+                )
+                for kind, names in config.id_columns.items()
+            }
+        except psi.IdError as error:
+            raise psi.IdError(f"{config.source}: {error}") from error
+
+    if data.exclude_ids is None:
+        return OwnIds(read(data.nulls, data.duplicates), None)
+    everybody, wanted = read("drop", "drop"), takes_part
+    excluded = find_excluded(config, data.exclude_ids, everybody)
+    takes_part = excluded.takes_part(next(iter(everybody.values())).total)
+    if wanted is not None:
+        takes_part &= wanted
+    left = read(data.nulls, data.duplicates)
+    silent = {kind: excluded.silent(kind, everybody[kind], ids) for kind, ids in left.items()}
+    return OwnIds(left, replace(excluded, digests=silent))

@@ -228,6 +228,9 @@ class Data(Section):
     scale: Scales = Field(default={})
     """How numbers are scaled, where it is not for their skewness to decide: `income = "log"`. See
     docs/data.md#from-columns-to-features"""
+    exclude_ids: File | None = None
+    """Who withdrew consent: CSV or Parquet with the columns of ids, as in the table. They take part in
+    nothing: docs/data.md#people-who-withdraw-their-consent."""
     nulls: Literal["drop", "refuse"] = "drop"
     """What to do with rows whose id is null or blank."""
     duplicates: Literal["drop", "refuse"] = "drop"

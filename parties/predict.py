@@ -24,6 +24,7 @@ from parties.cost import Clock
 from parties.drift_report import STATISTICS, alerts, as_record, statistics
 from parties.ending import End, all_keep, to_the_end
 from parties.errors import AlignmentError, PartyError
+from parties.excluded import keep_record, told_of_excluded
 from parties.handshake import Meeting
 from parties.model import Model, chosen, model
 from parties.own import Today, brings, leakage, own_identity, own_protocols, refuse_expired, today
@@ -77,6 +78,8 @@ def predict_party(
         refuse_change_while_read(config, unfinished.own)
         for line in [*prepared.identity.warnings(), *leakage(config, dict(prepared.protocols))]:
             say(line)
+        if prepared.excluded is not None:
+            say(told_of_excluded(prepared.excluded.facts()))
         say(f"scoring with the model of run {trained.run.hex()[:12]}")
         return to_the_end(
             config,
@@ -121,7 +124,7 @@ def prepare(
     refuse_expired(config, today)
     check_ledger(config)
     identity, protocols, data = own_identity(config), own_protocols(config), config.party.data
-    ids = ids_of_source(config, on_progress)
+    ids, excluded = ids_of_source(config, on_progress)
     table = read_table(
         config.source, (), scratch=config.party.storage, bags=data.bags, types=data.types, others=False
     )
@@ -135,7 +138,9 @@ def prepare(
     secret = own_secret(config.party.storage)
     there = (trained.folder / STATISTICS).exists()
     trained_on = statistics(trained.folder) if there else None
-    return Prepared(config, identity, trained, table, features, trained_on, ids, protocols, told, secret)
+    return Prepared(
+        config, identity, trained, table, features, trained_on, ids, excluded, protocols, told, secret
+    )
 
 
 def complete_prediction(
@@ -159,6 +164,7 @@ def complete_prediction(
             return outcome
         folder = prepared.folder(outcome.meeting.run)
         write(folder / "agreement.json", agreement(prepared.config.contract, outcome.meeting))
+        keep_record(folder, prepared.excluded)
         if outcome.scored is not None:
             config, place, target = prepared.config, folder / SCORES, prepared.model.target()
             columns, parties = config.id_columns[outcome.meeting.kind], [config.name, *config.feature_holders]
@@ -215,6 +221,8 @@ def _summarise(
         summary["privacy"] = outcome.spent
     if drift:
         summary["drift"] = drift
+    if prepared.excluded is not None:
+        summary["excluded"] = prepared.excluded.facts()
     if result is not None:
         together, alone = int(result.together.sum()), len(result.alone)
         learned = scores_alone(prepared.model.top(prepared.model.run))

@@ -10,7 +10,7 @@ prediction-unfinished/
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ from parties.config import Config
 from parties.cost import Clock, Cost, measured
 from parties.drift import Statistics
 from parties.errors import AlignmentError, ContractError, StorageError
+from parties.excluded import Excluded
 from parties.handshake import Brings, Meeting
 from parties.model import Model
 from parties.own import Today, refuse_expired, today
@@ -63,6 +64,7 @@ class Prepared:
     features: Features
     trained_on: Statistics | None
     ids: Mapping[str, psi.Ids]
+    excluded: Excluded | None
     protocols: Mapping[str, psi.Psi]
     told: Brings
     secret: bytes
@@ -158,6 +160,8 @@ def _after_meeting(
     result = scored.gathered(
         unfinished.folder, stamp, placed, len(prepared.features), target.outputs, config.party.storage
     )
+    if prepared.excluded is not None:
+        result = replace(result, excluded=prepared.excluded.rows)
     if scores_alone(top):
         rows, holders = result.alone, len(contract.feature_holders)
         for at in range(0, len(rows), EVALUATION_ROWS):

@@ -19,6 +19,7 @@ from parties.contract_training import Model
 from parties.cost import Cost
 from parties.drift import Statistics
 from parties.drift_report import STATISTICS, as_record
+from parties.excluded import keep_record
 from parties.id_kinds import written_as
 from parties.last_good import NAME as LAST_GOOD
 from parties.phases import Outcome, Prepared
@@ -114,6 +115,7 @@ def summarise(
         importance=importance(prepared, outcome),
         drift=drifted(prepared, outcome),
         delay={} if prepared.data.delay is None else prepared.data.delay.facts(),
+        excluded={} if prepared.data.excluded is None else prepared.data.excluded.facts(),
     )
     return summary.as_json()
 
@@ -217,6 +219,7 @@ def keep(prepared: Prepared, outcome: Outcome) -> Path:
 
     modules: dict[str, nn.Module] = {"bottom": trained.bottom}
     write(folder / "agreement.json", agreement(config.contract, meeting))
+    keep_record(folder, prepared.data.excluded)
     write(folder / "alignment.parquet", _parquet(with_ids(outcome.aligned.rows)))
     write(folder / "pipeline.json", outcome.pipeline.to_json().encode())
     counted = Statistics.of(outcome.pipeline, prepared.data.table, examples.training_rows)

@@ -112,14 +112,16 @@ def _path(folder: Path, number: int) -> Path:
 
 @dataclass(frozen=True)
 class Scored:
-    """logits: [rows of the file, outputs], NaN where there are none. together: [rows], scored with all."""
+    """logits: [rows of the file, outputs], NaN where there are none. together: [rows], scored with all.
+    excluded: rows that are not to be scored."""
 
     logits: NDArray[np.float32]
     together: NDArray[np.bool_]
+    excluded: NDArray[np.int64]
 
     @property
     def alone(self) -> NDArray[np.int64]:
-        return np.flatnonzero(~self.together)
+        return np.setdiff1d(np.flatnonzero(~self.together), self.excluded)
 
 
 def gathered(folder: Path, stamp: Stamp, placed: Placed, rows: int, outputs: int, scratch: Path) -> Scored:
@@ -133,7 +135,7 @@ def gathered(folder: Path, stamp: Stamp, placed: Placed, rows: int, outputs: int
             raise StorageError(f"{_path(folder, number)}: is gone or was changed; start again")
         places = placed.block(number)
         logits[places], together[places] = block.numpy(), True
-    return Scored(logits, together)
+    return Scored(logits, together, np.empty(0, np.int64))
 
 
 def write(

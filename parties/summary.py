@@ -71,10 +71,20 @@ class Summary:
     importance: dict[str, Any]
     drift: dict[str, Any]
     delay: dict[str, Any]
+    excluded: dict[str, Any]
 
     def as_json(self) -> dict[str, Any]:
         content = asdict(self)
-        for name in ("metrics", "contribution", "leak", "privacy", "importance", "drift", "delay"):
+        for name in (
+            "metrics",
+            "contribution",
+            "leak",
+            "privacy",
+            "importance",
+            "drift",
+            "delay",
+            "excluded",
+        ):
             if not content[name]:
                 del content[name]
         return content

@@ -16,6 +16,7 @@ from parties.cost import Clock, Parts
 from parties.drift_report import alerts
 from parties.ending import End, all_keep, to_the_end
 from parties.errors import AlignmentError, PartyError
+from parties.excluded import told_of_excluded
 from parties.handshake import Meeting
 from parties.label_keys import told_of_delay
 from parties.outlast import warning_of_expiry
@@ -64,6 +65,8 @@ def run_party(
         told_first += leakage_of_serving(config.contract)
         if prepared.data.delay is not None:
             told_first.append(told_of_delay(prepared.data.delay.facts()))
+        if prepared.data.excluded is not None:
+            told_first.append(told_of_excluded(prepared.data.excluded.facts()))
         if prepared.warm is not None:
             told_first += prepared.warm.told(prepared.data.table)
         for line in [*prepared.identity.warnings(), *told_first]:

@@ -88,6 +88,10 @@ class Scorer:
         store, digests = self.store, self._digests(ids)
         if len(context) > MOST_CONTEXT:
             raise BadRequest(f"context: {len(context)} columns, more than {MOST_CONTEXT}")
+        if len(withdrawn := np.flatnonzero(store.silent.find(digests) >= 0)):
+            raise BadRequest(
+                f"id {withdrawn[0] + 1} is not scored: it is among data.exclude_ids; leave it out"
+            )
         override = store.override(context)
         users = self._users.find(digests)
         common = np.flatnonzero(users >= 0)

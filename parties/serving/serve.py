@@ -12,6 +12,7 @@ from parties.certs import Identity, read
 from parties.config import Config
 from parties.contract_secure_sum import SECURE_SUM
 from parties.errors import ConfigError, StorageError
+from parties.excluded import told_of_excluded
 from parties.model import Model, chosen
 from parties.own import leakage_of_serving, own_identity, refuse_expired
 from parties.serving.answers import Answers
@@ -215,7 +216,9 @@ def _fresh(config: Config, served: Served, put: Callable[[Store], None], say: Sa
     def read() -> Store:
         return Store.read(replace(config), served.trained, served.users)  # what a query gives now
 
-    return Fresh(config.source, served.store, read, put, say)
+    if served.store.excluded is not None:
+        say(told_of_excluded(served.store.excluded.facts()))
+    return Fresh(config.source, served.store, read, put, say, config.party.data.exclude_ids)
 
 
 def _client_ca(config: Config, identity: Identity) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from parties.columns.cells import NO_NUMBER, read_booleans, read_dates
 from parties.config import Config
 from parties.errors import DataError, StorageError
+from parties.excluded import Excluded
 from parties.features import Pipeline, of_cells
 from parties.model import Model
 from parties.own import own_ids
@@ -30,6 +31,8 @@ from splitnn.bags import Bag
 from splitnn.features import Features
 from splitnn.schedule import EVALUATION_ROWS
 from splitnn.scoring import Columns
+
+NOBODY: Final = np.empty((0, 16), np.uint8)
 
 
 class DigestIndex:
@@ -68,7 +71,8 @@ class Override(NamedTuple):
 class Store:
     """features: of the table's rows, and the blank one after them. embeddings: what the model's bottom makes
     of these, float32 [rows, cut]; no request waits for it. rows: of each user of the alignment.
-    index: of digests of all ids of the table; their rows are `of_id`. schema: of the source."""
+    index: of digests of all ids of the table; their rows are `of_id`. silent: who is not to be scored, as
+    they are excluded; no row is theirs. schema: of the source."""
 
     pipeline: Pipeline
     features: Features
@@ -76,6 +80,8 @@ class Store:
     rows: NDArray[np.int64]
     index: DigestIndex
     of_id: NDArray[np.int64]
+    excluded: Excluded | None
+    silent: DigestIndex
     schema: bytes
 
     @classmethod
@@ -89,17 +95,21 @@ class Store:
             config.source, names, scratch=config.party.storage, bags=bags, types=kinds, others=False
         )
         starts = range(0, table.rows, BLOCK)
-        ids = own_ids(
+        by_kind, excluded = own_ids(
             config,
             lambda names: ([table.ids[name].iloc[at : at + BLOCK] for name in names] for at in starts),
-        )[model.kind]
+        )
+        ids = by_kind[model.kind]
+        silent = NOBODY if excluded is None else excluded.digests[model.kind]
         index = DigestIndex(ids.digests)
         place = index.find(users)
         blank = table.rows
         rows = np.where(place < 0, blank, np.append(ids.rows, blank)[place])
         features = _features(pipeline, table)
         embeddings = _embeddings(model, features, table.scratch)
-        return cls(pipeline, features, embeddings, rows, index, ids.rows, schema)
+        return cls(
+            pipeline, features, embeddings, rows, index, ids.rows, excluded, DigestIndex(silent), schema
+        )
 
     @property
     def blank(self) -> int:

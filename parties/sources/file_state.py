@@ -32,6 +32,6 @@ def readable(file: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise DataError(f"{file}: no such file; mend data.file") from None
+        raise DataError(f"{file}: no such file; put it back, or name another") from None
     except OSError as fault:
         raise DataError(f"{file}: cannot be read: {fault.strerror or 'not a file'}") from None

@@ -73,6 +73,7 @@ SAID = re.compile(
     r"|training ended after .*|training\.batch = .* each epoch is one step|examples: every party learns .*"
     r"|reveals_membership: .*"
     r"|warm start from run [0-9a-f]{12}: .*"
+    r"|[\d,]+ rows take no part, as they have one of the [\d,]+ ids of .*"
     r"|drift: (alert|watch): .*|labels as of [\d:TZ-]+: .*"
     r"|calling \w+ at [\w.:]+, for up to [\d.]+ s|\w+ is away; waiting up to [\d.]+ s|\w+ is back"
 )

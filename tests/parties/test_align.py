@@ -60,7 +60,7 @@ def _brought(config: Config) -> tuple[Any, ...]:
     def cells(names: tuple[str, ...]) -> Any:
         return ([batch[name] for name in names] for batch in read_batches(config.source, names))
 
-    return config, own_identity(config), own_ids(config, cells), own_protocols(config)
+    return config, own_identity(config), own_ids(config, cells).by_kind, own_protocols(config)
 
 
 def written(config: Config, aligned: Alignment, place: Path) -> pd.DataFrame:

@@ -14,10 +14,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import psi
 from parties.errors import DataError, StorageError
+from parties.id_kinds import digest_key
 from parties.model import Model
 from parties.serving.fresh import Fresh
 from parties.serving.schema import schema_digest
+from parties.serving.scorer import BadRequest, Scorer
 from parties.serving.store import DigestIndex, Store, users_of
 from parties.sources.files import source_of
 from tests.parties.serving.conftest import HUB, PARTNER, PEOPLE
@@ -153,3 +156,45 @@ def test_the_schema_is_names_and_kinds(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_bytes(b"PAR1 of another day")
     with pytest.raises(DataError, match="not a whole Parquet file"):
         schema_digest(source_of(tmp_path / "t.parquet"), ["a"])
+
+
+def test_who_is_excluded_while_it_serves_is_answered_for_no_more(
+    trained: dict[str, Model], tmp_path: Path
+) -> None:
+    """At the label holder a request about him is refused; a feature holder has nothing of his to give."""
+    gone = tmp_path / "gone.csv"
+    gone.write_text("k\n")
+    for name, model in trained.items():
+        data = model.config.party.data.model_copy(update={"exclude_ids": gone})
+        config = replace(model.config, party=model.config.party.model_copy(update={"data": data}))
+        users, said = users_of(model.config, model), list[str]()
+        stores = [Store.read(config, model, users)]
+        fresh = Fresh(
+            config.source,
+            stores[0],
+            lambda config=config, model=model, users=users: Store.read(config, model, users),
+            stores.append,
+            said.append,
+            gone,
+        )
+        fresh.look()
+        assert len(stores) == 1
+        gone.write_text("k\n7\n")
+        fresh.look()
+        fresh.look()
+        assert said[-1].startswith("1 rows take no part, as they have one of the 1 ids of ")
+        before, now = stores
+        digest = psi.digest_of(["7"], ["integer"], digest_key(config.contract.digest, model.kind))
+        one = np.frombuffer(digest or b"", np.uint8).reshape(1, 16)
+        assert (before.silent.find(one), now.silent.find(one)) == ([-1], [0])
+        assert before.rows_of(one) != before.blank
+        assert now.rows_of(one) == now.blank
+        user = DigestIndex(users).find(one)[0]
+        assert user >= 0
+        assert now.rows[user] == now.blank
+        assert (np.delete(now.rows, user) == np.delete(before.rows, user)).all()
+        gone.write_text("k\n")
+        if name == HUB:
+            scorer = Scorer(config, model, now, users, [], 10, 1.0)
+            with pytest.raises(BadRequest, match=r"id 2 is not scored: it is among data\.exclude_ids"):
+                scorer.score([["8"], ["7"]], {})

@@ -1,0 +1,123 @@
+"""People who withdrew their consent: `data.exclude_ids` names a file of their ids, in this party's own form.
+
+Each row of the table that has one of these ids, of any kind, takes no part: as if its ids stood nowhere.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+import psi
+from parties.config import Config
+from parties.errors import DataError
+from parties.id_kinds import digest_key
+from parties.sources.file_state import digest_of
+from parties.storage import write
+from parties.summary import as_json
+
+RECORD: Final = "excluded.json"
+"""In the folder of each result: as `Excluded.facts` tells it."""
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """What was left out. sha256: of the file, as it was `at` that time. listed: rows of it with an id.
+
+    rows: of the table, [n] int64, rising. digests: by kind of id, [m, 16], whether the table has them or not.
+    """
+
+    file: Path
+    sha256: str
+    at: datetime
+    listed: int
+    rows: NDArray[np.int64]
+    digests: Mapping[str, NDArray[np.uint8]]
+
+    def takes_part(self, rows: int) -> NDArray[np.bool_]:
+        """Of each row of a table of so many."""
+        there = np.ones(rows, np.bool_)
+        there[self.rows] = False
+        return there
+
+    def silent(self, kind: str, before: psi.Ids, left: psi.Ids) -> NDArray[np.uint8]:
+        """[m, 16]: who is not to be told of by an id of this kind: the listed ones, and those whose rows are
+        left out by an id of another kind. before, left: of the table, with and without these rows."""
+        listed = self.digests.get(kind, np.empty((0, 16), np.uint8))
+        return np.concatenate(
+            (listed, before.digests[~np.isin(_as_one(before.digests), _as_one(left.digests))])
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """No id is in it."""
+        return {
+            "file": str(self.file),
+            "sha256": self.sha256,
+            "at": self.at.isoformat(timespec="seconds"),
+            "listed": self.listed,
+            "rows": len(self.rows),
+        }
+
+
+def told_of_excluded(facts: Mapping[str, Any]) -> str:
+    """A line for people."""
+    return (
+        f"{facts['rows']:,} rows take no part, as they have one of the {facts['listed']:,} ids of "
+        f"{facts['file']} (SHA-256 {facts['sha256'][:12]})"
+    )
+
+
+def keep_record(folder: Path, excluded: Excluded | None) -> None:
+    """Raises StorageError."""
+    if excluded is not None:
+        write(folder / RECORD, as_json(excluded.facts()))
+
+
+def find_excluded(config: Config, file: Path, ids: Mapping[str, psi.Ids]) -> Excluded:
+    """ids: all of the table's, by kind. Raises DataError, IdError."""
+    at, sha256 = datetime.now(UTC), digest_of(file)
+    listed, found = _read(config, file)
+    if digest_of(file) != sha256:
+        raise DataError(f"{file}: has changed while it was read; start again")
+    rows = np.unique(np.concatenate([_rows(ids[kind], digests) for kind, digests in found.items()]))
+    return Excluded(file, sha256, at, listed, rows, found)
+
+
+def _read(config: Config, file: Path) -> tuple[int, dict[str, NDArray[np.uint8]]]:
+    """How many rows have an id; and the digests of each kind of which the file has the columns."""
+    source = config.newer(file)
+    there = {*source.schema().names}
+    held = {kind: names for kind, names in config.id_columns.items() if {*names} <= there}
+    if not held:
+        wanted = " or ".join(", ".join(names) for names in config.id_columns.values())
+        raise DataError(f"{file}: has no column {wanted}: the ids must stand there under that name")
+
+    def cells(names: Sequence[str]) -> Iterator[list[Any]]:
+        for batch in source.batches(names, False):  # a list may be empty
+            yield [batch[name] for name in names]
+
+    types = {kind.name: kind.columns for kind in config.contract.ids}
+    found, listed = {}, 0
+    try:
+        for kind, names in held.items():
+            key = digest_key(config.contract.digest, kind)
+            ids = psi.normalise(cells(names), names, types[kind], key)
+            found[kind] = ids.digests
+            listed = max(listed, len(ids.rows) + ids.duplicate)
+    except psi.IdError as error:
+        raise psi.IdError(f"{file}: {error}") from error
+    return listed, found
+
+
+def _rows(ids: psi.Ids, excluded: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Of the table, first and later ones."""
+    out = np.isin(_as_one(ids.digests), _as_one(excluded))
+    return np.concatenate((ids.rows[out], ids.repeats[out[ids.repeated]]))
+
+
+def _as_one(digests: NDArray[np.uint8]) -> NDArray[np.void]:
+    return np.ascontiguousarray(digests).view("V16").reshape(-1)

@@ -1,7 +1,8 @@
-"""The commands of the quickstart and of the tutorial, run as they stand on these pages."""
+"""Commands of the pages, run as they stand there."""
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from parties.certs import issue
+from parties.init import init
+from parties.own import pin_of
 from tests.ports import free_port
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -115,3 +119,19 @@ def test_the_tutorial_as_it_stands(tmp_path: Path) -> None:
     scored = pd.read_parquet(scores)
     assert len(scored) == 999
     assert scored["score"].notna().sum() > 100
+
+
+def test_certificates_as_they_stand(tmp_path: Path) -> None:
+    """On one machine and in one folder, so that no file has to be sent."""
+    printed = ""
+    for block in blocks("howto-certificates.md"):
+        if "verify" in block.lines:
+            issue(tmp_path / "others", ["platform", "advertiser"])
+            for name in ("platform", "advertiser"):
+                shutil.copy(tmp_path / "others" / f"{name}.pem", tmp_path)
+            (tmp_path / "table.csv").touch()
+            told = {"certs": tmp_path, "file": tmp_path / "table.csv", "label": "bought"}
+            init(tmp_path, "logistics", label_holder=True, seed=7, **told)
+        printed += ended(block, start(block.lines, tmp_path, 50051))
+    assert f'key = "{pin_of(tmp_path / "logistics.pem")}"' in printed
+    assert "fault" not in printed

@@ -19,6 +19,7 @@ from parties.audit_cli import app as audit_app
 from parties.certs_cli import app as certs_app
 from parties.models_cli import app as models_app
 from parties.psi_cli import app as psi_app
+from parties.report_cli import report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +37,7 @@ app.add_typer(certs_app, name="certs")
 app.add_typer(psi_app, name="psi")
 app.add_typer(audit_app, name="audit")
 app.add_typer(models_app, name="models")
+app.command()(report)
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="This party's party.toml.")]
 

@@ -99,6 +99,17 @@ HEADLINES: dict[str, dict[str, str]] = {
 """The metrics of each task that the report shows, and what people call them."""
 
 
+MODELS = {
+    "test": "the federation",
+    "test_calibrated": "the federation, calibrated",
+    "test_unseen": "the federation, users that no earlier run was trained on",
+    "alone": "this party alone, same rows",
+    "alone_all_rows": "this party alone, all its rows",
+    "pooled": "all columns pooled",
+}
+"""Whose metrics there are, for people."""
+
+
 CALIBRATED = {"ece": "calibration error", "brier": "Brier score", "log_loss": "log loss"}
 """The metrics that calibration is for, and what people call them."""
 
@@ -123,17 +134,9 @@ def report(summary: Mapping[str, Any]) -> str:
         words = ", ".join(f"{one['name']} PSI {one['psi']:.3f}" for one in moved)
         counts = f"{drift['alerts']} alert(s), {drift['watched']} to watch"
         lines.append(f"drift      since run {drift['since'][:12]}: {counts}{words and f': {words}'}")
-    names = {
-        "test": "the federation",
-        "test_calibrated": "the federation, calibrated",
-        "test_unseen": "the federation, users that no earlier run was trained on",
-        "alone": "this party alone, same rows",
-        "alone_all_rows": "this party alone, all its rows",
-        "pooled": "all columns pooled",
-    }
     found = dict(summary.get("metrics", {}))
     without = found.pop("test_without", {})
-    judged = [(names[key], metrics) for key, metrics in found.items()]
+    judged = [(MODELS[key], metrics) for key, metrics in found.items()]
     judged += [(f"the federation without {name}", metrics) for name, metrics in without.items()]
     for name, metrics in judged:
         shown = HEADLINES[training["task"]] | {"gauc": "GAUC"}

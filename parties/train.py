@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from parties.phases import Prepared, prepare, whole_run
 from parties.results import keep, summarise, test_metrics, tested, uncalibrated
 from parties.retraining import retrained
 from parties.room import to_run
-from parties.storage import locked, write
+from parties.storage import locked, run_folder, write
 from parties.summary import as_json, report
 from parties.unfinished import Unfinished, forget, under_any_contract
 from parties.unseen import metrics_of_unseen
@@ -72,7 +72,7 @@ def run_party(
         for line in [*prepared.identity.warnings(), *told_first]:
             say(line)
 
-        return to_the_end(
+        summary = to_the_end(
             config,
             prepared.identity,
             to_run(config.contract, prepared.protocols),
@@ -82,6 +82,20 @@ def run_party(
             say,
             watch.linked,
         )
+        leave_page(config, summary, say)
+        return summary
+
+
+def leave_page(config: Config, summary: Mapping[str, Any], say: Callable[[str], None]) -> None:
+    """report.html, of what the run has left. The run is over: a fault is told, and takes nothing with it."""
+    from parties.report.page import write_page  # matplotlib: only now
+
+    try:
+        run = bytes.fromhex(summary["run"])
+        write_page(run_folder(config.party.storage, config.contract.name, run, config.name))
+    except Exception as error:
+        why = str(error) if isinstance(error, PartyError) else type(error).__name__
+        say(f"no report.html: {why}; the results are whole, and `party report` makes it again")
 
 
 def complete_run(

@@ -75,6 +75,7 @@ OF_LABEL_HOLDER = {
 FILES = {
     "summary.json",
     "report.txt",
+    "report.html",
     "alignment.parquet",
     "model.safetensors",
     "pipeline.json",

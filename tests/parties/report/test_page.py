@@ -1,0 +1,201 @@
+"""Pages of whole runs: what they hold at whom, and what they never do."""
+
+import json
+import re
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from parties.config import load
+from parties.report.page import NAME, write_page
+from parties.storage import run_folder
+from parties.train import leave_page
+from tests.parties import small
+
+HOSTILE = "<script>alert(1)</script>"
+FORBIDS = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+
+class Elements(HTMLParser):
+    """tags: of all elements. text: all of it. outside: addresses that are not of this page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[str] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [name for name, _ in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def made(
+    tmp_path_factory: pytest.TempPathFactory, certificates: Path, identities: dict[str, Any]
+) -> dict[str, Path]:
+    """Folders of a run whose feature holder has a column with a hostile name."""
+    homes = small.write(tmp_path_factory.mktemp("report"), certificates, identities)
+    table = homes["logistics"] / "table.csv"
+    table.write_text(table.read_text().replace("amount", HOSTILE, 1))
+    small.agree(
+        homes,
+        identities,
+        evaluation='{ importance = "columns" }',
+        privacy="{ embedding_clip = 1.0, embedding_sigma = 1.0 }",
+    )
+    summaries = small.run(homes)
+    return {name: small.folder_of(home, summaries[name]) for name, home in homes.items()}
+
+
+def page_of(folder: Path) -> Elements:
+    place = write_page(folder)
+    assert place == folder / NAME
+    assert place.stat().st_mode & 0o777 == 0o600
+    assert place.stat().st_size < 1_000_000
+    return Elements(place.read_text())
+
+
+SECTIONS = {
+    "platform": {"How good it is", "What gradients tell of the labels", "What the partners bring"},
+    "logistics": set[str](),
+}
+OF_ALL = {
+    "From your table to the training rows",
+    "How training went",
+    "What the model rests on",
+    "Time and traffic",
+    "What left this company",
+    "What was agreed",
+    "Privacy that was spent",
+}
+
+
+@pytest.mark.parametrize("name", small.NAMES)
+def test_each_party_has_its_page(made: dict[str, Path], name: str) -> None:
+    page = page_of(made[name])
+    titles = {title for title in OF_ALL | SECTIONS["platform"] if title in page.text}
+    assert titles == OF_ALL | SECTIONS[name]
+    assert page.tags.count("svg") == page.tags.count("figure") == (8 if name == "platform" else 0)
+    assert ("gradients, computed from the labels" in page.text) == (name == "platform")
+
+
+@pytest.mark.parametrize("name", small.NAMES)
+def test_no_script_no_address_and_nobody(made: dict[str, Path], name: str) -> None:
+    folder = made[name]
+    page = page_of(folder)
+    text = (folder / NAME).read_text()
+    assert FORBIDS in text
+    assert not {"script", "link", "img", "iframe", "a", "image"} & {*page.tags}
+    assert not [attribute for attribute in page.attributes if attribute.startswith("on")]
+    assert not re.search(r"url\((?!#)|@import|https?://(?!www\.w3\.org/)", text)
+    if name == "platform":
+        scores = pd.read_parquet(folder / "test_scores.parquet")
+        assert not [score for score in scores["score"].head(50) if f"{score:.6g}" in text]
+
+
+def test_hostile_names_are_text(made: dict[str, Path]) -> None:
+    page = page_of(made["logistics"])
+    assert HOSTILE in page.text
+    assert "script" not in page.tags
+    agreement = made["platform"] / "agreement.json"
+    before = agreement.read_text()
+    content = json.loads(before)
+    content["contract"] |= {"name": HOSTILE, "purpose": '"><img src=x onerror=alert(1)>'}
+    try:
+        agreement.write_text(json.dumps(content))
+        page = page_of(made["platform"])
+    finally:
+        agreement.write_text(before)
+    assert f"Run {HOSTILE} at platform" in page.text
+    assert not {"script", "img"} & {*page.tags}
+
+
+def other_task(folder: Path, tmp_path: Path, task: str, scores: pd.DataFrame) -> Elements:
+    """The page of the same run, had it been of this task."""
+    other = tmp_path / folder.parent.name / folder.name
+    other.mkdir(parents=True)
+    for path in folder.iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["training"]["task"] = task
+    summary["metrics"] = {"test": {"log_loss": 0.5}}
+    (other / "summary.json").write_text(
+        json.dumps({key: summary[key] for key in summary if key != "contribution"})
+    )
+    scores.to_parquet(other / "test_scores.parquet")
+    return page_of(other)
+
+
+def test_many_classes(made: dict[str, Path], tmp_path: Path) -> None:
+    random, names = np.random.default_rng(1), [HOSTILE, *"abcdefghij", "帽子"]
+    scores = random.dirichlet(np.ones(len(names)), 600)
+    frame = pd.DataFrame({f"score.{name}": scores[:, at] for at, name in enumerate(names)})
+    frame.insert(0, "label", random.choice(names, 600))
+    page = other_task(made["platform"], tmp_path, "multiclass", frame)
+    assert page.tags.count("svg") == 6
+    assert "script" not in page.tags
+    assert "AUC against the rest" in page.text
+
+
+def test_several_targets_and_numbers(made: dict[str, Path], tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    truth, score = random.integers(0, 2, 300), random.random(300)
+    frame = pd.DataFrame({"label.click": truth, "label.none": 0, "score.click": score, "score.none": score})
+    page = other_task(made["platform"], tmp_path / "several", "multilabel", frame)
+    assert page.tags.count("svg") == 5
+    page = other_task(
+        made["platform"],
+        tmp_path / "numbers",
+        "regression",
+        pd.DataFrame({"label": truth + score, "score": score}),
+    )
+    assert page.tags.count("svg") == 5
+
+
+def test_a_run_of_an_earlier_release_has_what_it_has(made: dict[str, Path], tmp_path: Path) -> None:
+    summary = json.loads((made["platform"] / "summary.json").read_text())
+    for key in ("funnel", "parts", "history", "contribution", "metrics", "leak", "privacy", "importance"):
+        del summary[key]
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    page = page_of(tmp_path)
+    assert "svg" not in page.tags
+    assert "users whom all parties have" in page.text
+
+
+def test_a_million_rows_take_no_longer(made: dict[str, Path], tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    frame = pd.DataFrame({"label": random.integers(0, 2, 3_000_000), "score": random.random(3_000_000)})
+    began = time.monotonic()
+    other_task(made["platform"], tmp_path, "binary", frame)
+    assert time.monotonic() - began < 20, "some 2 s where nothing else runs"
+
+
+def test_a_page_that_cannot_be_written_costs_no_run(
+    made: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = made["platform"].parents[2]
+    config, said = load(home / "party.toml"), list[str]()
+    summary = json.loads((made["platform"] / "summary.json").read_text())
+    folder = run_folder(config.party.storage, "small", bytes.fromhex(summary["run"]), "platform")
+    assert folder == made["platform"]
+    (folder / NAME).unlink(missing_ok=True)
+    leave_page(config, summary, said.append)
+    assert (folder / NAME).exists()
+    assert said == []
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("of row 7")
+
+    monkeypatch.setattr("parties.report.page.write_page", fails)
+    leave_page(config, summary, said.append)
+    assert said == ["no report.html: RuntimeError; the results are whole, and `party report` makes it again"]

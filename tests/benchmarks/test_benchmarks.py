@@ -59,6 +59,13 @@ def test_fallback() -> None:
     }  # fmt: skip
 
 
+def test_contribution() -> None:
+    result = line("benchmarks/contribution.py", "--seeds", "1", "--restarts", "2", "--people", "3000")
+    assert set(result) == {
+        "data", "seeds", "restarts", "party_dropout", "test_rows", "retrained", "absent", "seconds"
+    }  # fmt: skip
+
+
 def test_predict() -> None:
     result = line("benchmarks/predict.py", "--rows", "2000", "--protocol", "ecdh")
     assert {"rows", "rows_per_second", "peak_rss_mb", "alignment_seconds"} <= set(result)

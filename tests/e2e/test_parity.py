@@ -91,9 +91,11 @@ def test_importance_of_columns(federation: Federate) -> None:
 
 
 def test_several_examples_an_entity(federation: Federate) -> None:
-    """Orders: one to four rows a person at the label holder, each with its own columns and its own label."""
+    """Orders: one to four rows a person at the label holder, each with its own columns and its own label.
+    What each partner brings, by training again without it, is judged by people, not by orders."""
     made = federation(people=200)
-    made.agree("psi.minimum", 'examples.per_entity = "several"\npsi.minimum')
+    several = 'examples.per_entity = "several"\nevaluation.contribution = "retrain"'
+    made.agree("psi.minimum", f"{several}\npsi.minimum")
     made.agree("epochs = 200, patience = 3", "epochs = 4")
     home, random = made.home("platform"), np.random.default_rng(0)
     table = pd.read_csv(home / "people.csv")
@@ -114,6 +116,10 @@ def test_several_examples_an_entity(federation: Federate) -> None:
     everyone = set(people[tested["row"]])
     assert len(tested) == tested["row"].nunique() == people.isin(everyone).sum() > len(everyone)
     assert tested["label"].tolist() == table["bought"][tested["row"]].tolist()
+    brought = summary["contribution"]
+    assert (brought["rows"], brought["users"]) == (len(tested), len(everyone))
+    without = [["advertiser", "logistics"], ["advertiser"], ["logistics"]]
+    assert [entry["partners"] for entry in brought["lifts"]] == without
 
 
 def test_defended_labels(federation: Federate) -> None:

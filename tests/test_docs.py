@@ -5,8 +5,10 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 FAULTS = 45
@@ -94,6 +96,18 @@ def test_links_of_pages_that_the_site_does_not_hold(page: Path) -> None:
         target = page.parent / link["file"] if link["file"] else page
         assert target.exists(), link[0]
         assert link["anchor"] is None or link["anchor"] in anchors(target), link[0]
+
+
+def test_the_bottom_model_of_the_page_is_one() -> None:
+    [code] = re.findall(
+        r"^```python\n(.*?)^```$", (ROOT / "docs" / "howto-bottom-model.md").read_text(), re.M | re.S
+    )
+    names: dict[str, Any] = {}
+    exec(code, names)
+    for numeric, levels in ((3, (4, 5)), (1, ())):
+        model = names["WideAndDeep"](numeric, levels, cut=6)
+        codes = torch.zeros(7, len(levels), dtype=torch.int64)
+        assert model(torch.randn(7, numeric), codes).shape == (7, 6)
 
 
 def test_every_page_is_in_the_index() -> None:

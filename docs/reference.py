@@ -199,6 +199,8 @@ def _kind(parameter: Any) -> str:
     kind = get_args(kind)[0] if several else kind
     if isinstance(kind, type) and issubclass(kind, Enum):
         return ", ".join(f"`{one.value}`" for one in kind)
+    if get_origin(kind) is tuple:
+        return " and ".join(PLAIN[one] for one in get_args(kind))
     words = PLAIN[kind]
     least, most = getattr(parameter, "min", None), getattr(parameter, "max", None)
     if least is not None and most is not None:

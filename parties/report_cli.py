@@ -17,14 +17,31 @@ TrainedRun = Annotated[
 def report(
     config: ConfigFile = Path("party.toml"),
     run: TrainedRun = None,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="Two runs, as --run names them, side by side on one page.", metavar="A B"),
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The file to write; by default report.html in the run's folder.")
+        Path | None,
+        typer.Option(
+            help="The file to write; by default report.html in the run's folder, and compare-A-B.html here."
+        ),
     ] = None,
 ) -> None:
-    """Make a run's report.html again, from the run's folder."""
+    """Make a run's report.html again, from the run's folder; or compare two runs."""
     from parties.config import load
+    from parties.errors import ConfigError
     from parties.model import chosen
-    from parties.report.page import write_page
 
     loaded = load(config, for_training=False)
-    typer.echo(f"wrote {write_page(chosen(loaded, run), out)}")
+    if compare is None:
+        from parties.report.page import write_page
+
+        typer.echo(f"wrote {write_page(chosen(loaded, run), out)}")
+        return
+    if run is not None:
+        raise ConfigError("--run and --compare: give one of them; --compare names both its runs")
+    from parties.report.compare import write_comparison
+
+    a, b = (chosen(loaded, one) for one in compare)
+    typer.echo(f"wrote {write_comparison(a, b, out)}")

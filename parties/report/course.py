@@ -9,7 +9,7 @@ from parties.report import charts
 from parties.report.curves import Curve, thinned
 from parties.report.kept import Kept
 from parties.report.parts import Bar, Facts, Figure, Section, Table, Tiles, bars, duration, number, size
-from parties.summary import HEADLINES
+from parties.summary import CALIBRATED, HEADLINES
 
 FUNNEL = {
     "table": "rows of your table",
@@ -20,6 +20,8 @@ FUNNEL = {
     "validation": "of these, to choose the best epoch by",
     "test": "of these, to judge the result by",
 }
+WORDS = CALIBRATED | {"auc": "AUC", "pr_auc": "PR AUC", "ks": "KS", "gauc": "GAUC", "mae": "MAE"}
+"""What people call metrics, beside the first ones of their task."""
 PARTS = {
     "handshake": "handshake",
     "alignment": "alignment",
@@ -122,7 +124,9 @@ def funnel(kept: Kept) -> Section:
         "Only users whom all parties have take part.",
         [Facts(found)],
         tables=[
-            Table("rows", ("", "rows"), [[FUNNEL[key], bar] for key, bar in zip(keys, drawn, strict=True)])
+            Table(
+                "rows", ("step", "rows"), [[FUNNEL[key], bar] for key, bar in zip(keys, drawn, strict=True)]
+            )
         ],
     )
 
@@ -165,7 +169,7 @@ def by_epoch(kept: Kept, key: str) -> Curve:
 
 
 def words(task: str, metric: str) -> str:
-    return HEADLINES.get(task, {}).get(metric, metric.replace("_", " "))
+    return (WORDS | HEADLINES.get(task, {})).get(metric, metric.replace("_", " "))
 
 
 def costs(kept: Kept) -> Section | None:

@@ -5,7 +5,6 @@ import re
 import time
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,8 +15,8 @@ from parties.report.page import NAME, write_page
 from parties.storage import run_folder
 from parties.train import leave_page
 from tests.parties import small
+from tests.parties.report.conftest import HOSTILE
 
-HOSTILE = "<script>alert(1)</script>"
 FORBIDS = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
@@ -37,24 +36,6 @@ class Elements(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
-
-
-@pytest.fixture(scope="module")
-def made(
-    tmp_path_factory: pytest.TempPathFactory, certificates: Path, identities: dict[str, Any]
-) -> dict[str, Path]:
-    """Folders of a run whose feature holder has a column with a hostile name."""
-    homes = small.write(tmp_path_factory.mktemp("report"), certificates, identities)
-    table = homes["logistics"] / "table.csv"
-    table.write_text(table.read_text().replace("amount", HOSTILE, 1))
-    small.agree(
-        homes,
-        identities,
-        evaluation='{ importance = "columns" }',
-        privacy="{ embedding_clip = 1.0, embedding_sigma = 1.0 }",
-    )
-    summaries = small.run(homes)
-    return {name: small.folder_of(home, summaries[name]) for name, home in homes.items()}
 
 
 def page_of(folder: Path) -> Elements:

@@ -165,9 +165,13 @@ def _hub_answers(config: Config) -> bool:
 
 
 def _data(config: Config, data: OwnData) -> dict[str, Any]:
+    from parties.columns.facts import facts_of_columns  # numpy and pandas
+    from parties.columns.suspects import suspects
+
     usable = max(len(ids.rows) for ids in data.ids.values())
     types = {kind.name: kind.columns for kind in config.contract.ids}
     several = config.contract.several and config.role == "label holder"
+    columns, constant = facts_of_columns(data.table, next(iter(data.ids.values())).rows)
     return {
         "file": str(config.source),
         "rows": data.table.rows,
@@ -186,10 +190,8 @@ def _data(config: Config, data: OwnData) -> dict[str, Any]:
         "label": facts_of(data.labels, config) if data.labels else None,
         **({} if data.delay is None else {"delay": data.delay.facts()}),
         **({} if data.excluded is None else {"excluded": data.excluded.facts()}),
-        "numeric": [str(name) for name in data.table.numeric.columns],
-        "categorical": [str(name) for name in data.table.categorical.columns],
-        "bags": [*data.table.bags],
-        "warnings": [*data.table.warnings, *_too_few(config, usable)],
+        "columns": [column._asdict() for column in columns],
+        "warnings": [*data.table.warnings, *constant, *suspects(data), *_too_few(config, usable)],
     }
 
 

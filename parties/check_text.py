@@ -5,6 +5,7 @@ from textwrap import fill
 from typing import Any, Final
 
 from parties.check import Findings
+from parties.columns.facts import lines
 from parties.excluded import told_of_excluded
 from parties.label_keys import told_of_delay
 from parties.labels import told_of
@@ -30,14 +31,15 @@ def text(found: Findings) -> str:
     facts += [("leakage", one) for one in [*found.examples, *found.serving]]
     facts += [("warning", one) for one in found.identity.get("warnings", [])]
     facts += [("warning", one) for one in found.data.get("warnings", [])]
-    lines = [_wrapped(f"{label:<13}", fact) for label, fact in facts]
-    lines += ["", "What a run sends from this machine:", *(_wrapped("  - ", one) for one in found.leaves), ""]
-    lines += [f"To mend: {len(found.faults)}" if found.faults else "All is well."]
-    return "\n".join(lines)
+    shown = [_wrapped(f"{label:<13}", fact) for label, fact in facts]
+    if found.data:
+        shown += ["", *lines(found.data["columns"])]
+    shown += ["", "What a run sends from this machine:", *(_wrapped("  - ", one) for one in found.leaves), ""]
+    shown += [f"To mend: {len(found.faults)}" if found.faults else "All is well."]
+    return "\n".join(shown)
 
 
 def _facts_of_data(data: dict[str, Any]) -> list[tuple[str, str]]:
-    kinds = ("numeric", "categorical", "bags")
     return [
         ("data", f"{data['file']}: {data['rows']:,} rows"),
         *(
@@ -53,7 +55,6 @@ def _facts_of_data(data: dict[str, Any]) -> list[tuple[str, str]]:
         *([("label", told_of(data["label"]))] if data["label"] else []),
         *([("delay", told_of_delay(data["delay"]))] if "delay" in data else []),
         *([("excluded", told_of_excluded(data["excluded"]))] if "excluded" in data else []),
-        *((kind, f"{len(data[kind])}: {', '.join(data[kind])}") for kind in kinds if data[kind]),
     ]
 
 

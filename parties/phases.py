@@ -160,6 +160,7 @@ def _after_meeting(
     epoch = common.newest
     for line in going_on(unfinished.run(), meeting):
         say(line)
+    fresh = unfinished.run() != run
     unfinished.begin(run, common)
 
     ids, protocols = prepared.data.ids, prepared.protocols
@@ -177,6 +178,8 @@ def _after_meeting(
     yield Progress("columns", 0, 0)
     if prepared.warm is None:
         pipeline = Pipeline.fit(prepared.data.table, examples.training_rows)
+        for line in pipeline.warnings if fresh else ():
+            say(line)
     else:
         pipeline, local = prepared.warm.pipeline, replace(local, warm=prepared.warm.weights)
     features = features_of(pipeline, prepared.data.table, examples.rows, config.party.groups)

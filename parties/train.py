@@ -9,6 +9,7 @@ from typing import Any
 from parties.alignment import Random, logged
 from parties.baselines import baselines
 from parties.changes import described, refuse_change_while_read, refuse_changes
+from parties.columns.suspects import suspects
 from parties.config import Config
 from parties.connection import OnProgress
 from parties.contribution import contribution
@@ -69,6 +70,7 @@ def run_party(
             told_first.append(told_of_excluded(prepared.data.excluded.facts()))
         if prepared.warm is not None:
             told_first += prepared.warm.told(prepared.data.table)
+        told_first += [*prepared.data.table.warnings, *suspects(prepared.data)]
         for line in [*prepared.identity.warnings(), *told_first]:
             say(line)
 

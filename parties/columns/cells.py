@@ -4,6 +4,8 @@ Errors name the source, the column and the row (numbered from 1, a header not co
 holds.
 """
 
+from contextlib import suppress
+from itertools import product
 from typing import Any, Final
 
 import numpy as np
@@ -95,31 +97,37 @@ def read_texts(source: object, name: str, column: Any) -> "pd.Series[Any]":
         ) from None
 
 
-def parsed_numbers(column: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def parsed_numbers(texts: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Of text cells: the numbers, NaN where there is none; and which cells are neither that nor missing."""
-    texts = _present(column)
-    try:
-        parsed = _floats(texts)
-    except pa.ArrowException:  # what follows takes a sign or blanks before the digits as well, and is slow
-        parsed = pd.to_numeric(texts.to_pandas(), errors="coerce").to_numpy(dtype=np.float64, copy=True)
-    return parsed, np.isnan(parsed) & _is_there(texts)
+    for worded in (True, False):  # words for missing are rare, and to look for them takes longest
+        cells = texts if worded else present(texts)
+        with suppress(pa.ArrowException):
+            parsed = _floats(cells)
+            if not (bad := np.isnan(parsed) & _is_there(cells)).any():
+                return parsed, bad
+    # What follows takes a plus sign or blanks before the digits as well, and is slow.
+    parsed = pd.to_numeric(cells.to_pandas(), errors="coerce").to_numpy(dtype=np.float64, copy=True)
+    return parsed, np.isnan(parsed) & _is_there(cells)
 
 
-def parsed_dates(column: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def parsed_dates(texts: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Of text cells: ISO 8601 as seconds since 1970-01-01 UTC, NaN where there is none; and which cells are
     neither that nor missing."""
-    texts = _present(column)
-    for kind in (pa.timestamp("us"), pa.timestamp("us", "UTC")):
-        try:
-            parsed = _floats(texts.cast(kind).cast(pa.int64())) / 1e6
-            break
-        except pa.ArrowException:  # zones in some cells, or more digits of a second
-            pass
-    else:
-        read = pd.to_datetime(texts.to_pandas(), errors="coerce", utc=True, format="ISO8601")
-        moments = read.dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
-        parsed = np.where(np.isnat(moments), np.nan, moments.astype(np.int64) / 1e6)
-    return parsed, np.isnan(parsed) & _is_there(texts)
+    for worded, kind in product((True, False), (pa.timestamp("us"), pa.timestamp("us", "UTC"))):
+        cells = texts if worded else present(texts)
+        with suppress(pa.ArrowException):  # zones in some cells, or more digits of a second
+            parsed = _floats(cells.cast(kind).cast(pa.int64())) / 1e6
+            return parsed, np.zeros(len(parsed), dtype=bool)
+    read = pd.to_datetime(cells.to_pandas(), errors="coerce", utc=True, format="ISO8601")
+    moments = read.dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
+    parsed = np.where(np.isnat(moments), np.nan, moments.astype(np.int64) / 1e6)
+    return parsed, np.isnan(parsed) & _is_there(cells)
+
+
+def present(texts: Any) -> Any:
+    """Null where a cell says in words that it is missing."""
+    missing = pc.is_in(texts, pa.array(NO_NUMBER, texts.type))
+    return pc.if_else(missing, pa.scalar(None, texts.type), texts)
 
 
 def is_number(kind: Any) -> bool:
@@ -136,12 +144,6 @@ def series(column: Any, name: str) -> "pd.Series[Any]":
 def _floats(column: Any) -> NDArray[np.float64]:
     found: NDArray[np.float64] = column.cast(pa.float64(), safe=False).to_numpy().astype(np.float64)
     return found
-
-
-def _present(column: Any) -> Any:
-    """Null where a cell says in words that it is missing."""
-    missing = pc.is_in(column, pa.array(NO_NUMBER, column.type))
-    return pc.if_else(missing, pa.scalar(None, column.type), column)
 
 
 def _is_there(texts: Any) -> NDArray[np.bool_]:

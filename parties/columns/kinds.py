@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from parties.bags import are_bags
-from parties.columns.cells import NO_NUMBER, is_number, parsed_dates, parsed_numbers
+from parties.columns.cells import is_number, parsed_dates, parsed_numbers, present
 from parties.sources.source import is_text
 
 LEFT_OUT: Final = ("text", "key")
@@ -84,33 +84,33 @@ def _of_numbers(values: NDArray[np.float64]) -> Seen | None:
 
 def _of_texts(column: Any) -> Seen:
     texts = column.drop_null()
-    worded = texts.filter(pc.invert(pc.is_in(texts, pa.array(NO_NUMBER, texts.type))))
-    if not len(worded):
+    first = present(texts.slice(0, LOOKED_AT)).drop_null()
+    if not len(first):
+        first = present(texts).drop_null().slice(0, LOOKED_AT)
+    if not len(first):
         return Seen("empty", "it is empty")
-    distinct = texts.unique()
-    if len(distinct) <= LOOKED_AT and WORDS.issuperset(_folded(worded.unique())):
-        return Seen("boolean")
-    dates, numbers = pc.match_substring_regex(worded, DATE), None
     told = ""
-    if _share(dates) >= MOST:
+    if _share(pc.match_substring_regex(first, DATE)) >= MOST:
         _, bad = parsed_dates(column)
         if not bad.any():
             return Seen("date")
         told = _nearly("dates", bad)
-    elif not pc.any(pc.match_substring_regex(worded, LEADING_ZERO)).as_py():
+    elif parsed_numbers(first)[1].mean() <= 1 - MOST:
         values, bad = parsed_numbers(column)
-        numbers = values[~np.isnan(values)]
-        if not bad.any():
-            return _of_numbers(values) or Seen("number")
-        if len(numbers) >= MOST * len(worded):
+        if not pc.any(pc.match_substring_regex(texts, LEADING_ZERO)).as_py():
+            if not bad.any():
+                return _of_numbers(values) or Seen("number")
             told = _nearly("numbers", bad)
+    distinct = texts.unique()
+    if len(distinct) <= LOOKED_AT and WORDS.issuperset(_folded(present(distinct).drop_null())):
+        return Seen("boolean")
     many = f"{len(distinct):,} distinct values in {len(texts):,} rows"
-    first = distinct.slice(0, LOOKED_AT)
     if looks_like_keys(distinct, (E_MAIL,)):
         return Seen("key", "its cells look like e-mail addresses")
     if len(distinct) <= len(texts) / 2:
         return Seen("category", told)
-    if looks_like_keys(distinct) or _share(pc.match_substring_regex(first, r"\s")) < 1 - MOST:
+    blanks = _share(pc.match_substring_regex(distinct.slice(0, LOOKED_AT), r"\s"))
+    if looks_like_keys(distinct) or blanks < 1 - MOST:
         return Seen("key", told or many)
     return Seen("text", told or many)
 

@@ -75,6 +75,7 @@ SAID = re.compile(
     r"|warm start from run [0-9a-f]{12}: .*"
     r"|[\d,]+ rows take no part, as they have one of the [\d,]+ ids of .*"
     r"|drift: (alert|watch): .*|labels as of [\d:TZ-]+: .*"
+    r"|\S+: column '.*' (is left out:|is taken as|alone tells|is the id column|looks like|holds what) .*"
     r"|calling \w+ at [\w.:]+, for up to [\d.]+ s|\w+ is away; waiting up to [\d.]+ s|\w+ is back"
 )
 PROGRESS = re.compile(

@@ -4,7 +4,7 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 import psi
 from parties.certs import Identity
 from parties.charges import Charge
-from parties.check import check
+from parties.check import Findings, check
 from parties.check_text import text
 from parties.config import Config, load
 from parties.contract import Contract
@@ -81,6 +81,10 @@ def config_of(tmp_path: Path, certificates: Path, contract_of: Callable[..., Con
     return make
 
 
+def kinds(found: Findings) -> dict[str, str]:
+    return {column["name"]: column["kind"] for column in found.data["columns"]}
+
+
 def toml(contract: Contract) -> str:
     return "\n".join(f"{key} = {written(value)}" for key, value in contract.model_dump(mode="json").items())
 
@@ -109,9 +113,8 @@ def test_label_holder(config_of: Make, port: int) -> None:
     assert found.data["rows"] == 4
     counts = {"usable": 2, "null": 1, "blank": 0, "duplicate": 1, "further": 0}
     assert found.data["ids"] == {"email": {"columns": ["email"], "types": ["email"], **counts}}
-    assert found.data["numeric"] == ["age"]
-    assert found.data["categorical"] == ["city"]
-    assert found.data["warnings"] == ["fewer usable ids than psi.minimum = 100: no training"]
+    assert kinds(found) == {"age": "number", "city": "category"}
+    assert found.data["warnings"][-1] == "fewer usable ids than psi.minimum = 100: no training"
     assert found.psi["protocol"] == "ecdh"
     assert any("32 float32 numbers a row and step, the gradients" in line for line in found.leaves)
 
@@ -119,9 +122,50 @@ def test_label_holder(config_of: Make, port: int) -> None:
 def test_lists_are_told_by_their_column(config_of: Make) -> None:
     csv = "email,parcels,pages\nann@x.org,3,a b\nben@x.org,4,\n"
     found = check(config_of("logistics", csv, data='bags = { pages = " " }'))
-    assert found.data["bags"] == ["pages"]
-    assert found.data["numeric"] == ["parcels"]
-    assert "bags         1: pages\n" in text(found)
+    assert kinds(found) == {"pages": "bag", "parcels": "number"}
+
+
+COLUMNS = """
+column   kind      features                                    missing  distinct  range
+age      number    normal scores, flag where missing           10.0%    9         whole numbers from 0 on
+code     key       left out                                             200
+one      number    none: constant                                       1         whole numbers from 0 on
+remark   text      left out                                    50.0%    100
+shop     category  embeddings of 4 levels and of rare ones              4
+since    date      trend, time of year, day of month, weekday           200       days
+vip      boolean   standardised                                         2
+visited  date      trend, time of day                                   200       times
+"""
+
+
+def test_a_table_of_columns(config_of: Make) -> None:
+    """Kinds, features, gaps and counts; warnings for what is left out and what is suspect; no cell."""
+    header = "email,converted,age,code,one,remark,shop,since,vip,visited"
+    rows = [
+        f"u{row}@x.org,{row % 4 // 2},{'' if row % 10 == 9 else 2 ** (row % 10)},k{row},7,"
+        f"{f'a remark {row}' if row % 2 else ''},{row % 4},{date(2024, 1, 1) + timedelta(3 * row)},"
+        f"{'yes' if row % 3 else 'no'},2026-11-20T{row // 60:02}:{row % 60:02}"
+        for row in range(200)
+    ]
+    data = '[data.types]\nshop = "category"'
+    found = check(config_of("platform", "\n".join([header, *rows]), data=data))
+    assert COLUMNS in text(found)
+    assert found.data["columns"][0] == {
+        "name": "age",
+        "kind": "number",
+        "features": "normal scores, flag where missing",
+        "missing": 0.1,
+        "distinct": 9,
+        "range": "whole numbers from 0 on",
+    }
+    told = [line.split(": ", 1)[1].split(";")[0].split(": is it")[0] for line in found.data["warnings"]]
+    assert told[:-1] == [
+        "column 'code' is left out: 200 distinct values in 200 rows",
+        "column 'remark' is left out: 100 distinct values in 100 rows",
+        "column 'one' is left out: constant in training",
+        "column 'shop' alone tells the label (AUC 1.000)",
+    ]
+    assert found.faults == []
 
 
 def test_several_examples_are_told_with_what_they_tell(config_of: Make) -> None:
@@ -277,7 +321,7 @@ def test_each_kind_of_id_is_counted(config_of: Make) -> None:
         ("email", 2, 1),
     ]
     assert found.data["ids"]["person"]["duplicate"] == 1
-    assert found.data["numeric"] == ["x"]
+    assert [column["name"] for column in found.data["columns"]] == ["x"]
     assert "id person: name, born (string, integer): 1 usable" in " ".join(text(found).split())
 
 

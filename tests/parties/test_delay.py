@@ -174,7 +174,7 @@ def test_a_run_is_of_the_mature_rows(homes: dict[str, Path], identities: dict[st
     found = check(load(home / "party.toml"))
     assert found.data["delay"]["immature"] == 70
     assert "70 row(s) too young to be final" in " ".join(text(found).split())
-    assert not {"clicked", "at"} & {*found.data["numeric"], *found.data["categorical"]}
+    assert not {"clicked", "at"} & {column["name"] for column in found.data["columns"]}
 
 
 def test_another_window_is_another_question(homes: dict[str, Path]) -> None:

@@ -1,4 +1,4 @@
-"""The pages in headless Chromium: every chart is there, none too wide for a telephone, and nothing asked for."""
+"""The pages in headless Chromium: every chart is there, none too wide for a telephone, nothing asked for."""
 
 import json
 import re

@@ -34,7 +34,7 @@ from parties.phases import prepare
 from parties.result import Result, scores_in
 from parties.sources.memory import InMemory
 from parties.storage import locked, run_folder, write
-from parties.train import complete_run
+from parties.train import complete_run, leave_page
 from parties.unfinished import Unfinished, forget, under_any_contract
 from protos.memory import together
 from protos.rounds import Progress, Round, mapped
@@ -133,6 +133,9 @@ def simulate(
             stack.enter_context(locked(config.party.storage, name))
         summaries = _run(configs, drawn, told)
         told.check()
+        if folder is not None:
+            for name, config in configs.items():
+                leave_page(config, summaries[name], told.say)
         return _results(configs, summaries, label_holder, keep=folder is not None)
 
 

@@ -1,5 +1,6 @@
 """`run` as Python code calls it: over the real link, in threads that are not the main one."""
 
+import json
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +14,7 @@ import torch
 
 import parties
 from parties import Callback, run, simulate
+from parties.api import align, predict
 from parties.errors import DataError
 from parties.own import pin_of
 from parties.result import Result
@@ -61,11 +63,19 @@ class Raises(Callback):
             raise self.error
 
 
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a simulated run with the seed 5 left."""
+    folder = tmp_path_factory.mktemp("simulated")
+    simulate(small.tables(), "platform", "bought", "k", CONTRACT, OWN, seed=5, folder=folder)
+    return folder
+
+
 @pytest.fixture
-def homes(tmp_path: Path) -> dict[str, Path]:
-    """What a simulated run with the seed 5 was of, as folders of two parties with real lines, and no data."""
-    simulated = tmp_path / "simulated"
-    found = simulate(small.tables(), "platform", "bought", "k", CONTRACT, OWN, seed=5, folder=simulated)
+def homes(tmp_path: Path, simulated: Path) -> dict[str, Path]:
+    """That run's contract, keys, secrets and id, as folders of two parties with real lines, and no data."""
+    [summary] = simulated.glob("platform/simulated-*/platform/summary.json")
+    found = json.loads(summary.read_text())
     made, port = {}, free_port()
     pins = {name: pin_of(simulated / "certs" / f"{name}.pem") for name in small.NAMES}
     for name in small.NAMES:
@@ -88,9 +98,9 @@ def homes(tmp_path: Path) -> dict[str, Path]:
             + "".join(f'[parties.{each}]\nkey = "{pin}"\n' for each, pin in pins.items())
         )
         (home / "runs" / "secret").write_bytes((simulated / name / "secret").read_bytes())
-        unfinished = home / "runs" / f"simulated-{found.summary['contract'][:12]}-unfinished" / name
+        unfinished = home / "runs" / f"simulated-{found['contract'][:12]}-unfinished" / name
         unfinished.mkdir(parents=True)
-        (unfinished / "run.json").write_text(f'{{"run": "{found.summary["run"]}"}}')
+        (unfinished / "run.json").write_text(f'{{"run": "{found["run"]}"}}')
     return made
 
 
@@ -107,7 +117,7 @@ def together(
 
 
 def test_a_run_from_python_is_a_simulated_one_to_the_bit(
-    homes: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    homes: dict[str, Path], simulated: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     heard = {name: Heard() for name in homes}
     before = signal.getsignal(signal.SIGINT), torch.get_num_threads()
@@ -116,7 +126,7 @@ def test_a_run_from_python_is_a_simulated_one_to_the_bit(
     assert capfd.readouterr() == ("", "")
     for name, result in results.items():
         assert result.folder is not None
-        theirs = tmp_path / "simulated" / name / result.folder.parent.name / name
+        theirs = simulated / name / result.folder.parent.name / name
         for file in ("model.safetensors", "alignment.parquet", "pipeline.json"):
             assert (result.folder / file).read_bytes() == (theirs / file).read_bytes()
         assert (result.party, heard[name].lines[-1]) == (name, f"results in {result.folder}")
@@ -127,7 +137,8 @@ def test_a_run_from_python_is_a_simulated_one_to_the_bit(
     assert folder is not None
     pd.testing.assert_frame_equal(scores, pd.read_parquet(folder / "test_scores.parquet"))
     assert (results["logistics"].scores, results["logistics"].metrics) == (None, {})
-    assert [epoch.metrics["auc"] for epoch in heard["platform"].epochs]
+    told = [round(epoch.metrics["auc"], 6) for epoch in heard["platform"].epochs]
+    assert [entry["auc"] for entry in results["platform"].history] == told
     assert f"test auc {results['platform'].metrics['test']['auc']:.4f}" in repr(results["platform"])
     assert results["platform"]._repr_html_().startswith("<pre>")
 
@@ -143,6 +154,23 @@ def test_what_a_callback_raises_ends_the_run_in_good_order(homes: dict[str, Path
     assert any(line.startswith("training ended after") for line in heard.lines)
     assert heard.lines[-1].startswith("training up to epoch") or "kept" in heard.lines[-1]
     assert all(end.result().summary["aligned"] == small.PEOPLE for end in together(homes).values())
+
+
+def test_scores_and_ids_from_python(homes: dict[str, Path]) -> None:
+    tables = small.tables()
+    tested = together(homes)["platform"].result().scores
+    with ThreadPoolExecutor(2) as pool:
+        ends = [pool.submit(predict, homes[name] / "party.toml", tables[name]) for name in small.NAMES]
+        _, scored = (end.result() for end in ends)
+        assert (scored.summary["together"], ends[0].result().scores) == (small.PEOPLE, None)
+        assert scored.scores is not None
+        assert tested is not None
+        by_row = scored.scores.set_index("row")["score"]
+        assert by_row[tested["row"]].to_numpy() == pytest.approx(tested["score"].to_numpy(), abs=1e-6)
+        ends = [pool.submit(align, homes[name] / "party.toml", tables[name]) for name in small.NAMES]
+        one, other = (end.result().ids["id"].tolist() for end in ends)
+    assert one == other
+    assert sorted(one) == [*range(small.PEOPLE)]
 
 
 def test_an_interrupt_is_an_interrupt(homes: dict[str, Path]) -> None:

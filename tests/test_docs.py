@@ -126,3 +126,27 @@ def test_every_file_of_the_deployable_is_on_the_page_of_the_architecture() -> No
         {path.name for path in (ROOT / "parties").rglob("*.py")} - named - {"__init__.py", "__main__.py"}
     )
     assert sorted(missing) == []
+
+
+def test_the_chinese_readme_has_the_same_commands_and_sections() -> None:
+    ours, theirs = ((ROOT / name).read_text() for name in ("README.md", "README.zh-CN.md"))
+
+    def commands(text: str) -> list[str]:
+        blocks = re.findall(r"^```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        return [re.sub(r" +#.*", "", line) for block in blocks for line in block.splitlines()]
+
+    def links(text: str) -> set[str]:
+        return {link["file"] for link in TO_A_FILE.finditer(text)} - {"README.md", "README.zh-CN.md"}
+
+    assert commands(ours) == commands(theirs)
+    assert links(theirs) <= links(ours)
+    assert "](README.zh-CN.md)" in ours
+    assert "](README.md)" in theirs
+    assert ours.count("\n## ") == theirs.count("\n## ")
+
+
+def test_the_readmes_have_the_commands_of_the_quickstart() -> None:
+    readme, page = ((ROOT / name).read_text() for name in ("README.md", "docs/quickstart.md"))
+    blocks = re.findall(r"^```bash\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    wanted = [line for block in blocks for line in block.splitlines() if not line.startswith("git clone")]
+    assert [line for line in wanted if line not in readme.splitlines()] == []

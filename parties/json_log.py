@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self, TextIO
 
 from protos.rounds import Progress, Traffic
+from splitnn.epoch import Epoch
 
 EVERY: Final = 10.0
 """Seconds between the lines of one phase."""
@@ -66,6 +67,9 @@ class JsonLog:
                 "bytes_sent": traffic.sent,
                 "bytes_received": traffic.received,
             }
+            if isinstance(progress, Epoch):
+                verdict = {"judged": progress.judged, "improved": progress.improved}
+                event("info", "epoch", epoch=progress.epoch, **verdict, **progress.metrics)
             if now - self._told > EVERY:
                 self._told = now
                 event("info", "progress", **self._last)

@@ -15,6 +15,7 @@ from rich.progress import (
 from rich.progress import Progress as Display
 
 from protos.rounds import Progress, Traffic
+from splitnn.epoch import Epoch
 
 EVERY = 10.0
 """Seconds between the lines of one phase, where stderr is no terminal."""
@@ -34,13 +35,16 @@ class Bars:
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[traffic]}"),
+            TextColumn("{task.fields[epoch]}"),
             console=self._console,
             disable=not self._console.is_terminal,
         )
         self._phase: str | None = None
         self._task = TaskID(0)
         self._began = self._told = 0.0
-        self._count = self._last = self._shown = ""
+        self._epoch_began = 0.0
+        self._first = 0
+        self._count = self._last = self._shown = self._epoch = self._rows = self._judged = ""
 
     def __enter__(self) -> "Bars":
         self._display.start()
@@ -53,23 +57,39 @@ class Bars:
         self._display.stop()
 
     def __call__(self, progress: Progress, traffic: Traffic) -> None:
+        now = time.monotonic()
         if progress.phase != self._phase:
             self._leave()
             self._phase = progress.phase
-            self._began = self._told = time.monotonic()
-            self._task = self._display.add_task(progress.phase, total=None, rate="", traffic="")
-            self._count = ""
-        seconds = time.monotonic() - self._began
+            self._began = self._told = self._epoch_began = now
+            self._first = progress.done
+            self._task = self._display.add_task(progress.phase, total=None, rate="", traffic="", epoch="")
+            self._count = self._epoch = self._rows = ""
+        seconds = now - self._began
+        if isinstance(progress, Epoch):
+            self._note(progress, now)
         bytes_so_far = f"{traffic.sent / 1e6:,.1f} MB out, {traffic.received / 1e6:,.1f} MB in"
         bytes_so_far = bytes_so_far if any(traffic) else ""
-        self._display.update(self._task, traffic=bytes_so_far)
+        self._display.update(self._task, traffic=bytes_so_far, epoch=self._epoch)
         if progress.total or progress.done:
-            rate = f"{progress.done / seconds:,.0f}/s" if progress.done and seconds > 0.1 else ""
+            steps = progress.done - self._first  # an interrupted run goes on, and was no faster for it
+            rate = f"{steps / seconds:,.0f}/s{self._rows}" if steps and seconds > 0.1 else ""
             self._display.update(self._task, completed=progress.done, total=progress.total or None, rate=rate)
             self._count = f"{progress.done:,}{f' of {progress.total:,}' if progress.total else ''}, "
-        self._last = f"{progress.phase}: {self._count}{seconds:.1f} s, {bytes_so_far}".rstrip(", ")
-        if time.monotonic() - self._told > EVERY:
+        parts = f"{seconds:.1f} s{self._rows}", bytes_so_far, self._epoch
+        self._last = f"{progress.phase}: {self._count}{', '.join(part for part in parts if part)}"
+        if now - self._told > EVERY:
             self._tell()
+
+    def _note(self, epoch: Epoch, now: float) -> None:
+        """How fast it was, and, at the label holder, the newest figure that decides which is best."""
+        if now > self._epoch_began:
+            self._rows = f", {epoch.rows / (now - self._epoch_began):,.0f} rows/s"
+        self._epoch_began = now
+        if epoch.judged and epoch.metrics:
+            metric, value = [*epoch.metrics.items()][-1]
+            self._judged = f", validation {metric} {value:.4f}"
+        self._epoch = f"epoch {epoch.epoch}{self._judged}"
 
     def say(self, line: str) -> None:
         """A line that stays."""

@@ -11,12 +11,13 @@ class Epoch(Progress):
     """A `Progress` of training, so that every driver passes it on: this epoch, from 1, has ended.
 
     judged: by the label holder, on the validation rows. improved: so that these weights are the best so far.
-    stops: so that it was the last. metrics: the entry of `LabelHolderResult.history`; empty at a feature
-    holder, which learns no more than the verdict.
+    stops: so that it was the last. rows: that were trained on. metrics: the entry of
+    `LabelHolderResult.history`; empty at a feature holder, which learns no more than the verdict.
     """
 
     epoch: int
     judged: bool
     improved: bool
     stops: bool
+    rows: int
     metrics: Mapping[str, float]

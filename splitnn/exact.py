@@ -198,7 +198,7 @@ def label_holder(
             yield from tell_verdict(feature_holders, improved, stop)
         learner.end_epoch(improved, stop)
         yield Save(position.epoch, learner.state)
-        yield learner.epoch(position.epoch * epoch_steps, epoch_steps, is_judged(plan, rows, position.epoch))
+        yield learner.epoch(rows, position.epoch * epoch_steps, epoch_steps)
 
     learner.restore_best()
     exchange = position.epoch * exchanges + 1
@@ -262,7 +262,7 @@ def feature_holder(
         position.history.append(told)
         learner.end_epoch(improved, stop)
         yield Save(position.epoch, learner.state)
-        yield learner.epoch(position.epoch * epoch_steps, epoch_steps, is_judged(plan, rows, position.epoch))
+        yield learner.epoch(rows, position.epoch * epoch_steps, epoch_steps)
 
     learner.restore_best()
     exchange = position.epoch * exchanges + 1

@@ -16,6 +16,8 @@ from splitnn.local import DEFAULTS, Local
 from splitnn.models import generators
 from splitnn.outgoing import Outgoing
 from splitnn.plan import Plan
+from splitnn.schedule import Split
+from splitnn.stopping import is_judged
 
 
 @dataclass
@@ -81,12 +83,20 @@ class Learner:
             self.position.best_epoch = self.position.epoch
             self.best = copied(self.module.state_dict() if judged is None else judged)
 
-    def epoch(self, step: int, epoch_steps: int, judged: bool) -> Epoch:
+    def epoch(self, rows: Split, step: int, epoch_steps: int) -> Epoch:
         """What is told of the epoch that has ended. step: of training, the last that was taken."""
         position = self.position
-        improved, total = position.best_epoch == position.epoch, self.plan.epochs * epoch_steps
-        metrics = {} if self.outgoing is None else position.history[-1]
-        return Epoch("training", step, total, position.epoch, judged, improved, position.stopped, metrics)
+        return Epoch(
+            "training",
+            step,
+            self.plan.epochs * epoch_steps,
+            position.epoch,
+            judged=is_judged(self.plan, rows, position.epoch),
+            improved=position.best_epoch == position.epoch,
+            stops=position.stopped,
+            rows=len(rows.train),
+            metrics={} if self.outgoing is None else position.history[-1],
+        )
 
     def restore_best(self) -> None:
         self.module.load_state_dict(self.best)

@@ -163,7 +163,7 @@ def label_holder(
                     yield Receive(name, "activation", at_most=crossing.activation_size(len(batch)))
         begun = struct.pack("<d", total_loss)
         yield Save(position.epoch, partial(_state, learner, cache, {"total_loss": begun}))
-        yield learner.epoch(step, window.epoch_steps, is_judged(plan, rows, position.epoch))
+        yield learner.epoch(rows, step, window.epoch_steps)
 
     learner.restore_best()
     kept: list[list[Tensor]] | None = [] if local.keep_activations else None
@@ -253,7 +253,7 @@ def feature_holder(
         learner.end_epoch(improved, stop, judged)
         messages = b"".join(message for _, message in sent)
         yield Save(position.epoch, partial(_state, learner, cache, {"sent": messages}))
-        yield learner.epoch(step, window.epoch_steps, is_judged(plan, rows, position.epoch))
+        yield learner.epoch(rows, step, window.epoch_steps)
 
     learner.restore_best()
     drops = yield from be_examined(plan, crossing, hub, bottom, features, rows.test, seed, 1)

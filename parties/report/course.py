@@ -116,6 +116,8 @@ def funnel(kept: Kept) -> Section:
         ("protocol", f"{psi.get('protocol')} on {psi.get('kind')} ids"),
         ("took", f"{duration(psi['seconds'])}, {traffic(psi)}"),
     ]
+    if excluded := summary.get("excluded"):
+        found.append(("take no part, as they withdrew", f"{excluded['rows']:,} of these rows"))
     if sizes := psi.get("sizes"):
         told = ", ".join(f"{name} {ids:,}" for name, ids in sizes.items())
         found.append(("ids brought, as far as told here", told))

@@ -79,7 +79,8 @@ SAID = re.compile(
     r"|calling \w+ at [\w.:]+, for up to [\d.]+ s|\w+ is away; waiting up to [\d.]+ s|\w+ is back"
 )
 PROGRESS = re.compile(
-    r"[a-z][a-z0-9 ,_-]*: (\d[\d,]*( of \d[\d,]*)?, )?[\d.]+ s(, [\d,.]+ MB out, [\d,.]+ MB in)?"
+    r"[a-z][a-z0-9 ,_-]*: (\d[\d,]*( of \d[\d,]*)?, )?[\d.]+ s(, [\d,]+ rows/s)?"
+    r"(, [\d,.]+ MB out, [\d,.]+ MB in)?(, epoch \d+(, validation \w+ [\d.]+)?)?"
 )
 
 

@@ -49,7 +49,8 @@ def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; sys.argv = ['party', '--help']\n"
         "try:\n    import parties.cli; parties.cli.main()\nexcept SystemExit: pass\n"
-        "heavy = 'torch pandas numpy pyarrow grpc sklearn cryptography pydantic google Crypto'.split()\n"
+        "heavy = 'torch pandas numpy pyarrow grpc sklearn cryptography "
+        "pydantic google Crypto matplotlib jinja2'.split()\n"
         "print([name for name in heavy if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

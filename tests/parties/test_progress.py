@@ -7,6 +7,7 @@ from rich.console import Console
 
 from parties.progress import Bars
 from protos.rounds import Progress, Traffic
+from splitnn.epoch import Epoch
 
 
 def steps(bars: Bars) -> None:
@@ -71,3 +72,46 @@ def test_the_phase_of_a_failure_is_told() -> None:
     with pytest.raises(ValueError, match="x"):
         fails_in_psi()
     assert out.getvalue().startswith("psi: 1 of 3, ")
+
+
+def epoch(number: int, metrics: dict[str, float]) -> Epoch:
+    judged, rows = number % 2 == 0, 5_000
+    return Epoch(
+        "training", 10 * number, 100, number, judged, judged, stops=False, rows=rows, metrics=metrics
+    )
+
+
+@pytest.mark.parametrize(("holds", "judged"), [(True, ", validation auc 0.8125"), (False, "")])
+def test_epochs_are_told_with_the_newest_verdict(
+    monkeypatch: pytest.MonkeyPatch, holds: bool, judged: str
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("parties.progress.time.monotonic", lambda: now)
+    out, shown = io.StringIO(), io.StringIO()
+    with (
+        Bars(Console(file=out)) as bars,
+        Bars(Console(file=shown, force_terminal=True, width=160)) as display,
+    ):
+        for one in (bars, display):
+            now = 100.0
+            one(Progress("training", 0, 100), Traffic(0, 0))
+            for number in (1, 2, 3):
+                now += 2.0
+                metrics = {"train_loss": 0.5, "norm_leak": 0.9} | ({"auc": 0.8125} if number == 2 else {})
+                one(epoch(number, metrics if holds else {}), Traffic(1_500_000, 2_000_000))
+    line = f"training: 30 of 100, 6.0 s, 2,500 rows/s, 1.5 MB out, 2.0 MB in, epoch 3{judged}"
+    assert out.getvalue().splitlines() == [line]
+    assert f"epoch 3{judged}" in shown.getvalue()
+    assert "5/s, 2,500 rows/s" in shown.getvalue()
+
+
+def test_a_run_that_goes_on_is_no_faster_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("parties.progress.time.monotonic", lambda: now)
+    out = io.StringIO()
+    with Bars(Console(file=out, force_terminal=True, width=160)) as bars:
+        bars(Progress("training", 901, 1000), Traffic(0, 0))
+        now += 10.0
+        bars(Progress("training", 951, 1000), Traffic(0, 0))
+    assert "5/s" in out.getvalue()
+    assert "95/s" not in out.getvalue()

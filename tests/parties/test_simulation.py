@@ -144,7 +144,7 @@ def test_what_is_raised_in_a_thread_of_the_link_ends_the_run_at_its_next_step() 
             raise ValueError(name)
 
     told = Told([Deaf()])
-    epoch = Epoch("training", 2, 2, 1, judged=False, improved=False, stops=False, metrics={})
+    epoch = Epoch("training", 2, 2, 1, judged=False, improved=False, stops=False, rows=9, metrics={})
     told(Progress("training", 1, 2), Traffic(0, 0))
     told.say("first")
     told.peer("second", there=True)

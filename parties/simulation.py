@@ -26,7 +26,7 @@ from parties.api import interruptible
 from parties.callbacks import Callback, Told
 from parties.changes import described
 from parties.config import Config, combined
-from parties.errors import ConfigError, PartyError
+from parties.errors import ConfigError, PartyError, StorageError
 from parties.model import model
 from parties.network import Network, Part
 from parties.own import pin_of
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NOTHING: Final = MappingProxyType[str, Any]({})
+SIGN: Final = "simulated.txt"
 ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 """Of the curve P-256."""
 
@@ -94,8 +95,9 @@ def simulate(
     of run.toml; otherwise its defaults, ids as integers or text, and alignment by plain hashes, which is
     exact, fast, and here tells nobody anything. own: by party, what to change of its party.toml, such as
     `{"logistics": {"data": {"id": "mail"}, "evaluation": {...}}}`. seed: the same gives the same bits, order
-    of rows, split and weights included; None draws one. folder: where to leave what each party's process
-    would; otherwise it is gone at the end. callbacks: hear what the label holder's process tells.
+    of rows, split and weights included; None draws one. folder: a new one, or one of earlier
+    simulations, for what each party's process would leave; None: it is gone at the end. callbacks: hear what
+    the label holder's process tells.
 
     Raises ConfigError with every fault, one a line, and what a run raises.
     """
@@ -106,7 +108,10 @@ def simulate(
     told = Told(callbacks)
     with ExitStack() as stack:
         stack.enter_context(interruptible())
-        root = Path(folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="party-")))
+        if folder is None:
+            root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="party-")))
+        else:
+            root = _kept(Path(folder))
         drawn = Drawn(seed)
         pins = _identities(root, tables)
         shared = {
@@ -156,6 +161,17 @@ class Drawn:
 
 def _sources(tables: "Mapping[str, pd.DataFrame | pa.Table]") -> dict[str, InMemory]:
     return {name: InMemory(table, f"table of {name}") for name, table in tables.items()}
+
+
+def _kept(folder: Path) -> Path:
+    """A folder for simulations: a party's own, with its secret and its keys, is not to be written over."""
+    folder = folder.expanduser().absolute()
+    if folder.exists() and any(folder.iterdir()) and not (folder / SIGN).exists():
+        raise StorageError(f"{folder}: holds other things than simulations; name a new folder")
+    write(
+        folder / SIGN, b"The parties in this folder were simulated, and their keys are known to everybody.\n"
+    )
+    return folder
 
 
 def _identities(root: Path, names: Iterable[str]) -> dict[str, str]:

@@ -143,9 +143,15 @@ def test_a_run_from_python_is_a_simulated_one_to_the_bit(
     assert results["platform"]._repr_html_().startswith("<pre>")
 
 
-@pytest.mark.parametrize("who", small.NAMES)
-def test_what_a_callback_raises_ends_the_run_in_good_order(homes: dict[str, Path], who: str) -> None:
-    error, heard = ValueError("mine"), Heard()
+class Terminated(BaseException):
+    """As a scheduler raises it in a task that it ends."""
+
+
+@pytest.mark.parametrize(("who", "error"), [("platform", ValueError("mine")), ("logistics", Terminated())])
+def test_what_is_raised_ends_the_run_in_good_order(
+    homes: dict[str, Path], who: str, error: BaseException
+) -> None:
+    heard = Heard()
     ends = together(homes, lambda name: [heard, Raises(error)] if name == who else [])
     assert ends[who].exception() is error
     [other] = {*small.NAMES} - {who}

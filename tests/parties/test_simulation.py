@@ -11,7 +11,7 @@ import torch
 
 from parties import Callback, simulate
 from parties.callbacks import Told
-from parties.errors import AlignmentError, ConfigError, DataError
+from parties.errors import AlignmentError, ConfigError, DataError, StorageError
 from parties.simulation import Simulated
 from protos.rounds import Progress, Traffic
 from splitnn.epoch import Epoch
@@ -113,6 +113,16 @@ def test_what_cannot_be_is_a_typed_error_and_leaves_nothing(
     with pytest.raises(kind, match=told):
         simulate(small.tables(), **given)
     assert not [*tmp_path.rglob("summary.json")]
+
+
+def test_what_is_no_folder_of_simulations_is_left_alone(tmp_path: Path) -> None:
+    secret = tmp_path / "platform" / "secret"
+    secret.parent.mkdir()
+    secret.write_bytes(b"a party's own")
+    with pytest.raises(StorageError, match="holds other things than simulations"):
+        simulated(folder=tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [secret]
+    assert secret.read_bytes() == b"a party's own"
 
 
 def test_ids_are_integers_or_texts() -> None:

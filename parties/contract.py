@@ -106,7 +106,7 @@ class Contract(Section):
     """run.toml, validated. Two parties hold the same contract exactly when the digests are equal."""
 
     version: Literal[1]
-    """Of this format."""
+    """The version of this format."""
     name: Annotated[str, AfterValidator(_run_name), Field(description="1 to 64 of `A-Z a-z 0-9 _ -`")]
     """Label of the run; part of its folder's name."""
     seed: int = Field(ge=0, lt=1 << 63)

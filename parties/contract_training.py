@@ -131,7 +131,7 @@ class Training(Section):
     optimizer: Literal["adam", "sgd"] = "adam"
     """By which every party steps its own weights."""
     learning_rate: float = Field(default=1e-3, gt=0, le=100)
-    """Its step; at its highest, where it changes."""
+    """How far a step goes; where that changes, its highest value."""
     learning_rate_schedule: Literal["constant", "cosine", "step"] = "constant"
     """`cosine`: to 0 at the last of `epochs`; `step`: times `decay` every `decay_epochs` epochs."""
     warmup: int = Field(default=0, ge=0, le=1_000_000)
@@ -143,12 +143,12 @@ class Training(Section):
     clip_norm: float | None = Field(default=None, gt=0, le=1e9)
     """Longest gradient (2-norm) of one party's weights; longer ones are shortened to it."""
     weight_decay: float = Field(default=1e-4, ge=0, le=100)
-    """Decoupled from the gradient."""
+    """How much weights shrink a step, decoupled from the gradient."""
     batch: int = Field(default=256, ge=1, le=1 << 20)
     """Rows a step; times `model.cut` at most 2^26. More than there are to train on makes each epoch one step
     of all of them, which `party check` and the run say."""
     epochs: int = Field(default=50, ge=1, le=100_000)
-    """At most so many."""
+    """Passes over the training rows, at most."""
     patience: int = Field(default=8, ge=1, le=100_000)
     """Epochs without a better validation score before training stops, at the next that is scored."""
     warm_start: Annotated[str, AfterValidator(_run), Field(description="a run id, 64 hex digits")] | None = (
@@ -213,9 +213,9 @@ class Evaluation(Section):
     """Which fractions of the aligned rows are kept out of training, and what is done with them."""
 
     validation: Fraction = 0.15
-    """Of the common users, for early stopping."""
+    """The fraction of the common users that judges when to stop."""
     test: Fraction = Field(default=0.15, validate_default=True)
-    """Of the common users, kept for the test; with `validation` below 1."""
+    """The fraction of the common users that is kept for the test; together with `validation` below 1."""
     every: Annotated[
         int | Literal["auto"], PlainValidator(_every), Field(description="`auto`, or 1 to 100,000")
     ] = "auto"

@@ -146,6 +146,9 @@ def run(
     afresh: Annotated[
         bool, typer.Option("--afresh", help="Drop what an interrupted run has left; begin a new one.")
     ] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="A folder for TensorBoard: scalars of each epoch, as it ends.")
+    ] = None,
     as_json: Json = False,
     log: Log = LogFormat.bars,
 ) -> None:
@@ -154,9 +157,11 @@ def run(
 
     loaded = load(config)
     with _display(log) as display:
+        from parties.tensorboard import recorded
         from parties.train import run_party
 
-        summary = run_party(loaded, display, display.say, display.peer, afresh)
+        with recorded(tensorboard, loaded, display) as on_progress:
+            summary = run_party(loaded, on_progress, display.say, display.peer, afresh)
     from parties.summary import report
 
     typer.echo(json.dumps(summary, indent=2) if as_json else report(summary), nl=as_json)

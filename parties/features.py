@@ -19,7 +19,7 @@ from parties.columns.dates import PARTS, Date, fit_date
 from parties.columns.levels import MISSING, Categorical, fit_bags, fit_categorical
 from parties.columns.numbers import Numeric, fit_numeric
 from parties.errors import DataError
-from parties.scratch import empty
+from parties.scratch import empty, let_go
 from parties.table import Table
 
 VERSION: Final = 3
@@ -49,6 +49,7 @@ class Pipeline:
         numeric: list[tuple[str, Numeric | None]] = []
         dates: list[tuple[str, Date | None]] = []
         for name in map(str, table.numeric):
+            let_go()
             cells, kind = table.numeric[name].to_numpy()[rows], table.kinds.get(name)
             if kind == "date":
                 dates.append((name, fit_date(name, cells)))
@@ -142,6 +143,7 @@ class Pipeline:
         numbers = np.zeros((len(rows), self.width), dtype=np.float32)
         places = self._numbers()
         for column in self.ordered:
+            let_go()
             cells = table.numeric[column.name].to_numpy()[rows]
             numbers[:, places[column.name]] = of_cells(column, cells)
         codes = [np.zeros((len(rows), 0), dtype=np.int64)]

@@ -13,6 +13,7 @@ from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import IO, Any, Final
+from weakref import WeakSet
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,11 @@ from parties.errors import StorageError
 
 LARGE: Final = 1 << 27
 """Bytes that are held in memory before a file is worth its writing: a million rows of 16 numbers."""
+
+RESIDENT: Final = 1 << 30
+"""Bytes of mapped files that may stay in memory, about."""
+STATM: Final = Path("/proc/self/statm")
+_mapped: "WeakSet[mmap.mmap]" = WeakSet()
 
 
 def empty(folder: Path | None, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
@@ -35,7 +41,23 @@ def empty(folder: Path | None, shape: tuple[int, ...], dtype: DTypeLike) -> NDAr
     with unnamed(folder) as file:
         os.posix_fallocate(file.fileno(), 0, size)  # a page for which the disk has no room would be a SIGBUS
         memory = mmap.mmap(file.fileno(), size)
+    _mapped.add(memory)
     return np.frombuffer(memory, dtype).reshape(shape)
+
+
+def let_go() -> None:
+    """Call it between columns: gives back the memory of all that is mapped, where that has grown to RESIDENT.
+
+    What is used again is mapped again, as a rule from the kernel's cache. Without it a process that goes over
+    a large table seems to need, and under a memory limit does need, all of it at once.
+    """
+    try:
+        mapped = int(STATM.read_text().split()[2]) * mmap.PAGESIZE
+    except OSError:
+        return  # not on Linux
+    if mapped > RESIDENT:
+        for memory in list(_mapped):
+            memory.madvise(mmap.MADV_DONTNEED)  # of a shared mapping nothing is lost by it
 
 
 def as_table(folder: Path | None, batches: Iterable[pa.RecordBatch]) -> pa.Table:
@@ -59,6 +81,7 @@ def _on_disk(folder: Path, batches: Iterator[pa.RecordBatch]) -> pa.Table:
                 writer.write_batch(batch)
         file.flush()
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    _mapped.add(memory)
     return pa.ipc.open_file(pa.py_buffer(memory)).read_all()
 
 

@@ -19,7 +19,7 @@ from parties.bags import Bags, read_bags
 from parties.columns.cells import read_booleans, read_dates, read_numbers, read_texts, series
 from parties.columns.kinds import LEFT_OUT, kind_of
 from parties.errors import DataError
-from parties.scratch import empty
+from parties.scratch import empty, let_go
 from parties.sources.source import Source, read_columns
 
 AS_NUMBERS: Final = {"number": read_numbers, "boolean": read_booleans, "date": read_dates}
@@ -106,6 +106,7 @@ def read_table(
     for name in [name for name, kind in kinds.items() if kind in LEFT_OUT]:
         left_out[name] = _left_out(columns[name], kinds.pop(name), "data.types says so")
     for name in sorted(set(columns) - {*id_columns, *kinds, *left_out, *kept, *exclude}) if others else []:
+        let_go()
         kind, told = kind_of(columns[name])
         if kind in AS_NUMBERS or kind in ("category", "bag"):
             kinds[name] = kind
@@ -125,6 +126,7 @@ def read_table(
     held = [name for name, kind in kinds.items() if kind in AS_NUMBERS]
     numbers = empty(scratch, (len(held), len(ids)), np.float64)
     for place, name in enumerate(held):
+        let_go()
         numbers[place] = AS_NUMBERS[kinds[name]](source, name, columns[name])
     texts = {name: read_texts(source, name, columns[name]) for name in kinds if kinds[name] == "category"}
     lists = {

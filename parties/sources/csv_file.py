@@ -7,23 +7,30 @@ that name the line, because what they would be repaired to is a guess about some
 import codecs
 import csv
 import gzip
+import io
 import itertools
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 import pyarrow as pa
 
 from parties.errors import DataError
 from parties.sources import source
+from parties.sources.csv_chunk import parsed
 from parties.sources.file_state import State, digest_of, readable, state_of
 from parties.sources.source import Columns, check_header
 
+if TYPE_CHECKING:
+    from _csv import Reader
+
 UTF_8: Final = "utf-8"
+AT_ONCE: Final = 1 << 23
+"""Characters."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +46,30 @@ class CsvFile:
 
     def schema(self) -> pa.Schema:
         with self._opened() as text:
-            return pa.schema([(name, pa.large_string()) for name in self._header(self._records(text), ())])
+            header = self._header(self._records(self._reader(text)), ())
+            return pa.schema([(name, pa.large_string()) for name in header])
 
     def batches(self, named: Sequence[str], others: bool) -> Iterator[Columns]:
         with self._opened() as text:
-            records = self._records(text)
-            header = self._header(records, named)
+            reader = self._reader(text)
+            header = self._header(self._records(reader), named)
             kept = {name: place for place, name in enumerate(header) if others or name in named}
-            while block := list(itertools.islice(records, source.BLOCK)):
-                yield {
-                    name: pa.array([record[place] or None for record in block], pa.large_string())
-                    for name, place in kept.items()
-                }
+            before = reader.line_num
+            while chunk := text.read(AT_ONCE):
+                chunk += text.readline()
+                table = parsed(chunk, self.separator, header, [*kept])
+                if table is None:  # from here on line by line, which also tells what is wrong
+                    reader = self._reader(itertools.chain(io.StringIO(chunk, newline=""), text))
+                    records = self._records(reader, before, len(header))
+                    while block := list(itertools.islice(records, source.BLOCK)):
+                        yield {
+                            name: pa.array([record[place] or None for record in block], pa.large_string())
+                            for name, place in kept.items()
+                        }
+                    return
+                for batch in table.to_batches(max_chunksize=source.BLOCK):
+                    yield {name: batch.column(name) for name in kept}
+                before += chunk.count("\n")
 
     def fingerprint(self) -> str:
         return digest_of(self.file)
@@ -94,12 +113,14 @@ class CsvFile:
         check_header(self.file, header, named)
         return header
 
-    def _records(self, text: IO[str]) -> Iterator[list[str]]:
-        """Rows (RFC 4180), the header first; blank lines are skipped. A row is named by its first line."""
-        reader = csv.reader(text, delimiter=self.separator, strict=True)
-        width = 0
+    def _reader(self, lines: Iterable[str]) -> "Reader":
+        return csv.reader(lines, delimiter=self.separator, strict=True)
+
+    def _records(self, reader: "Reader", before: int = 0, width: int = 0) -> Iterator[list[str]]:
+        """Rows (RFC 4180), the header first; blank lines are skipped. A row is named by its first line.
+        before: lines before those of the reader. width: cells of a row, where the header is among these."""
         while True:
-            line = reader.line_num + 1
+            line = before + reader.line_num + 1
             try:
                 record = next(reader, None)
             except csv.Error:

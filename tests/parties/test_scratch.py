@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from parties.errors import DataError, StorageError
 from parties.features import Pipeline
 from parties.phases import features_of
-from parties.scratch import as_table, empty
+from parties.scratch import as_table, empty, let_go
 from parties.sources.files import source_of
 from parties.table import Table, read_table
 from protos.memory import together
@@ -164,3 +164,23 @@ def test_a_fault_of_the_file_is_told_as_such(tmp_path: Path) -> None:
     file.write_text("id,a\n" + "u,1\n" * 100 + "u,1,2\n")
     with pytest.raises(DataError, match="line 102"):
         read_table(source_of(file), ["id"], scratch=tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="pages in memory are told by Linux alone")
+def test_memory_that_is_let_go_still_holds_what_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parties.scratch.LARGE", 16)
+    numbers = empty(tmp_path, (1000, 1000), np.float64)
+    numbers[:] = np.arange(1000)
+    held = as_table(tmp_path, [pa.record_batch({"x": [*range(1000)]})] * 9)
+    monkeypatch.setattr("parties.scratch.RESIDENT", 0)
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[2])
+
+    before = resident()
+    let_go()
+    assert resident() < before - 1500
+    assert (numbers == np.arange(1000)).all()
+    assert held.column("x").to_pylist() == [*range(1000)] * 9

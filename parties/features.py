@@ -56,7 +56,10 @@ class Pipeline:
             else:
                 numeric.append((name, fit_numeric(name, cells, table.scale.get(name), kind == "boolean")))
         texts = table.categorical
-        categorical = [(str(name), fit_categorical(texts[name].iloc[rows])) for name in texts]
+        categorical: list[tuple[str, Categorical | None]] = []
+        for name in map(str, texts):
+            let_go()
+            categorical.append((name, fit_categorical(texts[name].iloc[rows])))
         bags = [(name, fit_bags(name, column, rows)) for name, column in table.bags.items()]
         fitted = [*numeric, *dates, *categorical, *bags]
         constant = [name for name, column in fitted if column is None]
@@ -147,7 +150,9 @@ class Pipeline:
             cells = table.numeric[column.name].to_numpy()[rows]
             numbers[:, places[column.name]] = of_cells(column, cells)
         codes = [np.zeros((len(rows), 0), dtype=np.int64)]
-        codes += [level.codes(table.categorical[level.name].iloc[rows]) for level in self.categorical]
+        for level in self.categorical:
+            let_go()
+            codes.append(level.codes(table.categorical[level.name].iloc[rows]))
         return numbers, np.concatenate(codes, axis=1)
 
     def bagged(

@@ -24,7 +24,7 @@ from parties.errors import StorageError
 LARGE: Final = 1 << 27
 """Bytes that are held in memory before a file is worth its writing: a million rows of 16 numbers."""
 
-RESIDENT: Final = 1 << 30
+RESIDENT: Final = 1 << 29
 """Bytes of mapped files that may stay in memory, about."""
 STATM: Final = Path("/proc/self/statm")
 _mapped: "WeakSet[mmap.mmap]" = WeakSet()

@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -193,6 +195,11 @@ def test_a_table_that_cannot_be_used_leaves_nothing(homes: dict[str, Path]) -> N
     with pytest.raises(DataError, match="'x'"):
         run(homes["platform"] / "party.toml", twice)
     assert not [*homes["platform"].glob("runs/simulated-*/platform/summary.json")]
+
+
+def test_importing_costs_nothing_before_it_is_used() -> None:
+    code = "import sys, parties; sys.exit(any(name in sys.modules for name in ('torch', 'pandas', 'grpc')))"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_only_what_is_offered_is_there() -> None:

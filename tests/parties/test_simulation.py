@@ -1,5 +1,6 @@
 """All parties in one process; that it is what they do over real lines is shown in test_api.py."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from parties import Callback, simulate
 from parties.callbacks import Told
 from parties.errors import AlignmentError, ConfigError, DataError, StorageError
-from parties.simulation import Simulated
+from parties.simulation import Simulated, _merged
 from protos.rounds import Progress, Traffic
 from splitnn.epoch import Epoch
 from tests.parties import small
@@ -113,6 +116,27 @@ def test_what_cannot_be_is_a_typed_error_and_leaves_nothing(
     with pytest.raises(kind, match=told):
         simulate(small.tables(), **given)
     assert not [*tmp_path.rglob("summary.json")]
+
+
+keys = st.sampled_from("abcd")
+tables_of = st.recursive(
+    st.integers(0, 3), lambda inner: st.dictionaries(keys, inner, max_size=3), max_leaves=6
+).filter(lambda drawn: isinstance(drawn, dict))
+
+
+@given(tables_of, tables_of)
+def test_changes_are_laid_over_defaults_table_by_table(defaults: Any, changes: Any) -> None:
+    before = deepcopy(defaults)
+    found = _merged(defaults, changes)
+    assert defaults == before
+    assert _merged(defaults, {}) == defaults
+    assert _merged(found, changes) == found
+    assert found.keys() == defaults.keys() | changes.keys()
+    for key, value in found.items():
+        if key not in changes:
+            assert value == defaults[key]
+        elif not (isinstance(changes[key], dict) and isinstance(defaults.get(key), dict)):
+            assert value == changes[key]
 
 
 def test_what_is_no_folder_of_simulations_is_left_alone(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ def test_results_and_transcript() -> None:
     outcome = together({"a": ask("b", b"hello"), "b": reply("a")})
     assert outcome.results == {"a": b"hello!", "b": b"hello"}
     assert outcome.transcript == [Said("a", "b", "question", b"hello"), Said("b", "a", "answer", b"hello!")]
+    unheard = together({"a": ask("b", b"hello"), "b": reply("a")}, transcript=False)
+    assert (unheard.results, unheard.transcript) == (outcome.results, [])
 
 
 def test_any_names_the_sender() -> None:

@@ -13,7 +13,6 @@ from torch import Tensor
 from parties.phases import Outcome, Prepared
 from parties.results import worst_leak
 from parties.storage import private_seed
-from parties.summary import HEADLINES
 from splitnn.exact import LabelHolderResult
 from splitnn.lift import LEVEL, RESAMPLES, lifts
 
@@ -32,7 +31,8 @@ def contribution(
     users = None if examples.entities is None else examples.entities.test
     seed = private_seed(prepared.secret, outcome.meeting.run, "resamples of contributions")
     objective, task = trained.objective, config.contract.model.task
-    found = lifts(task, trained.labels, trained.scores, scores, objective.names, seed, users)
+    ranked = objective.lists.test, objective.lists.at
+    found = lifts(task, trained.labels, trained.scores, scores, objective.names, seed, users, *ranked)
     if not found:
         return {}
     rows = len(trained.labels)
@@ -46,7 +46,7 @@ def contribution(
             {
                 "partners": list(partners),
                 "way": way,
-                "metrics": {name: _record(metrics[name]._asdict()) for name in HEADLINES[task]},
+                "metrics": {name: _record(one._asdict()) for name, one in metrics.items()},
             }
             for (partners, way), metrics in found.items()
         ],

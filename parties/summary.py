@@ -139,9 +139,7 @@ def report(summary: Mapping[str, Any]) -> str:
     judged = [(MODELS[key], metrics) for key, metrics in found.items()]
     judged += [(f"the federation without {name}", metrics) for name, metrics in without.items()]
     for name, metrics in judged:
-        shown = HEADLINES[training["task"]] | {"gauc": "GAUC"}
-        shown |= {metric: metric.upper() for metric in metrics if metric.startswith("ndcg@")}
-        told = (f"{word} {metrics[metric]:.4f}" for metric, word in shown.items() if metric in metrics)
+        told = (f"{word} {metrics[metric]:.4f}" for metric, word in _shown(training["task"], metrics))
         lines.append(f"test       {'  '.join(told)}  {name}")
     if "test_calibrated" in found:
         before, after = found["test"], found["test_calibrated"]
@@ -149,6 +147,13 @@ def report(summary: Mapping[str, Any]) -> str:
         lines.append(f"calibrated {'  '.join(told)}")
     lines += _contribution(summary)
     return "\n".join([*lines, *_leak(summary), *_privacy(summary), *_importance(summary)]) + "\n"
+
+
+def _shown(task: str, metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Those of them that a report shows, and what people call them."""
+    shown = HEADLINES[task] | {"gauc": "GAUC"}
+    shown |= {metric: metric.upper() for metric in metrics if metric.startswith("ndcg@")}
+    yield from ((metric, word) for metric, word in shown.items() if metric in metrics)
 
 
 WAYS = {"retrained": "trained without", "absent": "one network, absent"}
@@ -167,7 +172,7 @@ def _contribution(summary: Mapping[str, Any]) -> Iterator[str]:
     )
     for entry in record["lifts"]:
         told = []
-        for metric, word in HEADLINES[summary["training"]["task"]].items():
+        for metric, word in _shown(summary["training"]["task"], entry["metrics"]):
             one = entry["metrics"][metric]
             low, high = ("?" if end is None else f"{end:+.4f}" for end in (one["low"], one["high"]))
             told.append(f"{word} {one['lift']:+.4f} ({low} to {high})")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from splitnn.randomness import stream
+from splitnn.ranking import of_lists
 
 K = TypeVar("K")
 
@@ -50,17 +51,27 @@ def lifts(
     names: Sequence[str],
     seed: bytes,
     users: Tensor | None = None,
+    lists: Tensor | None = None,
+    at: int = 10,
 ) -> dict[K, dict[str, Lift]]:
     """By each other set of scores, the lift of `scores` over it by each metric of the task.
 
     labels, scores, names: as `splitnn.metrics` has them; finite. users: int64 [n], whose row each is, from 0;
-    None: each of its own. seed: of the resamples, which are the same for all.
+    None: each of its own. seed: of the resamples, which are the same for all. lists, at: as of
+    `splitnn.ranking`: of a binary task its metrics are among the others where each list is one user's.
     """
     truth = labels.numpy()
-    better = METRICS[task](truth, scores, names)
-    others = {key: METRICS[task](truth, one, names) for key, one in without.items()}
-    once = np.ones(len(truth))
     of = None if users is None else np.unique(users.numpy(), return_inverse=True)[1]
+
+    def metrics_of(told: Tensor) -> dict[str, Counted]:
+        found = METRICS[task](truth, told, names)
+        if task == "binary" and lists is not None and of is not None and _are_nested(lists.numpy(), of):
+            found |= _ranked(labels, told, lists, at)
+        return found
+
+    better = metrics_of(scores)
+    others = {key: metrics_of(one) for key, one in without.items()}
+    once = np.ones(len(truth))
     units = len(truth) if of is None else int(of.max()) + 1
     draw = np.random.Generator(np.random.PCG64(int.from_bytes(stream(seed, "resamples", 32), "little")))
     found: dict[K, dict[str, list[float]]] = {key: {name: [] for name in better} for key in others}
@@ -96,6 +107,28 @@ def _lift(metric: str, value: float, without: float, drawn: Floats) -> Lift:
 def _binary(truth: NDArray[np.generic], scores: Tensor, names: Sequence[str]) -> dict[str, Counted]:
     score = scores.double().numpy()
     return {"auc": _auc(truth == 1, score), "log_loss": _log_loss(np.where(truth == 1, score, 1 - score))}
+
+
+def _are_nested(lists: NDArray[np.int64], users: NDArray[np.int64]) -> bool:
+    """Are all rows of each list of one user? Otherwise a resample has pieces of lists."""
+    return len(np.unique(np.stack((lists, users)), axis=1).T) == len(np.unique(lists))
+
+
+def _ranked(labels: Tensor, scores: Tensor, lists: Tensor, at: int) -> dict[str, Counted]:
+    """Of lists that are drawn whole; {} where none has both classes."""
+    each = of_lists(labels, scores, lists, at)
+
+    def mean(values: Floats, weight: Floats) -> Counted:
+        def mean_of(counts: Floats) -> float:
+            weights = counts[each.first] * weight
+            return float(weights @ values / weights.sum()) if weights.any() else math.nan
+
+        return mean_of
+
+    if not len(each.size):
+        return {}
+    size = each.size.astype(np.float64)
+    return {"gauc": mean(each.auc, size), f"ndcg@{at}": mean(each.ndcg, np.ones(len(size)))}
 
 
 def _multilabel(truth: NDArray[np.generic], scores: Tensor, names: Sequence[str]) -> dict[str, Counted]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from splitnn.errors import TrainingError
@@ -24,6 +25,15 @@ class Lists(NamedTuple):
     at: int = 10
 
 
+class Each(NamedTuple):
+    """Of some lists, [lists]: the place of one of its examples, how many it has, its AUC, its NDCG."""
+
+    first: NDArray[np.int64]
+    size: NDArray[np.int64]
+    auc: NDArray[np.float64]
+    ndcg: NDArray[np.float64]
+
+
 def binary(
     labels: Tensor, scores: Tensor, lists: Tensor, at: int, names: Sequence[str] = ()
 ) -> dict[str, float]:
@@ -34,6 +44,14 @@ def binary(
     ndcg@k: each list counts alike (Jarvelin and Kekalainen 2002; gains are the labels, the discount is log2).
     Examples with one score share the mean of their places (McSherry and Najork 2008), as in scikit-learn.
     """
+    each = of_lists(labels, scores, lists, at)
+    if not len(each.size):
+        return {}
+    return {"gauc": float(np.average(each.auc, weights=each.size)), f"ndcg@{at}": float(each.ndcg.mean())}
+
+
+def of_lists(labels: Tensor, scores: Tensor, lists: Tensor, at: int) -> Each:
+    """Of each list in which both classes occur; arguments and errors as of `binary`."""
     if not torch.isfinite(scores).all():
         raise TrainingError("a score is not finite: the model diverged, lower learning_rate in run.toml")
     score, of = scores.to(torch.float64).numpy(), lists.numpy()
@@ -49,16 +67,14 @@ def binary(
     mean_discount = (np.bincount(tie, discount) / tied)[tie]
     size, positive = np.bincount(one), np.bincount(one, yes)
     both = (positive > 0) & (positive < size)
-    if not both.any():
-        return {}
-    size, positive = size[both], positive[both]
+    first, size, positive = order[new_list][both], size[both], positive[both]
     # Mann and Whitney's U: pairs of which the positive one is above, a tie being half.
     rank = np.bincount(one, yes * (np.bincount(one)[one] - mean_place))[both]
     auc = (rank - positive * (positive + 1) / 2) / (positive * (size - positive))
-    best = np.cumsum(1 / np.log2(np.arange(min(at, int(size.max()))) + 2))
+    best = np.cumsum(1 / np.log2(np.arange(min(at, int(size.max(initial=1)))) + 2))
     ideal = best[np.minimum(positive, len(best)).astype(np.int64) - 1]
     gained = np.bincount(one, yes * mean_discount)[both]
-    return {"gauc": float(np.average(auc, weights=size)), f"ndcg@{at}": float(np.mean(gained / ideal))}
+    return Each(first, size, auc, gained / ideal)
 
 
 def multilabel(

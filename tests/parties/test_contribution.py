@@ -52,11 +52,13 @@ def test_users_with_several_examples_are_drawn_as_one(
     table = homes["platform"] / "table.csv"
     once = table.read_text()
     header, *rows = once.splitlines()
-    table.write_text("\n".join([header, *rows, *rows[:100]]) + "\n")
+    again = [f"{row[:-1]}{1 - int(row[-1])}" for row in rows[:100]]
+    table.write_text("\n".join([header, *rows, *again]) + "\n")
     small.agree(homes, identities, examples='{ per_entity = "several" }')
     summary = small.run(homes)["platform"]
     record = summary["contribution"]
     assert record["users"] == 36 < record["rows"]
+    assert {"auc", "gauc", "ndcg@10"} <= record["lifts"][0]["metrics"].keys()
     assert (
         "over the 36 test users" in (small.folder_of(homes["platform"], summary) / "report.txt").read_text()
     )

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from parties.summary import HEADLINES
-from splitnn import lift, metrics
+from splitnn import lift, metrics, ranking
 from splitnn.lift import FALLING, METRICS, Lift, lifts
 from splitnn.tasks import TASKS
 
@@ -129,6 +129,34 @@ def test_users_are_drawn_and_not_their_rows() -> None:
     taken = lifts("binary", thrice[0], thrice[1], {"x": thrice[2]}, (), b"seed")["x"]["auc"]
     width = taken.high - taken.low  # type: ignore[operator]
     assert width == pytest.approx((once["auc"].high - once["auc"].low) / math.sqrt(3), rel=0.15)  # type: ignore[operator]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(2, 12), st.integers(0, 1 << 30))
+def test_lists_are_drawn_with_their_user(people: int, seed: int) -> None:
+    """Each of a user's two lists is there as often as he was drawn, and each time as a list of its own."""
+    draw = np.random.default_rng(seed)
+    labels, scores = rows("binary", 6 * people, draw)
+    lists = torch.arange(6 * people) // 3
+    found = lift._ranked(labels, scores, lists, 2)
+    often = draw.integers(0, 3, people)
+    copies = [(row, copy) for row in range(6 * people) for copy in range(often[row // 6])]
+    taken = torch.tensor([row for row, _ in copies], dtype=torch.int64)
+    apart = torch.tensor([3 * int(lists[row]) + copy for row, copy in copies], dtype=torch.int64)
+    expected = ranking.binary(labels[taken], scores[taken], apart, 2) if copies else {}
+    values = {name: metric(often.repeat(6).astype(float)) for name, metric in found.items()}
+    assert {name: value for name, value in values.items() if not math.isnan(value)} == pytest.approx(expected)
+
+
+def test_lists_of_several_users_are_not_judged() -> None:
+    labels, scores = rows("binary", 60, np.random.default_rng(6))
+    users, lists = torch.arange(60) // 6, torch.arange(60) // 3
+
+    def told(users: Tensor | None, lists: Tensor | None) -> set[str]:
+        return {*lifts("binary", labels, scores, {"x": 1 - scores}, (), b"seed", users, lists, 2)["x"]}
+
+    assert told(users, lists) == {"auc", "log_loss", "gauc", "ndcg@2"}
+    assert told(users, torch.arange(60) // 7) == told(None, lists) == told(users, None) == {"auc", "log_loss"}
 
 
 def test_what_does_not_matter() -> None:

@@ -25,6 +25,7 @@ from parties.own import (
     refuse_expired,
     today,
 )
+from parties.own_schema import check_columns, remembered_pin
 from parties.probe import look_at_hub, look_at_port
 from parties.storage import own_secret
 from parties.unfinished import Unfinished, read, run_of, unfinished
@@ -83,6 +84,7 @@ def check(config: Config, today: Today = today) -> Findings:
             "expires": identity.not_after.date().isoformat(),
             "warnings": identity.warnings(),
         }
+    attempt(check_columns)
     data = attempt(own_data)
     if data is not None:
         found.data = _data(config, data)
@@ -174,6 +176,7 @@ def _data(config: Config, data: OwnData) -> dict[str, Any]:
     columns, constant = facts_of_columns(data.table, next(iter(data.ids.values())).rows)
     return {
         "file": str(config.source),
+        "pin": remembered_pin(config),
         "rows": data.table.rows,
         "ids": {
             kind: {

@@ -54,6 +54,7 @@ def _facts_of_data(data: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         *([("label", told_of(data["label"]))] if data["label"] else []),
         *([("delay", told_of_delay(data["delay"]))] if "delay" in data else []),
+        ("pin", f'for [parties] of run.toml, to refuse a table of other columns: columns = "{data["pin"]}"'),
         *([("excluded", told_of_excluded(data["excluded"]))] if "excluded" in data else []),
     ]
 

@@ -44,6 +44,12 @@ def _pin(key: str) -> str:
     return key
 
 
+def _columns_pin(pin: str) -> str:
+    if not re.fullmatch("hmac-sha256:[0-9a-f]{64}", pin):
+        raise ValueError("must be hmac-sha256: and 64 hex digits, as `party check` prints them")
+    return pin
+
+
 def _protocol(name: str) -> str:
     if not PROTOCOL.fullmatch(name):
         raise ValueError("must be a name such as ecdh, or a class such as my_lab.fast_psi:FastPsi")
@@ -52,6 +58,9 @@ def _protocol(name: str) -> str:
 
 PartyName = Annotated[
     str, AfterValidator(_party_name), Field(description="1 to 32 of `a-z 0-9 -`, a letter first")
+]
+ColumnsPin = Annotated[
+    str, AfterValidator(_columns_pin), Field(description="`hmac-sha256:` and 64 hex digits")
 ]
 Pin = Annotated[str, AfterValidator(_pin), Field(description="`sha256:` and 64 hex digits")]
 
@@ -62,6 +71,9 @@ class Member(Section):
     key: Pin
     """SHA-256 of its certificate's public key (SubjectPublicKeyInfo, DER), of one party only;
     `party certs --fingerprint FILE` prints it."""
+    columns: ColumnsPin | None = None
+    """HMAC of its table's columns under its own secret, as `party check` prints it there: no run begins
+    with a table of other columns. docs/data.md#tables-that-change"""
 
 
 class Psi(Section):
@@ -296,8 +308,8 @@ class Contract(Section):
     @cached_property
     def canonical(self) -> bytes:
         """JSON with sorted keys, no blanks, ASCII only; every default spelled out, but `training.warm_start`,
-        `evaluation.contribution`, `reveals_membership` and `privacy` hold only what is asked for: who does
-        not agrees with releases that do not know it."""
+        `evaluation.contribution`, `reveals_membership`, `columns` of a party and `privacy` hold only what is
+        asked for: who does not agrees with releases that do not know it."""
         content = self.model_dump(mode="json")
         if not self.reveals_membership:
             del content["reveals_membership"]
@@ -305,6 +317,9 @@ class Contract(Section):
             del content["training"]["warm_start"]
         if self.evaluation.contribution == "none":
             del content["evaluation"]["contribution"]
+        for member in content["parties"].values():
+            if member["columns"] is None:
+                del member["columns"]
         content["privacy"] = self.privacy.model_dump(mode="json", exclude_defaults=True)
         if not content["privacy"]:
             del content["privacy"]

@@ -60,7 +60,7 @@ class Brings(NamedTuple):
     purpose: the command that was started, "run", "align", "predict" or "extend". protocols: names of PSI
     protocols installed here, at most PROTOCOLS_AT_MOST. kinds: of id, by the contract's names. versions: of
     the wire, rising. previous: to go on with. model: to predict or extend, the version's digest
-    (`parties.versions`).
+    (`parties.versions`). columns: for a run, the pin of the own table's, where the contract has one.
     """
 
     purpose: str
@@ -69,6 +69,7 @@ class Brings(NamedTuple):
     versions: Sequence[int] = WIRE_VERSIONS
     previous: Previous = NOTHING
     model: bytes = b""
+    columns: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ def handshake(
         aligned=brings.previous.aligned,
         steps=brings.previous.steps,
         model=brings.model,
+        columns=brings.columns,
     )
     if me == hub:
         hellos = {hub: own}
@@ -247,6 +249,12 @@ def _check(hellos: Mapping[str, Hello], contract: Contract, identity: Identity) 
             f"the parties would score with different models: digest {held}; give the same run everywhere, "
             "with --run"
         )
+    for name, hello in hellos.items():
+        if hello.purpose == "run" and hello.columns != (contract.parties[name].columns or ""):
+            raise ContractError(
+                f"parties.{name}.columns: the table of {name} has other columns than run.toml pins; "
+                "`party check` there says which"
+            )
     return _shared_kind(hellos, contract), _shared_protocols(hellos, contract)
 
 

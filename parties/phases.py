@@ -39,6 +39,7 @@ from parties.own import (
     today,
 )
 from parties.own_model import check_models, local_of
+from parties.own_schema import check_columns
 from parties.scratch import empty
 from parties.sources.source import BLOCK
 from parties.spending import Spending, check_ledger
@@ -107,14 +108,14 @@ def prepare(config: Config, today: Today = today) -> Prepared:
     refuse_expired(config, today)
     check_ledger(config)
     protocols = own_protocols(config)
-    identity, data = own_identity(config), own_data(config)
+    identity, columns, data = own_identity(config), check_columns(config), own_data(config)
     check_models(config, plan_of(config.contract), data)
     return Prepared(
         config,
         identity,
         data,
         protocols,
-        brings(config, "run", protocols),
+        brings(config, "run", protocols)._replace(columns=columns),
         own_secret(config.party.storage),
         WarmStart.of(config, plan_of(config.contract), data),
     )

@@ -33,7 +33,7 @@ class Frame(_message.Message):
     def __init__(self, run: _Optional[bytes] = ..., session: _Optional[int] = ..., incarnation: _Optional[int] = ..., sender: _Optional[str] = ..., receiver: _Optional[str] = ..., sequence: _Optional[int] = ..., acknowledgement: _Optional[int] = ..., kind: _Optional[str] = ..., chunk: _Optional[int] = ..., last: _Optional[bool] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("party", "versions", "contract", "nonce", "exchange_key", "certificate", "purpose", "protocols", "kinds", "previous", "aligned", "steps", "model")
+    __slots__ = ("party", "versions", "contract", "nonce", "exchange_key", "certificate", "purpose", "protocols", "kinds", "previous", "aligned", "steps", "model", "columns")
     PARTY_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     CONTRACT_FIELD_NUMBER: _ClassVar[int]
@@ -47,6 +47,7 @@ class Hello(_message.Message):
     ALIGNED_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
     party: str
     versions: _containers.RepeatedScalarFieldContainer[int]
     contract: bytes
@@ -60,7 +61,8 @@ class Hello(_message.Message):
     aligned: bool
     steps: _containers.RepeatedScalarFieldContainer[int]
     model: bytes
-    def __init__(self, party: _Optional[str] = ..., versions: _Optional[_Iterable[int]] = ..., contract: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., exchange_key: _Optional[bytes] = ..., certificate: _Optional[bytes] = ..., purpose: _Optional[str] = ..., protocols: _Optional[_Iterable[str]] = ..., kinds: _Optional[_Iterable[str]] = ..., previous: _Optional[bytes] = ..., aligned: _Optional[bool] = ..., steps: _Optional[_Iterable[int]] = ..., model: _Optional[bytes] = ...) -> None: ...
+    columns: str
+    def __init__(self, party: _Optional[str] = ..., versions: _Optional[_Iterable[int]] = ..., contract: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., exchange_key: _Optional[bytes] = ..., certificate: _Optional[bytes] = ..., purpose: _Optional[str] = ..., protocols: _Optional[_Iterable[str]] = ..., kinds: _Optional[_Iterable[str]] = ..., previous: _Optional[bytes] = ..., aligned: _Optional[bool] = ..., steps: _Optional[_Iterable[int]] = ..., model: _Optional[bytes] = ..., columns: _Optional[str] = ...) -> None: ...
 
 class Hellos(_message.Message):
     __slots__ = ("hello",)

@@ -3,14 +3,10 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any
 
-import pyarrow as pa
-
-from parties.bags import are_bags
-from parties.columns.cells import is_number
 from parties.errors import DataError
-from parties.sources.source import Source, is_text
+from parties.sources.source import Source
+from parties.sources.types import kind_of_type
 
 
 def schema_digest(source: Source, columns: Sequence[str]) -> bytes:
@@ -19,19 +15,5 @@ def schema_digest(source: Source, columns: Sequence[str]) -> bytes:
     schema = source.schema()
     if missing := [name for name in columns if name not in schema.names]:
         raise DataError(f"{source}: no column {missing[0]!r}, with which the model was trained")
-    kinds = {name: _kind(schema.field(name).type) for name in columns}
+    kinds = {name: kind_of_type(schema.field(name).type) for name in columns}
     return hashlib.sha256(json.dumps(kinds, sort_keys=True).encode()).digest()
-
-
-def _kind(of: Any) -> str:
-    if are_bags(of):
-        return "list"
-    if is_text(of):
-        return "text"
-    if pa.types.is_boolean(of):
-        return "boolean"
-    if pa.types.is_timestamp(of) or pa.types.is_date(of):
-        return "date"
-    if is_number(of):
-        return "number"
-    return "other"

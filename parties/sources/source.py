@@ -128,13 +128,14 @@ def check_header(source: object, header: Sequence[str], named: Sequence[str]) ->
     if twice:
         raise DataError(f"{source}: column {twice[0]!r} stands in the header twice; rename one of them")
     if absent := [name for name in dict.fromkeys(named) if name not in seen]:
-        faults = ", ".join(repr(name) + _nearest(name, seen) for name in absent)
+        faults = ", ".join(repr(name) + nearest(name, seen) for name in absent)
         shown = [name if name.isprintable() else repr(name) for name in header[:LISTED]]
         first = ", ".join(shown) + (", ..." if len(header) > LISTED else "")
         raise DataError(f"{source}: no column {faults}; it has {first}")
 
 
-def _nearest(name: str, known: Collection[str]) -> str:
+def nearest(name: str, known: Collection[str]) -> str:
+    """In words; nothing where none is."""
     folded = {other.strip().casefold(): other for other in sorted(known)}
     close = difflib.get_close_matches(name.strip().casefold(), folded, n=1, cutoff=0.6)
     return f" (did you mean {folded[close[0]]!r}?)" if close else ""

@@ -40,6 +40,20 @@ def cast(source: object, name: str, column: Any, kind: Any) -> Any:
         ) from None
 
 
+def kind_of_type(kind: Any) -> str:
+    """number, text, boolean, date, list or other: what of a type is not an accident of who wrote it."""
+    if is_text(kind):
+        return "text"
+    if pa.types.is_boolean(kind):
+        return "boolean"
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return "date"
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return "number"
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return "list" if lists else "other"
+
+
 def _both(one: Any, other: Any) -> Any:
     if one == other or pa.types.is_null(other):
         return one

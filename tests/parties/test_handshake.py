@@ -396,3 +396,24 @@ def test_garbage_from_a_peer_is_a_typed_error(
     }
     with pytest.raises((RemoteProtocolError, ContractError, IdentityError)):
         together({"logistics": garbler(), **parties})
+
+
+def test_a_table_of_other_columns_than_are_pinned_is_told_to_all_by_its_party_alone(
+    identities: Identities, contract_of: MakeContract
+) -> None:
+    contract, pin = contract_of(), f"hmac-sha256:{'a' * 64}"
+    parties = dict(contract.parties)
+    parties["logistics"] = parties["logistics"].model_copy(update={"columns": pin})
+    contract = contract.model_copy(update={"parties": parties})
+    both = outcomes(
+        identities, dict.fromkeys(identities, contract), {"logistics": BRINGS._replace(columns=pin)}
+    )
+    assert all(isinstance(end, Meeting) for end in both.values())
+    for wrong in (f"hmac-sha256:{'b' * 64}", "", "amount, kind"):
+        brings = {"logistics": BRINGS._replace(columns=wrong)}
+        for end in outcomes(identities, dict.fromkeys(identities, contract), brings).values():
+            assert isinstance(end, ContractError)
+            assert str(end) == (
+                "parties.logistics.columns: the table of logistics has other columns than run.toml pins; "
+                "`party check` there says which"
+            )

@@ -46,31 +46,18 @@ class Pipeline:
     @classmethod
     def fit(cls, table: Table, rows: NDArray[np.int64]) -> "Pipeline":
         """Learn from these rows of the table. DataError if none of its columns tells them apart."""
-        numeric: list[tuple[str, Numeric | None]] = []
-        dates: list[tuple[str, Date | None]] = []
-        for name in map(str, table.numeric):
-            let_go()
-            cells, kind = table.numeric[name].to_numpy()[rows], table.kinds.get(name)
-            if kind == "date":
-                dates.append((name, fit_date(name, cells)))
-            else:
-                numeric.append((name, fit_numeric(name, cells, table.scale.get(name), kind == "boolean")))
-        texts = table.categorical
-        categorical: list[tuple[str, Categorical | None]] = []
-        for name in map(str, texts):
-            let_go()
-            categorical.append((name, fit_categorical(texts[name].iloc[rows])))
-        bags = [(name, fit_bags(name, column, rows)) for name, column in table.bags.items()]
-        fitted = [*numeric, *dates, *categorical, *bags]
-        constant = [name for name, column in fitted if column is None]
+        names = [*map(str, table.numeric), *map(str, table.categorical), *table.bags]
+        fitted = {name: fit_column(table, name, rows) for name in names}
+        constant = [name for name, column in fitted.items() if column is None]
         if len(constant) == len(fitted):
             raise DataError(f"{table.source}: no column varies in the {len(rows)} training rows; add others")
+        levels = [column for column in fitted.values() if isinstance(column, Categorical)]
         return cls(
-            tuple(column for _, column in numeric if column),
-            tuple(column for _, column in categorical if column),
-            tuple(f"{table.source}: column {name!r} is left out: constant in training" for name in constant),
-            tuple(column for _, column in bags if column),
-            tuple(column for _, column in dates if column),
+            tuple(column for column in fitted.values() if isinstance(column, Numeric)),
+            tuple(column for column in levels if column.name not in table.bags),
+            tuple(told_of_constant(table, name) for name in constant),
+            tuple(column for column in levels if column.name in table.bags),
+            tuple(column for column in fitted.values() if isinstance(column, Date)),
         )
 
     @property
@@ -212,6 +199,24 @@ class Pipeline:
             places[column.name] = (*range(value, value + column.values), *range(flag, flag + column.flagged))
             value, flag = value + column.values, flag + column.flagged
         return places
+
+
+def fit_column(table: Table, name: str, rows: NDArray[np.int64]) -> Numeric | Date | Categorical | None:
+    """Learn from these rows of the column. None for a constant one."""
+    let_go()
+    if name in table.bags:
+        return fit_bags(name, table.bags[name], rows)
+    if name in table.categorical:
+        return fit_categorical(table.categorical[name].iloc[rows])
+    cells, kind = table.numeric[name].to_numpy()[rows], table.kinds.get(name)
+    if kind == "date":
+        return fit_date(name, cells)
+    return fit_numeric(name, cells, table.scale.get(name), kind == "boolean")
+
+
+def told_of_constant(table: Table, name: str) -> str:
+    """A line for people."""
+    return f"{table.source}: column {name!r} is left out: constant in training"
 
 
 def of_cells(column: Numeric | Date, cells: NDArray[np.float64]) -> NDArray[np.float64]:

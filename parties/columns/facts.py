@@ -7,13 +7,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from parties.errors import DataError
-from parties.features import Pipeline
+from parties.features import fit_column, told_of_constant
 from parties.table import Table
 
 CONSTANT: Final = "none: constant"
 FITTED: Final = 200_000
-"""Rows by which it is seen what features are made: a run fits on all of its training rows."""
+"""Rows by which it is seen what is made of numbers and dates: a run fits on all of its training rows."""
 
 
 class Fact(NamedTuple):
@@ -31,17 +30,10 @@ class Fact(NamedTuple):
 def facts_of_columns(table: Table, rows: NDArray[np.int64]) -> tuple[list[Fact], list[str]]:
     """One for each column that takes part or was left out, by name; and a line for each that does not vary.
 
-    rows: like those to be trained on; FITTED of them are looked at for what features are made.
+    rows: like those to be trained on; of numbers and dates FITTED of them are looked at for what is made.
     """
-    try:
-        pipeline = Pipeline.fit(table, rows[:: -(-len(rows) // FITTED)] if len(rows) else rows)
-    except DataError as fault:
-        pipeline, warnings = Pipeline((), ()), [str(fault)]
-    else:
-        warnings = [*pipeline.warnings]
-    made = {column.name: column.told for column in (*pipeline.ordered, *pipeline.categorical)}
-    made |= {column.name: f"mean of {column.told}" for column in pipeline.bags}
-    found = []
+    few = rows[:: max(1, -(-len(rows) // FITTED))]
+    found, constant = [], []
     for name, kind in table.kinds.items():
         if kind == "bag":
             bags = table.bags[name]
@@ -53,10 +45,14 @@ def facts_of_columns(table: Table, rows: NDArray[np.int64]) -> tuple[list[Fact],
             values = table.numeric[name].to_numpy()
             missing, distinct = float(np.isnan(values).mean()), int(pd.Series(values).nunique())
             ranged = _range(kind, values[~np.isnan(values)])
-        found.append(Fact(name, kind, made.get(name, CONSTANT), round(missing, 4), distinct, ranged))
+        fitted = fit_column(table, name, rows if kind in ("category", "bag") else few)
+        if fitted is None:
+            constant.append(told_of_constant(table, name))
+        made = CONSTANT if fitted is None else f"mean of {fitted.told}" if kind == "bag" else fitted.told
+        found.append(Fact(name, kind, made, round(missing, 4), distinct, ranged))
     for name, out in table.left_out.items():
         found.append(Fact(name, out.kind, "left out", round(out.missing, 4), out.distinct, ""))
-    return sorted(found), warnings
+    return sorted(found), constant
 
 
 def lines(facts: Iterable[dict[str, Any]]) -> list[str]:

@@ -39,9 +39,15 @@ def tables(seed: int = 1) -> dict[str, pd.DataFrame]:
     kind = random.choice(["x", "y", "z"], PEOPLE)
     spent = np.where(random.random(PEOPLE) < 0.2, np.nan, np.exp(2 * random.normal(size=PEOPLE)))
     ids = np.arange(PEOPLE)
+    member = np.where(random.random(PEOPLE) < 0.1, None, random.choice(["yes", "no"], PEOPLE))
+    days = pd.Timestamp("2024-01-01") + pd.to_timedelta(random.integers(0, 900, PEOPLE), unit="D")
+    since = pd.Series(days.strftime("%Y-%m-%d")).where(random.random(PEOPLE) > 0.1)
     return {
         "platform": pd.DataFrame({"k": ids, "x": x, "pages": pages, "bought": label}),
-        "logistics": pd.DataFrame({"k": ids, "amount": amount, "spent": spent, "kind": kind, "seen": pages}),
+        "logistics": pd.DataFrame(
+            {"k": ids, "amount": amount, "spent": spent, "kind": kind, "seen": pages}
+            | {"member": member, "since": since}
+        ),
     }
 
 

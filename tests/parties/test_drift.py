@@ -217,16 +217,34 @@ def test_party_drift_against_the_training_rows_of_a_run(
         "spent": "numeric",
         "kind": "categorical",
         "seen": "bag",
+        "member": "numeric",
+        "since": "date",
     }
     frame = pd.concat([pd.read_csv("table.csv")] * 4)
     frame["amount"] += 3
     frame["seen"] = "a"
+    frame["since"] = pd.to_datetime(frame["since"]) + pd.Timedelta(days=900)
     frame.to_parquet(tmp_path / "new.parquet", index=False)
     out, err = party("--data", str(tmp_path / "new.parquet"))
-    assert out.splitlines()[-1] == "2 alert(s) (PSI above 0.25), 0 to watch (above 0.1)"
-    assert [line.split(":")[:3] for line in err.splitlines()] == [["party", " drift", " alert"]] * 2
+    assert out.splitlines()[-1] == "3 alert(s) (PSI above 0.25), 0 to watch (above 0.1)"
+    assert [line.split(":")[:3] for line in err.splitlines()] == [["party", " drift", " alert"]] * 3
     assert "column 'amount': PSI" in err
     assert "column 'seen': PSI" in err
+    assert "column 'since': PSI" in err
+
+
+def test_a_date_that_is_none_any_more(made: Made, tmp_path: Path) -> None:
+    """In a newer table, of a column that training knows as dates: named by its row, and not shown."""
+    config = load(made[0]["logistics"] / "party.toml")
+    frame = pd.read_csv(made[0]["logistics"] / "table.csv", dtype=str)
+    frame.loc[[4, 6], "since"] = "31.12.2025"
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    with pytest.raises(DataError) as fault:
+        drift_of(config, None, config.newer(tmp_path / "new.csv"))
+    assert "column 'since': 2 cell(s), the first in row 5, hold no date, such as 2026-11-20" in str(
+        fault.value
+    )
+    assert "31.12" not in str(fault.value)
 
 
 def test_against_which_version(made: Made, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ CELL = st.none() | st.floats(-1e30, 1e30) | TINY
 COLUMN = st.lists(CELL, min_size=1, max_size=60)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(
     cells=COLUMN | st.lists(TINY, min_size=100, max_size=200),
     later=st.lists(CELL, min_size=1, max_size=9),

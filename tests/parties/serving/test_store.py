@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def test_rows_in_another_order_are_the_same_users_and_who_is_gone_is_blank(
 def test_a_blank_row_is_one_whose_columns_are_all_missing(trained: dict[str, Model], tmp_path: Path) -> None:
     model = trained[PARTNER]
     table = pd.read_csv(model.config.party.data.file, dtype=str)
-    table.loc[0, ["amount", "spent", "kind", "seen"]] = None
+    table.loc[0, ["amount", "spent", "kind", "seen", "member", "since"]] = None
     table.to_csv(tmp_path / "one.csv", index=False)
     store = read(model, tmp_path / "one.csv")
     assert equal(store.columns(np.array([0])), store.columns(np.array([store.blank])))
@@ -82,7 +83,17 @@ def test_a_blank_row_is_one_whose_columns_are_all_missing(trained: dict[str, Mod
 
 @pytest.mark.parametrize(
     "context",
-    [{"amount": "0.25"}, {"spent": "3"}, {"spent": ""}, {"kind": "y"}, {"kind": "?", "amount": "1"}],
+    [
+        {"amount": "0.25"},
+        {"spent": "3"},
+        {"spent": ""},
+        {"kind": "y"},
+        {"kind": "?", "amount": "1"},
+        {"member": "Yes"},
+        {"member": "", "since": "2031-07-01"},
+        {"since": "2024-02-29T08:30:00Z"},
+        {"since": "NA"},
+    ],
 )
 def test_an_override_is_what_a_table_with_that_value_gives(
     trained: dict[str, Model], tmp_path: Path, context: dict[str, str]
@@ -100,6 +111,10 @@ def test_an_override_is_what_a_table_with_that_value_gives(
 def test_a_context_that_is_no_number_is_refused(trained: dict[str, Model], text: str) -> None:
     with pytest.raises(DataError, match="the value of 'x' is no number"):
         read(trained[HUB]).override({"x": text})
+    store = read(trained[PARTNER])
+    for name, kind in (("since", "date"), ("member", "boolean")):
+        with pytest.raises(DataError, match=f"^context: the value of '{name}' is no {kind}$"):
+            store.override({name: text})
 
 
 def test_weights_that_are_not_finite_are_not_served(
@@ -151,6 +166,9 @@ def test_the_schema_is_names_and_kinds(tmp_path: Path) -> None:
     assert digest(b=["z"], a=[0.5], c=[1]) == first
     assert digest(a=["1"], b=["x"]) != first
     assert digest(a=[1], b=[["x"]]) != first
+    dates = digest(a=[1], b=[date(2026, 1, 1)])
+    assert dates == digest(a=[1], b=[datetime(2026, 1, 1, 8)])
+    assert dates not in (first, digest(a=[1], b=[b"x"]))
     with pytest.raises(DataError, match="no column 'b'"):
         digest(a=[1])
     (tmp_path / "t.parquet").write_bytes(b"PAR1 of another day")

@@ -221,7 +221,7 @@ ROWS: dict[str, tuple[str, Any, int, str]] = {
         "platform",
         content(HEADER.encode() + b"a@x.org,1,a,1\njos\xe9@x.org,1,b,1\n"),
         3,
-        r"/.*/people.csv: line 3: not UTF-8 text; save the file as UTF-8",
+        r"/.*/people.csv: line 3: not UTF-8 text; .* or name its encoding in data.encoding",
     ),
     "empty file": ("platform", content(""), 3, r"/.*/people.csv: the file is empty"),
     "no rows": ("platform", content(HEADER), 3, r"/.*/people.csv: a header, but no rows"),

@@ -28,6 +28,7 @@ PARTS = {
     "columns": "columns to features",
     "training": "training, with validation",
     "evaluation": "evaluation and importance",
+    "contribution": "training without each partner, to compare",
     "baselines": "training alone, to compare",
 }
 

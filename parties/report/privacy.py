@@ -44,6 +44,7 @@ KINDS = {
     "vectors of test rows with a group of columns shuffled": ("importance",),
     "how many groups of columns you have": ("groups",),
     "how much each of their groups matters": ("drop",),
+    "that a training without the other party is over: empty": ("trained without",),
     "that results are whole": ("kept", "all kept"),
 }
 """In words what messages of these kinds are; docs/threat-model.md says what each tells."""

@@ -222,12 +222,21 @@ def contribution(kept: Kept) -> Section | None:
             svg = charts.intervals(f"lift in {word} that partners bring", drawn, f"lift in {word}")
             figures.append(Figure(svg, f"Lift in {word}, with {record['level']:.0%} intervals."))
     head = ("partner", "metric", "without", "with", "lift", f"{record['level']:.0%} interval")
+    tables = [Table("lifts", head, rows)]
+    if leaks := record.get("leak"):
+        attacked: list[list[Cell]] = [
+            [name, *(number(leak.get(attack)) for attack in ("norm", "cosine"))]
+            for name, leak in leaks.items()
+        ]
+        tables.append(
+            Table("leaks", ("its training's gradients under attack, AUC", "norm", "cosine"), attacked)
+        )
     return Section(
         "What the partners bring",
         f"How much better the federation is with them than without, on {record['rows']:,} test rows of "
         f"{record['users']:,} users. Above 0 is better, of a loss too; an interval about 0 may be chance.",
         figures=figures,
-        tables=[Table("lifts", head, rows)],
+        tables=tables,
     )
 
 

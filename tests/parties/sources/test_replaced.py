@@ -1,4 +1,4 @@
-"""A table that is replaced, or not there, while a command needs it: a line says so, nothing is half-written."""
+"""A table that is replaced, or not there, while a command needs it: a line says so, nothing is half-done."""
 
 import sqlite3
 from pathlib import Path

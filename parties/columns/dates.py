@@ -2,7 +2,7 @@
 
 Parts that go round are a sine and a cosine: the 31st is next to the 1st, two numbers do for any of them, and
 a month that the training rows have not seen lies between its neighbours, where a code of its own would mean
-nothing. All in UTC.
+nothing. Steps, such as a weekend, are learned less well by it: docs/data.md has figures. All in UTC.
 """
 
 from dataclasses import dataclass

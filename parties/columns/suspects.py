@@ -41,7 +41,10 @@ SAME: Final = 0.9
 def suspects(data: "OwnData") -> list[str]:
     """A line for each. Only rows that may take part in a run are looked at."""
     table, labels = data.table, data.labels
-    rows = np.unique(np.concatenate([part for ids in data.ids.values() for part in (ids.rows, ids.repeats)]))
+    usable = np.zeros(table.rows, dtype=bool)
+    for ids in data.ids.values():
+        usable[ids.rows] = usable[ids.repeats] = True
+    rows = np.flatnonzero(usable)
     found = [] if labels is None else [*_telling(table, labels, rows)]
     return [f"{table.source}: column {name!r} {why}" for name, why in [*found, *_ids(table, rows)]]
 

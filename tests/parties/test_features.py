@@ -179,11 +179,20 @@ def test_any_categorical_column(cells: list[str | None], later: list[str | None]
 
 
 def test_only_the_rows_of_the_fit_are_looked_at() -> None:
-    values, levels = [1.0, 2.0, 3.0, 4.0] * 10, ["x", "y"] * 20
-    one = table({"a": [*values, 1e9, None]}, {"k": [*levels, "z", "z"]})
-    other = table({"a": [*values, -1e9, 0.0]}, {"k": [*levels, None, "x"]})
+    """Of every kind and scale: whatever stands in the other rows, the pipeline is the same."""
+    values, levels, days = [1.0, 2.0, 3.0, 4.0] * 10, ["x", "y"] * 20, [86_400.0 * row for row in range(40)]
+    kinds = {"vip": "boolean", "since": "date"}
+    scale = {"log": "log", "quantile": "quantile", "standard": "standard"}
+
+    def whole(a: list[Any], k: list[Any], vip: list[Any], since: list[Any]) -> Table:
+        numbers = [*values, *a]
+        numeric = {"a": numbers, **dict.fromkeys(scale, numbers), "vip": [*[0.0, 1.0] * 20, *vip]}
+        return table(numeric | {"since": [*days, *since]}, {"k": [*levels, *k]}, kinds, scale)
+
     rows = np.arange(40)
-    assert Pipeline.fit(one, rows) == Pipeline.fit(other, rows)
+    one = Pipeline.fit(whole([1e9, None], ["z", "z"], [None, 1], [None, 1e12 + 0.5]), rows)
+    assert one == Pipeline.fit(whole([-1e9, 0.0], [None, "x"], [0, 0], [-1e12, 3_600.0]), rows)
+    assert len(one.ordered) + len(one.categorical) == 7
 
 
 def test_constant_columns_are_left_out_with_a_warning() -> None:

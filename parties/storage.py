@@ -2,6 +2,7 @@
 
 storage/secret                     32 random bytes, made once, readable by the owner only
 storage/<party>.lock               held while `party run` or `party align` runs
+storage/<party>.columns.json       which columns pins of run.toml stand for (`parties.own_schema`)
 storage/<party>.status.json        what that process is doing, for `party status`
 storage/<party>.privacy.sqlite     all runs, with whom, and what they spent (`parties.ledger`)
 storage/<name>-<run id>/<party>/   one run: alignment, model, summary.json, report.txt, ...

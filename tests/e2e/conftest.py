@@ -229,10 +229,10 @@ class Federation:
                 time.sleep(0.02)
 
     def left(self, name: str) -> set[str]:
-        """Files in a party's storage but its secret, its lock and its status."""
+        """Files in a party's storage but its secret, which columns it had, its lock and its status."""
         storage = self.home(name) / "runs"
         files = {str(path.relative_to(storage)) for path in storage.rglob("*")}
-        return files - {"secret", f"{name}.lock", f"{name}.status.json"}
+        return files - {"secret", f"{name}.columns.json", f"{name}.lock", f"{name}.status.json"}
 
     def kill(self) -> None:
         for process in self.processes.values():

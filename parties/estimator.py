@@ -132,6 +132,10 @@ class _Federated(BaseEstimator):  # type: ignore[misc]
             for name, columns in found.items():
                 if absent := [column for column in columns if column not in X.columns]:
                     raise ValueError(f"parties: {name} has no column {absent[0]!r} in X")
+            named = [column for columns in found.values() for column in columns]
+            if len({*named}) < len(named):
+                twice = next(column for column in named if named.count(column) > 1)
+                raise ValueError(f"parties: column {twice!r} is named twice; one party has it")
         else:
             for column in X.columns:
                 party, between, _ = str(column).partition(BETWEEN)

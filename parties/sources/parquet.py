@@ -125,9 +125,10 @@ class ParquetFolder:
         return sorted(found)
 
     def _parts(self, file: Path) -> dict[str, str | None]:
-        """The values that the folders' names say."""
+        """The values that the folders' names say. Raises DataError where two of them say one column's."""
         folders = file.relative_to(self.folder).parts[:-1]
         split = [folder.split("=", 1) for folder in folders if "=" in folder]
+        check_header(file, [unquote(key) for key, _ in split], ())
         return {unquote(key): None if value == NO_VALUE else unquote(value) for key, value in split}
 
     def _described(self, files: Sequence[Path]) -> pa.Schema:

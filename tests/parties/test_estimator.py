@@ -145,6 +145,11 @@ def test_numbers(rows: pd.DataFrame) -> None:
             "label_epsilon: needs parties",
         ),
         ({"parties": {"platform": ["visit"]}}, ValueError, "parties: platform has no column 'visit' in X"),
+        (
+            {"parties": {"platform": ["visits"], "logistics": ["visits"]}},
+            ValueError,
+            "parties: column 'visits' is named twice",
+        ),
         ({"parties": {"logistics": ["late"]}}, ValueError, "label_holder: 'platform' has no columns"),
         ({"validation": 0.999}, ValueError, "n_samples = 400: too few"),
     ],

@@ -102,6 +102,9 @@ def test_hive_partitions_are_columns_of_text(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": [9]}), folder / "stray.parquet")
     with pytest.raises(DataError, match=r"lies in other folders than"):
         cells(whole)
+    folder_of(tmp_path / "twice" / "a=1" / "a=2", part=pa.table({"id": [1]}))
+    with pytest.raises(DataError, match=r"column 'a' stands in the header twice"):
+        cells(source_of(tmp_path / "twice"))
 
 
 def test_the_type_of_a_column_may_not_change_between_files(tmp_path: Path) -> None:

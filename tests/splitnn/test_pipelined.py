@@ -49,7 +49,13 @@ COLUMNS = [(3, (4,)), (2, (5, 6)), (4, ())]
 )
 def test_split_equals_one_process_at_any_window(make: Any, n: int, parties: int, **changes: Any) -> None:
     plan, federation = replace(PLAN, **changes), make.federation(n, COLUMNS[:parties])
-    make.assert_same(federation.split_training(plan).results, federation.reference(plan))
+    try:
+        reference = federation.reference(plan)
+    except TrainingError:  # steep, and many steps late: it diverges, and must at both
+        with pytest.raises(TrainingError):
+            federation.split_training(plan)
+    else:
+        make.assert_same(federation.split_training(plan).results, reference)
 
 
 @pytest.mark.parametrize("codec", [Codecs(), Codecs("randtopk", "int8", keep=2)])

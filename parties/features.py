@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from parties.columns.dates import PARTS, Date, fit_date
+from parties.columns.dates import PARTS, UNITS, Coded, Date, fit_date
 from parties.columns.levels import MISSING, Categorical, fit_bags, fit_categorical
 from parties.columns.numbers import Numeric, fit_numeric
 from parties.errors import DataError
@@ -34,7 +34,8 @@ class Pipeline:
     """A fitted pipeline. bags: coded entry by entry, as the cells of a categorical column; none is missing.
 
     The numeric output is the numbers of `numeric`, those of `dates`, and then a flag of each of them that is
-    flagged. warnings: one line for each column of the table that it leaves out.
+    flagged; the categorical output the codes of `categorical`, then those of `dates`. warnings: one line for
+    each column of the table that it leaves out.
     """
 
     numeric: tuple[Numeric, ...]
@@ -66,6 +67,11 @@ class Pipeline:
         return *self.numeric, *self.dates
 
     @property
+    def coded(self) -> tuple[Categorical | Date, ...]:
+        """The columns that the categorical output is made of, in its order."""
+        return *self.categorical, *self.dates
+
+    @property
     def kinds(self) -> dict[str, str]:
         """Of which kind each column is, so that another table can be read as the one of the fit was."""
         return (
@@ -82,7 +88,7 @@ class Pipeline:
     @property
     def levels(self) -> tuple[int, ...]:
         """How many codes each column of the categorical output has."""
-        return tuple(levels for column in self.categorical for levels in column.levels)
+        return tuple(levels for column in self.coded for levels in column.levels)
 
     @property
     def bag_levels(self) -> tuple[int, ...]:
@@ -102,17 +108,18 @@ class Pipeline:
 
     def groups(self, named: Mapping[str, Sequence[str]]) -> dict[str, Places]:
         """Where each group is in the numeric output, the categorical one and the bags: those `named`, then
-        each other column by itself. Flags, and both codes of a hashed level, go with their column; a group of
-        which no column is left is none.
+        each other column by itself. Flags, all codes of a date, and both of a hashed level, go with their
+        column; a group of which no column is left is none.
         """
         places: dict[str, Places] = {name: (numbers, (), ()) for name, numbers in self._numbers().items()}
         code = bag = 0
-        for column in self.categorical:
-            places[column.name] = (), (*range(code, code + len(column.levels)),), ()
+        for column in self.coded:
+            numbers, *_ = places.get(column.name, ((), (), ()))
+            places[column.name] = numbers, (*range(code, code + len(column.levels)),), ()
             code += len(column.levels)
-        for column in self.bags:
-            places[column.name] = (), (), (*range(bag, bag + len(column.levels)),)
-            bag += len(column.levels)
+        for entries in self.bags:
+            places[entries.name] = (), (), (*range(bag, bag + len(entries.levels)),)
+            bag += len(entries.levels)
         found: dict[str, Places] = {}
         for name, columns in named.items():
             parts = [places.pop(column) for column in columns if column in places]
@@ -140,6 +147,9 @@ class Pipeline:
         for level in self.categorical:
             let_go()
             codes.append(level.codes(table.categorical[level.name].iloc[rows]))
+        for date in self.dates:
+            let_go()
+            codes.append(date.codes(table.numeric[date.name].to_numpy()[rows]))
         return numbers, np.concatenate(codes, axis=1)
 
     def bagged(
@@ -236,8 +246,13 @@ def _numeric(kept: dict[str, Any]) -> Numeric:
     return Numeric(**kept | {"knots": tuple(kept["knots"]), "scores": tuple(kept["scores"])})
 
 
+def _is_whole(one: Coded) -> bool:
+    return one.units == tuple(unit for unit in range(UNITS[one.part]) if unit in one.units)
+
+
 def _date(kept: dict[str, Any]) -> Date:
     trend, parts = kept["trend"], tuple(kept["parts"])
-    if not {*parts} <= {*PARTS}:
+    coded = tuple(Coded(one["part"], tuple(one["units"])) for one in kept["coded"])
+    if not {*parts} <= {*PARTS} or not all(map(_is_whole, coded)):
         raise ValueError
-    return Date(kept["name"], None if trend is None else _numeric(trend), parts, kept["flagged"])
+    return Date(kept["name"], None if trend is None else _numeric(trend), parts, coded, kept["flagged"])

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from parties.columns.cells import NO_NUMBER, read_booleans, read_dates
+from parties.columns.dates import Date
 from parties.config import Config
 from parties.errors import DataError, StorageError
 from parties.excluded import Excluded
@@ -143,12 +144,14 @@ class Store:
                 raise DataError(f"context: {ascii(name)[:80]} holds lists, which no request can override")
             if numbers:
                 column = next(one for one in self.pipeline.ordered if one.name == name)
-                value = _number(name, text, self.pipeline.kinds[name])
-                numeric |= dict(zip(numbers, of_cells(column, np.array([value]))[0].tolist(), strict=True))
+                cell = np.array([_number(name, text, self.pipeline.kinds[name])])
+                numeric |= dict(zip(numbers, of_cells(column, cell)[0].tolist(), strict=True))
+                if isinstance(column, Date):
+                    codes |= dict(zip(places, column.codes(cell)[0].tolist(), strict=True))
             else:
                 level = next(one for one in self.pipeline.categorical if one.name == name)
-                cell = pd.Series([text or None], dtype=object)
-                codes |= dict(zip(places, level.codes(cell)[0].tolist(), strict=True))
+                cells = pd.Series([text or None], dtype=object)
+                codes |= dict(zip(places, level.codes(cells)[0].tolist(), strict=True))
         return Override(numeric, codes) if context else None
 
     @cached_property

@@ -78,16 +78,22 @@ def test_any_numeric_column(
     assert numbers.dtype == np.float32
     assert numbers.flags.c_contiguous
     assert numbers.shape == (len(rows), pipeline.width)
-    assert codes.shape == (len(rows), 0)
+    assert codes.shape == (len(rows), len(pipeline.levels))
+    assert kind == "date" or not pipeline.levels
+    assert ((codes >= MISSING) & (codes < pipeline.levels)).all()
     assert np.abs(numbers).max() <= FARTHEST
     np.testing.assert_array_equal(numbers, pipeline.transform(fitted, everything(fitted))[0][rows])
     unseen = table({"a": later, "b": [0.0] * len(later)})
-    assert np.isfinite(pipeline.transform(unseen, everything(unseen))[0]).all()
+    found, coded = pipeline.transform(unseen, everything(unseen))
+    assert np.isfinite(found).all()
+    assert ((coded >= MISSING) & (coded < pipeline.levels)).all()
     again = Pipeline.from_json(pipeline.to_json())
     assert again == replace(pipeline, warnings=())
     np.testing.assert_array_equal(again.transform(fitted, rows)[0], numbers)
+    np.testing.assert_array_equal(again.transform(fitted, rows)[1], codes)
     missing = table({"a": [None], "b": [None]})
-    np.testing.assert_array_equal(pipeline.missing()[0], pipeline.transform(missing, np.array([0]))[0][0])
+    for one, other in zip(pipeline.missing(), pipeline.transform(missing, np.array([0])), strict=True):
+        np.testing.assert_array_equal(one, other[0])
 
 
 @settings(deadline=None, max_examples=60)
@@ -219,7 +225,10 @@ def test_a_table_without_a_column_of_the_fit() -> None:
 def test_a_damaged_or_newer_file() -> None:
     fitted = table({"a": range(20)})
     kept = json.loads(Pipeline.fit(fitted, everything(fitted)).to_json())
-    dated = {"name": "d", "trend": None, "parts": ["minute"], "flagged": True}
+    dated = {"name": "d", "trend": None, "parts": ["week"], "coded": [], "flagged": True}
+    assert Pipeline.from_json(json.dumps(kept | {"dates": [dated]})).dates
+    wrong: list[dict[str, Any]] = [{"parts": ["minute"]}, {"coded": [{"part": "minute", "units": []}]}]
+    wrong += [{"coded": [{"part": "week", "units": units}]} for units in ([7], [-1], [3, 1], [1, 1], None)]
     for text in (
         "",
         "{",
@@ -229,7 +238,7 @@ def test_a_damaged_or_newer_file() -> None:
         json.dumps({"version": VERSION}),
         json.dumps(kept | {"numeric": [{"name": "a"}]}),
         json.dumps(kept | {"dates": [{"name": "d"}]}),
-        json.dumps(kept | {"dates": [dated]}),
+        *(json.dumps(kept | {"dates": [dated | one]}) for one in wrong),
         json.dumps(kept | {"dates": None}),
     ):
         with pytest.raises(DataError, match="damaged"):
@@ -325,14 +334,18 @@ def test_truth_values_and_dates_have_their_places() -> None:
     assert pipeline.groups({}) == {
         "vip": ((0, 9), (), ()),
         "age": ((1,), (), ()),
-        "since": ((2, 3, 4, 5, 6, 7, 8, 10), (), ()),
+        "since": ((2, 3, 4, 5, 6, 7, 8, 10), (0,), ()),
     }
-    numbers, _ = pipeline.transform(fitted, everything(fitted))
+    numbers, codes = pipeline.transform(fitted, everything(fitted))
     assert numbers.shape == (100, 11)
     assert numbers[0, [0, *range(2, 9)]].tolist() == [0.0] * 8
     assert numbers[0, 9:].tolist() == [1.0, 1.0]
     assert not numbers[1:, 9:].any()
     assert len(np.unique(numbers[1:, 0])) == 2
+    assert codes[0].tolist() == [MISSING] * len(pipeline.levels)
+    both = replace(pipeline, categorical=(Categorical("k", ("x",)),))
+    assert both.groups({})["since"] == (pipeline.groups({})["since"][0], (1,), ())
+    assert both.levels == (3, *pipeline.levels)
 
 
 def test_a_file_of_version_2_is_read() -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parties.columns.dates import Date, fit_date
+from parties.columns.dates import PARTS, UNITS, Coded, Date, fit_date
+from parties.columns.levels import MISSING, OTHER, RARE
 from parties.columns.numbers import FARTHEST
 
 
@@ -65,6 +66,32 @@ def test_missing_dates_and_a_single_one() -> None:
     assert one.features(np.array([DAYS[3], np.nan])).shape == (2, 0)
     some = fitted([*DAYS, np.nan])
     np.testing.assert_array_equal(some.features(np.array([np.nan])), np.zeros((1, some.values)))
+    assert some.codes(np.array([np.nan])).tolist() == [[MISSING] * 3]
+
+
+EVERY = Date("d", None, (), tuple(Coded(part, (*range(UNITS[part]),)) for part in PARTS), False)
+
+
+@given(st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 30)))
+def test_codes_are_those_of_the_calendar(moment: datetime) -> None:
+    """Read of the same moment by Python's own calendar, to the second and at the ends of each hour."""
+    for at in (moment.replace(microsecond=0), moment.replace(minute=0, second=0, microsecond=0)):
+        at = at.replace(tzinfo=UTC)
+        found = EVERY.codes(np.array([(at - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()]))[0]
+        assert (found - OTHER - 1).tolist() == [at.month - 1, at.day - 1, at.weekday(), at.hour]
+
+
+def test_rare_and_unseen_units_share_a_code() -> None:
+    tuesday = seconds(2026, 11, 17)
+    few = [tuesday + 604_800 * row for row in range(RARE)]
+    date = fitted([*few, *(day + 86_400 for day in few), *(day + 2 * 86_400 for day in few[1:])])
+    week = next(one for one in date.coded if one.part == "week")
+    assert week == Coded("week", (1, 2))
+    assert week.codes(tuesday + 86_400.0 * np.arange(-1, 4)).tolist() == [OTHER, 2, 3, OTHER, OTHER]
+    assert [one.part for one in fitted(DAYS[:9]).coded] == [], "all are rare: one code tells nothing"
+    assert fitted(DAYS[:9]).parts == ("year", "month", "week")
+    assert [one.part for one in fitted(DAYS[:30]).coded] == [], "each day once, each weekday four times"
+    assert fitted(DAYS).levels == (14, 33, 9)
 
 
 @settings(deadline=None)
@@ -78,11 +105,17 @@ def test_any_time_gives_finite_numbers(cells: list[float], later: list[float]) -
         found = date.features(np.array([*cells, *later]))
         assert found.shape == (len(cells) + len(later), date.values)
         assert np.abs(found).max(initial=0) <= FARTHEST
+        codes = date.codes(np.array([*cells, *later]))
+        assert codes.dtype == np.int64
+        assert codes.shape == (len(cells) + len(later), len(date.levels))
+        assert ((codes >= MISSING) & (codes < date.levels)).all()
+        assert ((codes == MISSING).any(1) <= np.isnan([*cells, *later])).all()
+        assert all(len(np.unique(column)) > 1 for column in codes[: len(cells)].T)
 
 
 @given(st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 30)))
 def test_a_day_later_is_the_next_weekday(moment: datetime) -> None:
-    date = Date("d", None, ("week",), False)
+    date = Date("d", None, ("week",), (), False)
     at = moment.replace(tzinfo=UTC)
     found = [date.features(np.array([one.timestamp()]))[0] for one in (at, at + timedelta(days=1))]
     angles = [np.arctan2(*each) for each in found]

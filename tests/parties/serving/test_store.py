@@ -99,6 +99,7 @@ def test_an_override_is_what_a_table_with_that_value_gives(
     trained: dict[str, Model], tmp_path: Path, context: dict[str, str]
 ) -> None:
     model = trained[PARTNER]
+    assert all(date.values and date.levels for date in model.pipeline.dates)
     table = pd.read_csv(model.config.party.data.file, dtype=str)
     for name, value in context.items():
         table[name] = table[name].where(table.index >= 9, value or None)

@@ -33,8 +33,12 @@ class Told:
     """Callbacks as the display of a run, as `parties.progress.Bars` is one."""
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
+        """Raises TypeError for what is no `Callback`."""
+        for one in callbacks:
+            if not isinstance(one, Callback):
+                raise TypeError(f"callbacks: {type(one).__name__} is no parties.Callback; derive from it")
         self._callbacks = callbacks
-        self._raised: Exception | None = None
+        self._raised: BaseException | None = None
 
     def __call__(self, progress: Progress, traffic: Traffic) -> None:
         self.check()
@@ -59,5 +63,5 @@ class Told:
         try:
             for one in self._callbacks:
                 tell(one)
-        except Exception as error:
+        except BaseException as error:  # an interrupt, too, would end a thread of the link's alone
             self._raised = self._raised or error

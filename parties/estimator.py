@@ -72,6 +72,8 @@ class _Federated(BaseEstimator):  # type: ignore[misc]
         self, X: Any, labels: NDArray[Any], task: str, classes: Sequence[str], strata: NDArray[np.int64]
     ) -> None:
         draw = check_random_state(self.random_state)
+        if not 0 < self.validation < 1:
+            raise ValueError(f"validation must be a share of the rows between 0 and 1, not {self.validation}")
         columns = self._columns(X)
         names = [*columns]
         plan = self._plan(task, draw.randint(1 << 31))
@@ -117,6 +119,8 @@ class _Federated(BaseEstimator):  # type: ignore[misc]
         if isinstance(X, pd.DataFrame):
             if (twice := X.columns.duplicated()).any():
                 raise DataError(f"X: column {X.columns[twice][0]!r} stands there twice; rename one of them")
+            if isinstance(X.columns, pd.MultiIndex):
+                raise DataError("X: its columns have several levels; give each one name")
             validate_data(self, X, reset=reset, skip_check_array=True)
             if not len(X):
                 raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
@@ -128,6 +132,8 @@ class _Federated(BaseEstimator):  # type: ignore[misc]
         """Of each party, the label holder's first."""
         found: dict[str, list[str]] = {}
         if self.parties is not None:
+            if not isinstance(self.parties, Mapping) or not self.parties:
+                raise ValueError("parties must be a dict of columns by the party's name")
             found = {name: [*columns] for name, columns in self.parties.items()}
             for name, columns in found.items():
                 if absent := [column for column in columns if column not in X.columns]:
@@ -149,6 +155,9 @@ class _Federated(BaseEstimator):  # type: ignore[misc]
         """By the contract's rules: an unknown key is a ConfigError that names the nearest one."""
         asked, faults = dict(self.contract or {}), list[str]()
         where = Path("contract")
+        for key in asked:
+            if not isinstance(asked[key], Mapping):
+                raise ConfigError(f"contract: {key}: must be a dict, as its section of run.toml")
         if other := [key for key in asked if key not in SECTIONS]:
             raise ConfigError(
                 f"contract: {other[0]}: an estimator takes {', '.join(SECTIONS)}; `simulate` takes all"
@@ -171,6 +180,8 @@ class _Federated(BaseEstimator):  # type: ignore[misc]
         if contract.is_summed or contract.privacy.label_epsilon is not None:
             key = f"model.fusion = {SECURE_SUM!r}" if contract.is_summed else "privacy.label_epsilon"
             raise ConfigError(f"contract: {key}: needs parties who meet; use `simulate`")
+        if contract.training.warm_start is not None or contract.privacy.expires is not None:
+            raise ConfigError("contract: training.warm_start and privacy.expires are of runs; use `simulate`")
         return plan_of(contract)
 
 

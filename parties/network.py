@@ -46,6 +46,8 @@ class Network:
         """Of rows that are aligned by their places: [n], or [n, outputs] where the target has names. As
         `party predict` gives them, but for the last bits, which depend on the rows that are computed
         together. Raises DataError."""
+        if absent := [name for name in self.parts if name not in sources]:
+            raise DataError(f"rows to score: no table of {', '.join(absent)}")
         tables = {name: part.table(sources[name]) for name, part in self.parts.items()}
         lengths = {name: table.rows for name, table in tables.items()}
         if len({*lengths.values()}) > 1:

@@ -101,10 +101,8 @@ def simulate(
 
     Raises ConfigError with every fault, one a line, and what a run raises.
     """
-    for key, name in [("label_holder", label_holder), *(("own", name) for name in own)]:
-        if name not in tables:
-            raise ConfigError(f"{key}: {name!r} has no table; there are {', '.join(sorted(tables))}")
     sources = _sources(tables)
+    _refuse_misfits(sources, label_holder, contract, own)
     told = Told(callbacks)
     with ExitStack() as stack:
         stack.enter_context(interruptible())
@@ -144,6 +142,25 @@ def simulate(
         return _results(configs, summaries, label_holder, keep=folder is not None)
 
 
+def _refuse_misfits(
+    sources: Mapping[str, InMemory], label_holder: str, contract: object, own: Mapping[str, Any]
+) -> None:
+    """What the validation of both documents would not say in the caller's words. Raises ConfigError."""
+    for key, name in [("label_holder", label_holder), *(("own", name) for name in own)]:
+        if name not in sources:
+            raise ConfigError(f"{key}: {name!r} has no table; there are {', '.join(sorted(sources))}")
+    for key, value in [("contract", contract), *((f"own[{name}]", one) for name, one in own.items())]:
+        if not isinstance(value, Mapping):
+            raise ConfigError(
+                f"{key}: must be a dict of tables, as in the file, such as {{'training': {{}}}}"
+            )
+    for name, one in own.items():
+        data = one.get("data")
+        for key in ("file", "query", "database"):
+            if isinstance(data, Mapping) and key in data:
+                raise ConfigError(f"own[{name}]: data.{key}: its rows are those of `tables`; remove it")
+
+
 class Drawn:
     """All that is drawn in a run, from one seed."""
 
@@ -160,12 +177,16 @@ class Drawn:
 
 
 def _sources(tables: "Mapping[str, pd.DataFrame | pa.Table]") -> dict[str, InMemory]:
+    if not isinstance(tables, Mapping) or not all(isinstance(name, str) for name in tables):
+        raise ConfigError("tables: must be a dict of tables by the party's name")
     return {name: InMemory(table, f"table of {name}") for name, table in tables.items()}
 
 
 def _kept(folder: Path) -> Path:
     """A folder for simulations: a party's own, with its secret and its keys, is not to be written over."""
     folder = folder.expanduser().absolute()
+    if folder.exists() and not folder.is_dir():
+        raise StorageError(f"{folder}: is no folder; name a new one")
     if folder.exists() and any(folder.iterdir()) and not (folder / SIGN).exists():
         raise StorageError(f"{folder}: holds other things than simulations; name a new folder")
     write(

@@ -23,7 +23,11 @@ class InMemory:
     """
 
     def __init__(self, table: "pd.DataFrame | pa.Table", name: str = "the table in memory") -> None:
+        import pandas as pd  # a second, that whoever has files alone need not wait for
+
         self._name = name
+        if not isinstance(table, pa.Table | pd.DataFrame):
+            raise DataError(f"{name}: is a {type(table).__name__}, no pandas DataFrame and no PyArrow table")
         self._table = table if isinstance(table, pa.Table) else self._of_pandas(table)
         check_header(self, self._table.column_names, ())
 

@@ -144,6 +144,10 @@ def test_numbers(rows: pd.DataFrame) -> None:
             ConfigError,
             "label_epsilon: needs parties",
         ),
+        ({"contract": {"model": "x"}}, ConfigError, "contract: model: must be a dict"),
+        ({"contract": {"training": {"warm_start": "ab" * 32}}}, ConfigError, "training.warm_start"),
+        ({"validation": 0}, ValueError, "validation must be a share"),
+        ({"parties": {}}, ValueError, "parties must be a dict"),
         ({"parties": {"platform": ["visit"]}}, ValueError, "parties: platform has no column 'visit' in X"),
         (
             {"parties": {"platform": ["visits"], "logistics": ["visits"]}},

@@ -74,6 +74,8 @@ def test_scores_of_new_rows_are_those_of_the_run(task: str) -> None:
     np.testing.assert_allclose(scores.reshape(len(told), -1), told[named], rtol=0, atol=1e-6)
     with pytest.raises(DataError, match="platform 240, logistics 3"):
         found.score(tables | {"logistics": tables["logistics"].head(3)})
+    with pytest.raises(DataError, match="no table of logistics"):
+        found.score({"platform": tables["platform"]})
 
 
 def test_all_faults_are_told_at_once_with_the_nearest_key() -> None:
@@ -98,6 +100,13 @@ def test_all_faults_are_told_at_once_with_the_nearest_key() -> None:
             ConfigError,
             "own: 'logistic' has no table; there are",
         ),
+        ({"contract": "x"}, ConfigError, "contract: must be a dict"),
+        ({"own": {"logistics": None}}, ConfigError, "own.logistics.: must be a dict"),
+        ({"own": {"logistics": {"data": {"file": "x.csv"}}}}, ConfigError, "data.file: its rows are"),
+        ({"tables": {1: small.tables()["platform"]}}, ConfigError, "tables: must be a dict"),
+        ({"tables": small.tables() | {"logistics": "shop.csv"}}, DataError, "is a str, no pandas"),
+        ({"folder": Path(__file__)}, StorageError, "is no folder"),
+        ({"callbacks": [print]}, TypeError, "is no parties.Callback"),
         ({"label": "buoght"}, DataError, "table of platform: no column 'buoght' .did you mean 'bought'"),
         ({"id": "key"}, DataError, "table of platform: no column 'key'"),
         ({"contract": {"psi": {"minimum": 1000}}}, AlignmentError, "240 users in common, fewer than"),
@@ -112,9 +121,10 @@ def test_what_cannot_be_is_a_typed_error_and_leaves_nothing(
         "id": "k",
         "own": OWN,
         "folder": tmp_path,
+        "tables": small.tables(),
     } | change
     with pytest.raises(kind, match=told):
-        simulate(small.tables(), **given)
+        simulate(**given)
     assert not [*tmp_path.rglob("summary.json")]
 
 

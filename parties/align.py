@@ -67,7 +67,7 @@ def align_party(
         if out is not None:
             check_writable(out)
         as_read = config.source.state()
-        ids, excluded = ids_of_source(config, on_progress)
+        ids, excluded, _ = ids_of_source(config, on_progress)
         counts = {kind: len(of_kind.rows) for kind, of_kind in ids.items()}
         for line in [*identity.warnings(), *leakage(config, protocols)]:
             say(line)

@@ -42,7 +42,7 @@ def drift(
     )
     rows = np.arange(table.rows)
     if own.exclude_ids is not None:
-        _, excluded = ids_of_source(replace(config, held=source), lambda *_: None)
+        excluded = ids_of_source(replace(config, held=source), lambda *_: None).excluded
         assert excluded is not None
         rows = np.flatnonzero(excluded.takes_part(table.rows))
     now = then.again(fitted, table, rows)

@@ -4,7 +4,7 @@ Each row of the table that has one of these ids, of any kind, takes no part: as 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,7 @@ import psi
 from parties.config import Config
 from parties.errors import DataError
 from parties.id_kinds import digest_key
-from parties.sources.file_state import digest_of
+from parties.sources.file_state import State, digest_of, state_of
 from parties.storage import write
 from parties.summary import as_json
 
@@ -26,13 +26,15 @@ RECORD: Final = "excluded.json"
 
 @dataclass(frozen=True)
 class Excluded:
-    """What was left out. sha256: of the file, as it was `at` that time. listed: rows of it with an id.
+    """What was left out. sha256: of the file, as it was `at` that time; state: of it, from just before.
+    listed: rows of it with an id.
 
     rows: of the table, [n] int64, rising. digests: by kind of id, [m, 16], whether the table has them or not.
     """
 
     file: Path
     sha256: str
+    state: State | None
     at: datetime
     listed: int
     rows: NDArray[np.int64]
@@ -79,12 +81,34 @@ def keep_record(folder: Path, excluded: Excluded | None) -> None:
 
 def find_excluded(config: Config, file: Path, ids: Mapping[str, psi.Ids]) -> Excluded:
     """ids: all of the table's, by kind. Raises DataError, IdError."""
-    at, sha256 = datetime.now(UTC), digest_of(file)
+    state, at, sha256 = state_of(file), datetime.now(UTC), digest_of(file)
     listed, found = _read(config, file)
     if digest_of(file) != sha256:
         raise DataError(f"{file}: has changed while it was read; start again")
     rows = np.unique(np.concatenate([_rows(ids[kind], digests) for kind, digests in found.items()]))
-    return Excluded(file, sha256, at, listed, rows, found)
+    return Excluded(file, sha256, state, at, listed, rows, found)
+
+
+def left_of(ids: psi.Ids, takes_part: NDArray[np.bool_]) -> psi.Ids:
+    """What `psi.normalise` gives where only these rows take part; ids: where all do."""
+    rows = np.concatenate((ids.rows, ids.repeats))
+    whose = np.concatenate((np.arange(len(ids.rows)), ids.repeated))
+    order = np.argsort(rows)
+    order = order[takes_part[rows[order]]]
+    rows, whose = rows[order], whose[order]
+    _, first, of = np.unique(whose, return_index=True, return_inverse=True)
+    place = np.empty(len(first), np.int64)
+    place[np.argsort(first)] = np.arange(len(first))
+    later = np.ones(len(rows), np.bool_)
+    later[first] = False
+    return replace(
+        ids,
+        digests=ids.digests[whose[~later]],
+        rows=rows[~later],
+        duplicate=int(later.sum()),
+        repeats=rows[later],
+        repeated=place[of[later]],
+    )
 
 
 def _read(config: Config, file: Path) -> tuple[int, dict[str, NDArray[np.uint8]]]:

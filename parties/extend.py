@@ -128,7 +128,7 @@ def prepare(
         raise ConfigError(f"{config.path}: data.id: no column for {trained.kind}, the model's kind of id")
     if len(people_of(config, trained)) >= LISTS_AT_MOST:
         raise ConfigError(f"{trained.folder}: holds {LISTS_AT_MOST - 1:,} additions; train a new run")
-    by_kind, excluded = ids_of_source(config, on_progress)
+    by_kind, excluded, _ = ids_of_source(config, on_progress)
     told = brings(config, "extend", protocols, trained.digest)._replace(kinds=[trained.kind])
     return Prepared(config, identity, trained, by_kind[trained.kind], excluded, read, protocols, told)
 

@@ -61,10 +61,12 @@ class OwnData(NamedTuple):
 
 
 class OwnIds(NamedTuple):
-    """The party's ids of each kind that it has, and who was left out."""
+    """The party's ids of each kind that it has, and who was left out. everybody: the ids with theirs; empty
+    where there is no list."""
 
     by_kind: "dict[str, Ids]"
     excluded: "Excluded | None"
+    everybody: "dict[str, Ids]"
 
 
 def pin_of(certificate: Path) -> str:
@@ -220,7 +222,7 @@ def own_data(config: Config) -> OwnData:
     except DataError as error:
         raise DataError(f"{config.source}: {error}") from error
     starts = range(0, table.rows, BLOCK)
-    ids, excluded = own_ids(
+    ids, excluded, _ = own_ids(
         config,
         lambda names: ([table.ids[name].iloc[at : at + BLOCK] for name in names] for at in starts),
         None if delay is None else delay.mature,
@@ -276,12 +278,26 @@ def own_ids(
             raise psi.IdError(f"{config.source}: {error}") from error
 
     if data.exclude_ids is None:
-        return OwnIds(read(data.nulls, data.duplicates), None)
+        return OwnIds(read(data.nulls, data.duplicates), None, {})
     everybody, wanted = read("drop", "drop"), takes_part
     excluded = find_excluded(config, data.exclude_ids, everybody)
     takes_part = excluded.takes_part(next(iter(everybody.values())).total)
     if wanted is not None:
         takes_part &= wanted
     left = read(data.nulls, data.duplicates)
+    return OwnIds(left, _silencing(excluded, everybody, left), everybody)
+
+
+def leave_out(config: Config, file: Path, everybody: "dict[str, Ids]") -> OwnIds:
+    """As `own_ids`, of a table that was read before, by the list as it is now. Raises DataError, IdError."""
+    from parties.excluded import find_excluded, left_of
+
+    excluded = find_excluded(config, file, everybody)
+    takes_part = excluded.takes_part(next(iter(everybody.values())).total)
+    left = {kind: left_of(ids, takes_part) for kind, ids in everybody.items()}
+    return OwnIds(left, _silencing(excluded, everybody, left), everybody)
+
+
+def _silencing(excluded: "Excluded", everybody: "dict[str, Ids]", left: "dict[str, Ids]") -> "Excluded":
     silent = {kind: excluded.silent(kind, everybody[kind], ids) for kind, ids in left.items()}
-    return OwnIds(left, replace(excluded, digests=silent))
+    return replace(excluded, digests=silent)

@@ -124,7 +124,7 @@ def prepare(
     refuse_expired(config, today)
     check_ledger(config)
     identity, protocols, data = own_identity(config), own_protocols(config), config.party.data
-    ids, excluded = ids_of_source(config, on_progress)
+    ids, excluded, _ = ids_of_source(config, on_progress)
     table = read_table(
         config.source, (), scratch=config.party.storage, bags=data.bags, types=data.types, others=False
     )

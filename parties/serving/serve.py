@@ -216,9 +216,12 @@ def _fresh(config: Config, served: Served, put: Callable[[Store], None], say: Sa
     def read() -> Store:
         return Store.read(replace(config), served.trained, served.users)  # what a query gives now
 
+    def exclude(store: Store) -> Store:
+        return store.excluding(config, served.trained, served.users)
+
     if served.store.excluded is not None:
         say(told_of_excluded(served.store.excluded.facts()))
-    return Fresh(config.source, served.store, read, put, say, config.party.data.exclude_ids)
+    return Fresh(config.source, served.store, read, put, say, exclude)
 
 
 def _client_ca(config: Config, identity: Identity) -> bytes:

@@ -4,7 +4,7 @@ A row more than the table has stands for whoever is not in it: every column of i
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+import psi
 from parties.columns.cells import NO_NUMBER, read_booleans, read_dates
 from parties.columns.dates import Date
 from parties.config import Config
@@ -22,7 +23,7 @@ from parties.errors import DataError, StorageError
 from parties.excluded import Excluded
 from parties.features import Pipeline, of_cells
 from parties.model import Model
-from parties.own import own_ids
+from parties.own import OwnIds, leave_out, own_ids
 from parties.people import people_of
 from parties.scratch import empty
 from parties.serving.schema import schema_digest
@@ -73,7 +74,8 @@ class Store:
     """features: of the table's rows, and the blank one after them. embeddings: what the model's bottom makes
     of these, float32 [rows, cut]; no request waits for it. rows: of each user of the alignment.
     index: of digests of all ids of the table; their rows are `of_id`. silent: who is not to be scored, as
-    they are excluded; no row is theirs. schema: of the source."""
+    they are excluded; no row is theirs. everybody: `OwnIds.everybody`. schema, state: of the source; the
+    latter from before it was read."""
 
     pipeline: Pipeline
     features: Features
@@ -83,12 +85,14 @@ class Store:
     of_id: NDArray[np.int64]
     excluded: Excluded | None
     silent: DigestIndex
+    everybody: dict[str, psi.Ids]
     schema: bytes
+    state: object
 
     @classmethod
     def read(cls, config: Config, model: Model, users: NDArray[np.uint8]) -> "Store":
         """users: `users_of` the model. Raises DataError, IdError, StorageError."""
-        data, pipeline = config.party.data, model.pipeline
+        state, data, pipeline = config.source.state(), config.party.data, model.pipeline
         kinds, bags = pipeline.kinds, pipeline.separators(data.bags)
         names = list(dict.fromkeys(name for of_kind in config.id_columns.values() for name in of_kind))
         schema = schema_digest(config.source, [*kinds])
@@ -96,21 +100,20 @@ class Store:
             config.source, names, scratch=config.party.storage, bags=bags, types=kinds, others=False
         )
         starts = range(0, table.rows, BLOCK)
-        by_kind, excluded = own_ids(
+        own = own_ids(
             config,
             lambda names: ([table.ids[name].iloc[at : at + BLOCK] for name in names] for at in starts),
         )
-        ids = by_kind[model.kind]
-        silent = NOBODY if excluded is None else excluded.digests[model.kind]
-        index = DigestIndex(ids.digests)
-        place = index.find(users)
-        blank = table.rows
-        rows = np.where(place < 0, blank, np.append(ids.rows, blank)[place])
         features = _features(pipeline, table)
         embeddings = _embeddings(model, features, table.scratch)
-        return cls(
-            pipeline, features, embeddings, rows, index, ids.rows, excluded, DigestIndex(silent), schema
-        )
+        people = _people(own, model, users, table.rows)
+        return cls(pipeline, features, embeddings, **people, schema=schema, state=state)
+
+    def excluding(self, config: Config, model: Model, users: NDArray[np.uint8]) -> "Store":
+        """The same rows, less those of `data.exclude_ids` as it is now. Raises DataError, IdError."""
+        assert self.excluded is not None
+        own = leave_out(config, self.excluded.file, self.everybody)
+        return replace(self, **_people(own, model, users, self.blank))
 
     @property
     def blank(self) -> int:
@@ -162,6 +165,22 @@ class Store:
 def users_of(config: Config, model: Model) -> NDArray[np.uint8]:
     """Digests [n, 16] of the model's common users, in their order. Raises StorageError."""
     return np.concatenate(people_of(config, model))
+
+
+def _people(own: OwnIds, model: Model, users: NDArray[np.uint8], blank: int) -> dict[str, Any]:
+    """What a `Store` has of them, by its names."""
+    ids, excluded = own.by_kind[model.kind], own.excluded
+    index = DigestIndex(ids.digests)
+    place = index.find(users)
+    silent = NOBODY if excluded is None else excluded.digests[model.kind]
+    return {
+        "rows": np.where(place < 0, blank, np.append(ids.rows, blank)[place]),
+        "index": index,
+        "of_id": ids.rows,
+        "excluded": excluded,
+        "silent": DigestIndex(silent),
+        "everybody": own.everybody,
+    }
 
 
 def _features(pipeline: Pipeline, table: Table) -> Features:

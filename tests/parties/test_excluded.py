@@ -20,14 +20,14 @@ from parties.check_text import text
 from parties.config import Config, load
 from parties.drift_report import drift
 from parties.errors import AlignmentError, ConfigError, DataError
-from parties.excluded import RECORD
+from parties.excluded import RECORD, left_of
 from parties.model import model
 from parties.own import own_data, own_identity, own_protocols
 from parties.predict import complete_prediction, prepare, to_score
 from parties.prediction import unfinished_with
 from parties.unfinished import Unfinished
 from protos.memory import together
-from psi import IdError
+from psi import IdError, normalise
 from tests.parties import small
 
 NAMES = ("advertiser", "logistics", "platform")
@@ -80,7 +80,7 @@ def test_what_is_common_is_the_intersection_less_the_excluded_of_all(
         tables[name] = [f"u{n}@X.example" for n in sorted(sets[name])]
         pd.DataFrame({"k": tables[name]}).to_csv(home / "table.csv", index=False)
         pd.DataFrame({"k": [f" U{n}@x.EXAMPLE" for n in lists[name]]}).to_csv(home / "gone.csv", index=False)
-        ids, excluded = ids_of_source(config, quiet)
+        ids, excluded, _ = ids_of_source(config, quiet)
         assert excluded is not None
         assert (excluded.listed, len(excluded.rows)) == (len(lists[name]), len(sets[name] & lists[name]))
         parties[name] = alignment_only(config, own_identity(config), ids, own_protocols(config))
@@ -112,7 +112,7 @@ def test_a_row_is_left_out_by_an_id_of_any_kind(
     home, column = root / "platform", ["mail", "tel"].index(listed)
     pd.DataFrame(rows, columns=["mail", "tel"]).to_csv(home / "table.csv", index=False)
     pd.DataFrame({listed: sorted(gone)}).to_csv(home / "gone.csv", index=False)
-    ids, excluded = ids_of_source(config_of(root, "platform"), quiet)
+    ids, excluded, _ = ids_of_source(config_of(root, "platform"), quiet)
     assert excluded is not None
     kept = [row for row, cells in enumerate(rows) if cells[column] not in gone]
     assert sorted({*range(len(rows))} - {*excluded.rows.tolist()}) == kept
@@ -122,6 +122,18 @@ def test_a_row_is_left_out_by_an_id_of_any_kind(
         withdrawn = {rows[row][at] for row in excluded.rows.tolist()} - {*firsts}
         withdrawn |= gone if kind == listed else set()
         assert len(np.unique(excluded.digests[kind], axis=0)) == len(withdrawn)
+
+
+@given(st.lists(st.tuples(st.sampled_from([None, "", "1", "2", "3"]), st.booleans()), min_size=1))
+def test_who_is_left_of_ids_is_whom_a_table_without_the_others_gives(
+    rows: list[tuple[str | None, bool]],
+) -> None:
+    cells, takes_part = [cell for cell, _ in rows], np.array([part for _, part in rows])
+    left = left_of(normalise([[cells]], ["k"], ["integer"], b""), takes_part)
+    wanted = normalise([[cells]], ["k"], ["integer"], b"", takes_part=takes_part)
+    assert (left.duplicate, left.total) == (wanted.duplicate, wanted.total)
+    for name in ("digests", "rows", "repeats", "repeated"):
+        assert np.array_equal(getattr(left, name), getattr(wanted, name)), name
 
 
 @pytest.fixture

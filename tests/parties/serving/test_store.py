@@ -1,11 +1,15 @@
 """A store finds who is in which row, overrides columns as another table would have them, and is renewed."""
 
+import shutil
+import sqlite3
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -16,15 +20,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import psi
+from parties.config import Config
 from parties.errors import DataError, StorageError
 from parties.id_kinds import digest_key
 from parties.model import Model
-from parties.serving.fresh import Fresh
+from parties.serving.fresh import LONGEST, Fresh
 from parties.serving.schema import schema_digest
 from parties.serving.scorer import BadRequest, Scorer
 from parties.serving.store import DigestIndex, Store, users_of
 from parties.sources.files import source_of
-from tests.parties.serving.conftest import HUB, PARTNER, PEOPLE
+from tests.parties.serving.conftest import HUB, PARTNER, PEOPLE, Serving
 
 DIGEST = st.tuples(st.integers(0, 3), st.integers(0, 9))  # few first halves: they collide
 
@@ -177,43 +182,194 @@ def test_the_schema_is_names_and_kinds(tmp_path: Path) -> None:
         schema_digest(source_of(tmp_path / "t.parquet"), ["a"])
 
 
-def test_who_is_excluded_while_it_serves_is_answered_for_no_more(
-    trained: dict[str, Model], tmp_path: Path
-) -> None:
-    """At the label holder a request about him is refused; a feature holder has nothing of his to give."""
-    gone = tmp_path / "gone.csv"
-    gone.write_text("k\n")
-    for name, model in trained.items():
-        data = model.config.party.data.model_copy(update={"exclude_ids": gone})
-        config = replace(model.config, party=model.config.party.model_copy(update={"data": data}))
-        users, said = users_of(model.config, model), list[str]()
-        stores = [Store.read(config, model, users)]
-        fresh = Fresh(
-            config.source,
-            stores[0],
-            lambda config=config, model=model, users=users: Store.read(config, model, users),
-            stores.append,
-            said.append,
-            gone,
+@dataclass
+class Watched:
+    """What a party serves, and looks out for, of a table and a list of its own."""
+
+    model: Model
+    folder: Path
+    stores: list[Store] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        data = self.model.config.party.data
+        self.table, self.gone = self.folder / "table.csv", self.folder / "gone.csv"
+        shutil.copy(data.file or "", self.table)
+        self.gone.write_text("k\n")
+        data = data.model_copy(update={"file": self.table, "exclude_ids": self.gone})
+        self.config = replace(
+            self.model.config, party=self.model.config.party.model_copy(update={"data": data})
         )
-        fresh.look()
-        assert len(stores) == 1
-        gone.write_text("k\n7\n")
-        fresh.look()
-        fresh.look()
-        assert said[-1].startswith("1 rows take no part, as they have one of the 1 ids of ")
-        before, now = stores
-        digest = psi.digest_of(["7"], ["integer"], digest_key(config.contract.digest, model.kind))
-        one = np.frombuffer(digest or b"", np.uint8).reshape(1, 16)
-        assert (before.silent.find(one), now.silent.find(one)) == ([-1], [0])
+        self.users = users_of(self.config, self.model)
+        self.stores.append(self.read())
+
+    def read(self) -> Store:
+        return Store.read(replace(self.config), self.model, self.users)
+
+    def fresh(self) -> Fresh:
+        return Fresh(
+            self.config.source,
+            self.stores[-1],
+            self.read,
+            self.stores.append,
+            self.said.append,
+            lambda store: store.excluding(self.config, self.model, self.users),
+        )
+
+    def silent(self, person: int) -> bool:
+        """No row is his, and all others' are as before."""
+        before, now = self.stores[0], self.stores[-1]
+        one = digest_in(self.config, self.model, person)
+        user = DigestIndex(self.users).find(one)[0]
         assert before.rows_of(one) != before.blank
-        assert now.rows_of(one) == now.blank
-        user = DigestIndex(users).find(one)[0]
         assert user >= 0
-        assert now.rows[user] == now.blank
+        out = now.silent.find(one)[0] >= 0
+        assert (now.rows_of(one)[0] == now.blank) == (now.rows[user] == now.blank) == out
         assert (np.delete(now.rows, user) == np.delete(before.rows, user)).all()
-        gone.write_text("k\n")
-        if name == HUB:
-            scorer = Scorer(config, model, now, users, [], 10, 1.0)
-            with pytest.raises(BadRequest, match=r"id 2 is not scored: it is among data\.exclude_ids"):
-                scorer.score([["8"], ["7"]], {})
+        assert torch.equal(torch.from_numpy(now.embeddings), torch.from_numpy(before.embeddings))
+        return bool(out)
+
+
+def digest_in(config: Config, model: Model, person: int) -> np.ndarray:
+    digest = psi.digest_of([str(person)], ["integer"], digest_key(config.contract.digest, model.kind))
+    return np.frombuffer(digest or b"", np.uint8).reshape(1, 16)
+
+
+@pytest.fixture(params=[HUB, PARTNER])
+def watched(request: pytest.FixtureRequest, trained: dict[str, Model], tmp_path: Path) -> Watched:
+    return Watched(trained[request.param], tmp_path)
+
+
+def test_who_is_excluded_while_it_serves_is_answered_for_no_more(watched: Watched) -> None:
+    """At the label holder a request about him is refused; a feature holder has nothing of his to give."""
+    fresh = watched.fresh()
+    fresh.look()
+    assert len(watched.stores) == 1
+    watched.gone.write_text("k\n7\n")
+    fresh.look()
+    fresh.look()
+    assert [
+        line.startswith("1 rows take no part, as they have one of the 1 ids of ") for line in watched.said
+    ] == [True]
+    assert watched.silent(7)
+    if watched.model.config.name == HUB:
+        scorer = Scorer(watched.config, watched.model, watched.stores[-1], watched.users, [], 10, 1.0)
+        with pytest.raises(BadRequest, match=r"id 2 is not scored: it is among data\.exclude_ids"):
+            scorer.score([["8"], ["7"]], {})
+    watched.gone.write_text("k\n")
+    fresh.look()
+    fresh.look()
+    assert not watched.silent(7)
+
+
+def test_what_is_cached_of_him_is_used_no_more(
+    serving: Callable[..., Serving], trained: dict[str, Model], tmp_path: Path
+) -> None:
+    watched, served = Watched(trained[HUB], tmp_path), serving(cached=60.0)
+    served.answer()
+    for _ in range(2):
+        served.ask([7])
+    assert (served.partner.counts.asked, served.partner.counts.cached) == (1, 1)
+    watched.gone.write_text("k\n7\n")
+    fresh = watched.fresh()
+    fresh.look()
+    fresh.look()
+    served.scorer.store = watched.stores[-1]
+    with pytest.raises(grpc.RpcError) as caught:
+        served.ask([7])
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert served.partner.counts.cached == 1
+
+
+def test_a_list_counts_at_once_though_the_database_is_away(trained: dict[str, Model], tmp_path: Path) -> None:
+    """Which is asked again, and each fault said once."""
+    watched, base, away = Watched(trained[PARTNER], tmp_path), tmp_path / "shop.db", tmp_path / "away.db"
+    with closing(sqlite3.connect(base)) as connection:
+        pd.read_csv(watched.table).to_sql("people", connection, index=False)
+    query = {"file": None, "query": "SELECT * FROM people", "database": {"sqlite": base}}
+    data = watched.config.party.data.model_copy(update=query)
+    party = watched.config.party.model_copy(update={"data": data, "storage": tmp_path})
+    watched.config = replace(watched.config, party=party)
+    watched.stores[:] = [watched.read()]
+    fresh = watched.fresh()
+    base.rename(away)
+    fresh.look(asked=True)
+    assert watched.said[-1].endswith("; the rows before go on serving")
+    watched.gone.write_text("k\n7\n")
+    for _ in range(20):
+        fresh.look()
+    assert watched.silent(7)
+    assert len(watched.said) == 2
+    away.rename(base)
+    for _ in range(LONGEST):
+        fresh.look()
+    assert len(watched.stores) == 3
+    assert watched.said[2] == "data.query: 240 rows read anew"
+    assert watched.silent(7)
+
+
+def test_a_list_counts_while_the_table_is_away(watched: Watched) -> None:
+    fresh = watched.fresh()
+    watched.table.rename(watched.folder / "away.csv")
+    watched.gone.write_text("k\n7\n")
+    for _ in range(20):
+        fresh.look()
+    assert watched.silent(7)
+    assert [line.split("; ")[-1] for line in watched.said if "no such file" in line] == [
+        "the rows before go on serving"
+    ]
+    (watched.folder / "away.csv").rename(watched.table)
+    for _ in range(LONGEST):
+        fresh.look()
+    assert sum("240 rows read anew" in line for line in watched.said) == 1
+    assert watched.silent(7)
+
+
+def test_what_changed_since_the_store_was_read_counts(watched: Watched) -> None:
+    """As `party serve` starts, or as a table is read."""
+    watched.gone.write_text("k\n7\n")
+    fresh = watched.fresh()
+    fresh.look()
+    fresh.look()
+    assert watched.silent(7)
+    read = watched.read
+
+    def slow() -> Store:
+        store = read()
+        watched.gone.write_text("k\n7\n8\n9\n")
+        return store
+
+    watched.stores[:] = [read()]
+    fresh._read = slow
+    fresh.look(asked=True)
+    fresh.look()
+    fresh.look()
+    assert watched.said[-1].startswith("3 rows take no part")
+    pd.read_csv(watched.table).iloc[:-1].to_csv(watched.table, index=False)
+    fresh = Fresh(watched.config.source, watched.stores[-1], read, watched.stores.append, watched.said.append)
+    fresh.look()
+    fresh.look()
+    assert watched.stores[-1].blank == PEOPLE - 1
+
+
+@pytest.mark.parametrize("bad", [None, "k\nabc\n", "mail\n7\n", ""])
+def test_a_list_that_cannot_be_read_any_more_holds_as_it_was(watched: Watched, bad: str | None) -> None:
+    watched.gone.write_text("k\n7\n")
+    fresh = watched.fresh()
+    fresh.look()
+    fresh.look()
+    watched.said.clear()
+    watched.gone.unlink() if bad is None else watched.gone.write_text(bad)
+    for _ in range(20):
+        fresh.look()
+    assert watched.silent(7)
+    [line] = watched.said
+    assert line.startswith(str(watched.gone))
+    assert line.endswith("; the people left out before stay so")
+    assert "abc" not in line
+    fresh.look(asked=True)
+    assert watched.silent(7)
+    watched.gone.write_text("k\n8\n9\n")
+    fresh.look()
+    fresh.look()
+    assert watched.said[-1].startswith("2 rows take no part")

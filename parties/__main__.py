@@ -4,7 +4,7 @@ import os
 import sys
 from typing import Final, NoReturn
 
-from parties import cli
+from parties import process
 
 BROKEN: Final = 120
 """Python's own exit code where its output cannot be written."""
@@ -18,10 +18,10 @@ def main() -> NoReturn:
     """
     code: object = 0
     try:
-        cli.main()
+        process.main()
     except SystemExit as end:
         code = end.code
-    cli.deaf()
+    process.deaf()
     try:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()

@@ -23,9 +23,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from parties import certs, cli
+from parties import certs
 from parties.config import Config, load
 from parties.own import pin_of
+from parties.process import main
 from tests.ports import free_port
 
 NAMES = ("platform", "logistics", "advertiser")
@@ -269,7 +270,7 @@ def party(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         monkeypatch.chdir(home)
         monkeypatch.setattr(sys, "argv", ["party", command, "--json"])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main()
         captured = capsys.readouterr()
         return End(int(ended.value.code or 0), captured.out, captured.err)
 

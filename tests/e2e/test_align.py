@@ -78,7 +78,7 @@ IN_BUCKETS = """
 import sys
 from psi import buckets
 buckets.LARGEST = 90
-from parties.cli import main
+from parties.process import main
 main()
 """
 """A party whose buckets are small, so that a few hundred ids make many."""

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 
-from parties import cli
+from parties import process
 from parties.audit_completion import completion
 from parties.audit_inversion import inversion
 from parties.audited import numbers, state_of
@@ -197,7 +197,7 @@ def test_the_command(
     def party(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["party", "audit", *words])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            process.main()
         said = capsys.readouterr()
         return int(ended.value.code or 0), said.out, said.err
 

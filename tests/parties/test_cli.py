@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from parties import cli
+from parties import process
 from parties.errors import AlignmentError, ConfigError, PartyError
 from protos.rounds import Cancelled, PeerFailed
 
@@ -28,7 +28,7 @@ def party(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Party:
     def call(*words: str) -> int:
         monkeypatch.setattr(sys, "argv", ["party", *words])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            process.main()
         assert isinstance(ended.value.code, int)
         return ended.value.code
 
@@ -48,7 +48,7 @@ def test_help_imports_nothing_heavy() -> None:
     """What makes `party --help` answer in a tenth of a second."""
     code = (
         "import sys; sys.argv = ['party', '--help']\n"
-        "try:\n    import parties.cli; parties.cli.main()\nexcept SystemExit: pass\n"
+        "try:\n    import parties.process; parties.process.main()\nexcept SystemExit: pass\n"
         "heavy = 'torch pandas numpy pyarrow grpc sklearn cryptography "
         "pydantic google Crypto matplotlib jinja2'.split()\n"
         "print([name for name in heavy if name in sys.modules])"
@@ -207,7 +207,7 @@ def test_run_prints_the_summary(
 def test_signals(number: signal.Signals) -> None:
     """The first is an error like any other; the second ends the process even where the first is ignored."""
     code = (
-        "import sys, time, parties.config, parties.cli\n"
+        "import sys, time, parties.config, parties.process\n"
         "def load(path):\n"
         "    while True:\n"
         "        try:\n"
@@ -216,7 +216,7 @@ def test_signals(number: signal.Signals) -> None:
         "        except KeyboardInterrupt:\n"
         "            if 'stubborn' not in sys.argv[3]: raise\n"
         "parties.config.load = load\n"
-        "parties.cli.main()\n"
+        "parties.process.main()\n"
     )
     for path, stubborn in (("party.toml", False), ("stubborn.toml", True)):
         command = [sys.executable, "-c", code, "run", "-c", path]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from parties import cli, drift
+from parties import drift, process
 from parties.columns.levels import LEVELS_AT_MOST
 from parties.config import load
 from parties.drift import LEVELS, QUANTILES, Statistics, stability
@@ -203,7 +203,7 @@ def test_party_drift_against_the_training_rows_of_a_run(
     def party(*words: str) -> tuple[str, str]:
         monkeypatch.setattr(sys, "argv", ["party", "drift", *words])
         with pytest.raises(SystemExit) as exit:
-            cli.main()
+            process.main()
         assert exit.value.code == 0
         captured = capsys.readouterr()
         return captured.out, captured.err

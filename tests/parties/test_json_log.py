@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from parties import cli, json_log
+from parties import json_log, process
 from parties.json_log import JsonLog
 from protos.rounds import Progress, Traffic
 
@@ -79,7 +79,7 @@ def test_errors_are_lines_too(
     for extra, code in ((words, 2), ([*words, "--nope"], 2)):
         monkeypatch.setattr(sys, "argv", ["party", "run", *extra])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            process.main()
         assert ended.value.code == code
         [one] = lines(capsys.readouterr().err)
         assert (one["level"], one["event"], one["exit_code"]) == ("error", "error", 2)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import psi
-from parties import cli, psi_cli
+from parties import process, psi_cli
 from protos.rounds import LocalProtocolError
 from psi import conformance
 from psi.conformance.report import Report, Result
@@ -27,7 +27,7 @@ def party(monkeypatch: pytest.MonkeyPatch) -> Party:
     def call(*words: str) -> int:
         monkeypatch.setattr(sys, "argv", ["party", "psi", *words])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            process.main()
         assert isinstance(ended.value.code, int)
         return ended.value.code
 

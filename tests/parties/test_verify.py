@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from parties import cli
+from parties import process
 from parties.certificate import key_fingerprint
 from parties.certs import Identity, issue
 from parties.config import Config, load
@@ -116,7 +116,7 @@ def test_the_command(
     for words in ([], ["--json"]):
         monkeypatch.setattr(sys, "argv", ["party", "certs", "verify", *words])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            process.main()
         assert ended.value.code == (4 if broken else 0)
         printed.append(capsys.readouterr().out)
     document = json.loads(printed[1])

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parties import cli
+from parties import process
 from parties.config import Config, load
 from parties.contract import Contract
 from parties.errors import ConfigError, StorageError
@@ -68,7 +68,7 @@ def party(
         monkeypatch.chdir(home)
         monkeypatch.setattr(sys, "argv", ["party", "models", *words])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            process.main()
         captured = capsys.readouterr()
         return int(ended.value.code or 0), captured.out + captured.err
 

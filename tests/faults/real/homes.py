@@ -66,7 +66,7 @@ SHAPES = {
 def run_party(home: Path, bucket: int | None) -> None:
     """In a process of its own: what the shell's `cd HOME && party run --json` does, and where it stands."""
     from parties import checkpoints
-    from parties.cli import main
+    from parties.process import main
     from parties.progress import Bars
     from protos.rounds import Progress, Traffic
     from psi import buckets

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from parties import cli
+from parties import process
 from tests.parties.report.test_page import Elements
 
 Party = Callable[..., tuple[int, str]]
@@ -28,7 +28,7 @@ def party(
         config = runs[0][name].parents[2] / "party.toml"
         monkeypatch.setattr(sys, "argv", ["party", "report", "-c", str(config), *words])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            process.main()
         captured = capsys.readouterr()
         return int(ended.value.code or 0), captured.out + captured.err
 

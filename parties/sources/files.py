@@ -1,5 +1,6 @@
 """Which source a path is."""
 
+import os
 from pathlib import Path
 
 from parties.sources.csv_file import UTF_8, CsvFile
@@ -12,6 +13,6 @@ def source_of(path: Path, encoding: str = UTF_8, separator: str = ",") -> Source
 
     encoding, separator: of a CSV.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # Path.is_dir raises where the way there is barred
         return ParquetFolder(path)
     return ParquetFile(path) if path.suffix.lower() in SUFFIXES else CsvFile(path, encoding, separator)

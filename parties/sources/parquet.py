@@ -5,7 +5,9 @@ that is all null in one file may have no type there.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import os
+import stat
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,18 +113,10 @@ class ParquetFolder:
             return None
 
     def _files(self) -> list[Path]:
-        """What begins with `_` or `.` is a note of who wrote the folder, or not finished."""
-        with readable(self.folder):
-            found = [
-                file
-                for file in self.folder.rglob("*")
-                if file.suffix.lower() in SUFFIXES
-                and not any(part.startswith(("_", ".")) for part in file.relative_to(self.folder).parts)
-                and file.is_file()
-            ]
+        found = sorted(_below(self.folder, frozenset()))
         if not found:
             raise DataError(f"{self.folder}: a folder without a Parquet file; mend data.file")
-        return sorted(found)
+        return found
 
     def _parts(self, file: Path) -> dict[str, str | None]:
         """The values that the folders' names say. Raises DataError where two of them say one column's."""
@@ -147,3 +141,29 @@ class ParquetFolder:
             where = (str(file.relative_to(self.folder)) for file in files)
             fields.append((name, one_type(self, name, zip(where, kinds, strict=True))))
         return pa.schema(fields)
+
+
+def _below(folder: Path, above: Set[tuple[int, int]]) -> Iterator[Path]:
+    """The Parquet files of this folder and all below it, through links too. What begins with `_` or `.` is a
+    note of who wrote the folder, or not finished.
+
+    above: device and inode of the folders on the way here. Raises DataError for whatever would have to be
+    left out: rows would be gone, and nobody would see it.
+    """
+    with readable(folder):
+        own = folder.stat()
+        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(("_", "."))]
+    here = (own.st_dev, own.st_ino)
+    if here in above:
+        raise DataError(f"{folder}: leads back, by a link, to a folder that it lies in; remove the link")
+    for entry in entries:
+        if entry.is_symlink() and not os.path.exists(entry):
+            raise DataError(f"{entry}: a link to what is not there, or cannot be reached; mend or remove it")
+        with readable(entry):
+            mode = entry.stat().st_mode
+        if stat.S_ISDIR(mode):
+            yield from _below(entry, above | {here})
+        elif entry.suffix.lower() in SUFFIXES:
+            if not stat.S_ISREG(mode):
+                raise DataError(f"{entry}: is no file, though it is called as one; remove or rename it")
+            yield entry

@@ -1,6 +1,7 @@
 """CSV in any encoding, Parquet in folders, tables in memory: the same rows; and one line for all else."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -81,6 +82,47 @@ def test_a_folder_is_its_files_in_the_order_of_their_paths(
     os.rename(folder / "b.parquet", folder / "c.parquet")
     assert whole.fingerprint() != before[0]
     assert whole.state() != before[1]
+
+
+def test_nothing_of_a_folder_is_left_out_in_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = folder_of(tmp_path / "t", a=pa.table({"id": [1]}), x__b=pa.table({"id": [2]}))
+    elsewhere = folder_of(tmp_path / "elsewhere", y__c=pa.table({"id": [3]}))
+    (folder / "linked").symlink_to(elsewhere, target_is_directory=True)
+    (folder / "z.parquet").symlink_to(elsewhere / "y" / "c.parquet")
+    (folder / "_gone").symlink_to(tmp_path / "nowhere")
+    assert cells(source_of(folder))["id"] == [1, 3, 2, 3]
+
+    def refused(path: Path, wanted: str) -> None:
+        for read in (source_of(folder).fingerprint, source_of(folder).schema):
+            with pytest.raises(DataError, match=f"^{path}: {wanted}"):
+                read()
+        assert source_of(folder).state() is None
+        path.unlink()
+
+    (folder / "x" / "gone").symlink_to(tmp_path / "nowhere")
+    refused(folder / "x" / "gone", "a link to what is not there")
+    (folder / "x" / "self").symlink_to("self")
+    refused(folder / "x" / "self", "a link to what is not there")
+    os.mkfifo(folder / "x" / "pipe.parquet")
+    refused(folder / "x" / "pipe.parquet", "is no file, though")
+    (folder / "x" / "up").symlink_to(folder, target_is_directory=True)
+    refused(folder / "x" / "up", "leads back, by a link")
+    (elsewhere / "y" / "back").symlink_to(elsewhere, target_is_directory=True)
+    with pytest.raises(DataError, match=f"^{folder}/linked/y/back: leads back, by a link"):
+        source_of(folder).fingerprint()
+    (elsewhere / "y" / "back").unlink()
+
+    listed = Path.iterdir
+    for barred in (folder / "x", elsewhere / "y"):
+
+        def closed(path: Path, barred: Path = barred) -> Iterator[Path]:
+            if path.resolve() == barred:
+                raise PermissionError(13, "Permission denied", str(path))
+            return listed(path)
+
+        monkeypatch.setattr(Path, "iterdir", closed)
+        with pytest.raises(DataError, match=r"/(x|linked/y): cannot be read: Permission denied"):
+            source_of(folder).fingerprint()
 
 
 def test_hive_partitions_are_columns_of_text(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from parties.columns.cells import NO_NUMBER
+from parties.columns.cells import CLOCK, NO_NUMBER
 from parties.errors import DataError
 from parties.label_keys import seconds
 from parties.labels import OwnLabels
@@ -76,7 +76,8 @@ def _times(column: "pd.Series[Any]", may_be_empty: bool = False) -> "NDArray[np.
         raise DataError(
             f"column {name!r}: holds numbers, not times; write 2026-11-20T08:30:00Z, or a Parquet time"
         )
-    read = pd.to_datetime(column.where(~missing), errors="coerce", utc=True, format="ISO8601")
+    written = column.mask(missing | column.isin(CLOCK))
+    read = pd.to_datetime(written, errors="coerce", utc=True, format="ISO8601")
     _refuse(read.isna().to_numpy() & ~missing, name, "no time, such as 2026-11-20T08:30:00Z")
     if not may_be_empty:
         _refuse(missing, name, "empty")

@@ -22,6 +22,8 @@ LARGEST: Final = 1e30
 NO_NUMBER: Final = ["NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "none"]
 """Spellings of a missing number, date or truth value. In a category only the empty cell is missing: NA is
 Namibia."""
+CLOCK: Final = ["now", "today"]
+"""What pandas takes for a date: the moment of reading."""
 TRUTH: Final = {
     **dict.fromkeys(("true", "t", "yes", "y", "1"), 1.0),
     **dict.fromkeys(("false", "f", "no", "n", "0"), 0.0),
@@ -118,7 +120,8 @@ def parsed_dates(texts: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         with suppress(pa.ArrowException):  # zones in some cells, or more digits of a second
             parsed = _floats(cells.cast(kind).cast(pa.int64())) / 1e6
             return parsed, np.zeros(len(parsed), dtype=bool)
-    read = pd.to_datetime(cells.to_pandas(), errors="coerce", utc=True, format="ISO8601")
+    written = cells.to_pandas()
+    read = pd.to_datetime(written.mask(written.isin(CLOCK)), errors="coerce", utc=True, format="ISO8601")
     moments = read.dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
     parsed = np.where(np.isnat(moments), np.nan, moments.astype(np.int64) / 1e6)
     return parsed, np.isnan(parsed) & _is_there(cells)

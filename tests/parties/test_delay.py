@@ -95,6 +95,8 @@ def test_age_is_reckoned_from_the_newest_time_unless_said() -> None:
     ("events", "came", "yes", "said"),
     [
         ([NOW, "soon"], None, [1, 0], "'clicked': 1 cell.s., the first in row 2, are no time"),
+        ([NOW, "now"], None, [1, 0], "'clicked': 1 cell.s., the first in row 2, are no time"),
+        (["2026-11-20", "today"], None, [1, 0], "'clicked': 1 cell.s., the first in row 2, are no time"),
         ([NOW, None], None, [1, 0], "'clicked': 1 cell.s., the first in row 2, are empty"),
         ([NOW, ""], None, [1, 0], "'clicked': 1 cell.s., the first in row 2, are empty"),
         (

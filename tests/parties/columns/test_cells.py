@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parties.columns.cells import EARLIEST, LATEST, read_booleans, read_dates, read_numbers
+from parties.columns.kinds import kind_of
 from parties.errors import DataError
 
 READERS = {"number": read_numbers, "boolean": read_booleans, "date": read_dates}
@@ -85,6 +86,14 @@ def test_what_is_not_of_the_kind_is_refused(kind: str, cells: Any, wanted: str) 
     assert str(fault.value).startswith("t.csv: column 'since'")
     assert wanted in str(fault.value)
     assert "secret" not in str(fault.value)
+
+
+@pytest.mark.parametrize("word", ["now", "today", "Now", "TODAY", " now"])
+def test_the_clock_is_no_date(word: str) -> None:
+    for cells in (column("2026-01-01", word), column("2026-01-01T00:00:00Z", word, None, "NA")):
+        with pytest.raises(DataError, match=r"1 cell\(s\), the first in row 2, hold no date"):
+            read_dates("t", "c", cells)
+    assert kind_of(column(*["2026-01-01"] * 99, word)).kind != "date"
 
 
 @given(cells=st.lists(st.none() | st.text() | st.floats().map(str) | st.datetimes().map(str), min_size=1))

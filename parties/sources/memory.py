@@ -9,6 +9,7 @@ import pyarrow as pa
 from parties.errors import DataError
 from parties.sources import source
 from parties.sources.source import Columns, check_header, plain, plain_type
+from parties.sources.types import would_lose_times
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,9 +70,11 @@ class InMemory:
 
     def _column(self, name: str, cells: "pd.Series[Any]") -> Any:
         try:
-            return pa.array(cells, from_pandas=True)
+            if cells.dtype != object or not would_lose_times(cells.dropna()):  # NaT is a time to Python
+                return pa.array(cells, from_pandas=True)
         except (pa.ArrowException, OverflowError, TypeError, ValueError):
-            raise DataError(
-                f"{self}: column {name!r}: holds cells of several types, or of none that is known; make it "
-                "one type"
-            ) from None
+            pass
+        raise DataError(
+            f"{self}: column {name!r}: holds cells of several types, or of none that is known; make it "
+            "one type"
+        )

@@ -27,7 +27,7 @@ from parties.scratch import unnamed
 from parties.sources import source
 from parties.sources.database import Database
 from parties.sources.source import Columns, check_header
-from parties.sources.types import cast, one_type
+from parties.sources.types import cast, one_type, would_lose_times
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, CursorResult
@@ -124,7 +124,7 @@ class SqlQuery:
         elif UUID in kinds:
             cells = [str(cell) if isinstance(cell, UUID) else cell for cell in cells]
         try:
-            if kinds <= KNOWN | {Decimal, UUID}:
+            if kinds <= KNOWN | {Decimal, UUID} and not would_lose_times(cells):
                 return pa.array(cells)
         except (pa.ArrowException, OverflowError, TypeError, ValueError):
             pass

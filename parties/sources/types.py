@@ -1,6 +1,7 @@
 """One type for a column that comes in several pieces: files of a folder, batches of a query."""
 
 from collections.abc import Iterable
+from datetime import date, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -38,6 +39,12 @@ def cast(source: object, name: str, column: Any, kind: Any) -> Any:
         raise DataError(
             f"{source}: column {name!r}: holds numbers that are not exact as {kind}; make it one type"
         ) from None
+
+
+def would_lose_times(cells: Iterable[Any]) -> bool:
+    """Are there dates and times among these objects of Python? Arrow would make all of them dates."""
+    kinds = {*map(type, cells)}
+    return date in kinds and any(issubclass(kind, datetime) for kind in kinds)
 
 
 def kind_of_type(kind: Any) -> str:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from datetime import date, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +19,7 @@ from parties.sources.files import source_of
 from parties.sources.memory import InMemory
 from parties.sources.source import Source, read_batches, read_columns
 
+DAY, MOMENT = date(2026, 1, 1), datetime(2026, 1, 1, 8, 30)
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=5)
 
 
@@ -170,6 +172,12 @@ def test_numbers_of_other_sizes_and_nothing_at_all_are_one_type(tmp_path: Path) 
     assert cells(source_of(folder_of(tmp_path / "t", **parts)))["x"] == [None, None, 1, 2**40, 0.5]
 
 
+def test_days_and_times_of_a_frame_stay_what_they_are() -> None:
+    for moment in (DAY, MOMENT):
+        for gap in (None, pd.NaT):
+            assert cells(InMemory(pd.DataFrame({"a": [moment, gap]}, dtype=object)))["a"] == [moment, None]
+
+
 def test_a_frame_holds_what_its_file_does(tmp_path: Path) -> None:
     frame = pd.DataFrame({"id": ["a", None, "c"], "x": [1.5, None, 2], "k": pd.Categorical(["u", "v", "u"])})
     frame.to_parquet(tmp_path / "t.parquet", index=False)
@@ -188,6 +196,12 @@ def test_a_frame_holds_what_its_file_does(tmp_path: Path) -> None:
         (pd.DataFrame([[1, 2]], columns=["a", 7]), "the name of column 2 is no text"),
         (pd.DataFrame({"a": [1, "x"]}), "column 'a': holds cells of several types"),
         (pd.DataFrame({"a": [object()]}), "column 'a': holds cells of several types, or of none"),
+        (pd.DataFrame({"a": [DAY, MOMENT]}, dtype=object), "column 'a': holds cells of several types"),
+        (pd.DataFrame({"a": [None, MOMENT, DAY]}, dtype=object), "column 'a': holds cells of several"),
+        (
+            pd.DataFrame({"a": [DAY, pd.Timestamp(MOMENT)]}, dtype=object),
+            "column 'a': holds cells of several",
+        ),
         (pd.DataFrame({"a": []}), "a header, but no rows"),
         (pa.table([[1], [2]], ["a", "a"]), "column 'a' stands in the header twice"),
     ],

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,16 @@ def test_one_type_a_column_however_the_rows_are_cut(shop: Path, monkeypatch: pyt
     ):
         monkeypatch.setattr(source, "BLOCK", block)
         assert said(lambda: query(text, shop).schema()).startswith(wanted)
+
+
+def test_days_and_times_of_one_column_are_refused(shop: Path) -> None:
+    """SQLite's drivers give what its owner registers; Arrow would make days of both."""
+    people, day, moment = query("SELECT 1", shop), date(2026, 1, 1), datetime(2026, 1, 1, 8, 30)
+    for cells in ([day, moment], [None, moment, day]):
+        assert said(lambda cells=cells: people._column("x", cells)).startswith(  # type: ignore[misc]
+            "data.query: column 'x': holds values of several types"
+        )
+    assert people._column("x", [moment, None]).to_pylist() == [moment, None]
 
 
 @pytest.mark.parametrize(

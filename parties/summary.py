@@ -160,6 +160,12 @@ WAYS = {"retrained": "trained without", "absent": "one network, absent"}
 """In which ways a partner is left out, for people."""
 
 
+def may_be_chance(lift: Mapping[str, float | None]) -> bool:
+    """Whether the interval of a lift of `contribution` includes 0; False where there is no interval."""
+    low, high = lift["low"], lift["high"]
+    return low is not None and high is not None and low <= 0 <= high
+
+
 def _contribution(summary: Mapping[str, Any]) -> Iterator[str]:
     """The lift of each partner, and of all together."""
     record = summary.get("contribution")
@@ -175,7 +181,8 @@ def _contribution(summary: Mapping[str, Any]) -> Iterator[str]:
         for metric, word in _shown(summary["training"]["task"], entry["metrics"]):
             one = entry["metrics"][metric]
             low, high = ("?" if end is None else f"{end:+.4f}" for end in (one["low"], one["high"]))
-            told.append(f"{word} {one['lift']:+.4f} ({low} to {high})")
+            doubt = ": includes 0, may be chance" if may_be_chance(one) else ""
+            told.append(f"{word} {one['lift']:+.4f} ({low} to {high}{doubt})")
         yield f"           {'  '.join(told)}  {' and '.join(entry['partners'])} ({WAYS[entry['way']]})"
 
 
@@ -184,6 +191,28 @@ LEAKS = {
     "_rows": "of each row's mean over the epochs so far, in the worst epoch",
 }
 """What the report says of the attacks' AUC."""
+
+
+TOLD = {
+    0.9: (
+        "much",
+        "A feature holder could have told nearly every label of the training rows from what it was sent.",
+    ),
+    0.6: ("some", "A feature holder could have guessed labels of the training rows from what it was sent."),
+    0.0: ("little", "A feature holder could have told little of the labels from what it was sent."),
+}
+"""From which AUC of an attack on: how much of the labels that is, and so in words."""
+
+
+def told_by_gradients(record: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Of `leak`, by the attack that tells most: how much, and that in a sentence. None: not measured."""
+    found = [
+        record[attack + suffix]
+        for attack in ("norm", "cosine")
+        for suffix in LEAKS
+        if attack + suffix in record
+    ]
+    return next(told for least, told in TOLD.items() if max(found) >= least) if found else None
 
 
 def _leak(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -201,6 +230,8 @@ def _leak(summary: Mapping[str, Any]) -> Iterator[str]:
         if told:
             yield f"{title:<10} AUC by gradients (0.5: nothing): {'  '.join(told)}  {what}"
             title = ""
+    if told_of := told_by_gradients(record):
+        yield f"{'':<10} {told_of[1]}"
     if record["bound"] is not None:
         yield (
             f"{'bound':<10} AUC {record['bound']:g}, of 20 batches pooled; the figures above, of the worst "

@@ -50,8 +50,8 @@ def _head(kept: Pair) -> Section:
         "task": lambda one: one.task,
         "rows with a usable id": lambda one: number(one.summary["rows"]),
         "users in common": lambda one: number(one.summary["aligned"]),
-        "epochs (best)": lambda one: (
-            f"{one.summary['training']['epochs']} ({one.summary['training']['best_epoch']})"
+        "epochs of training": lambda one: (
+            f"{one.summary['training']['epochs']}; kept: epoch {one.summary['training']['best_epoch']}"
         ),
     }
     head: list[list[Cell]] = [[what, *(of(one) for one in kept)] for what, of in told.items()]

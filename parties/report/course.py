@@ -9,7 +9,7 @@ from parties.report import charts
 from parties.report.curves import Curve, thinned
 from parties.report.kept import Kept
 from parties.report.parts import Bar, Facts, Figure, Section, Table, Tiles, bars, duration, number, size
-from parties.summary import CALIBRATED, HEADLINES
+from parties.summary import CALIBRATED, HEADLINES, MODELS, WAYS, may_be_chance
 
 FUNNEL = {
     "table": "rows of your table",
@@ -37,16 +37,17 @@ def head(kept: Kept) -> Section:
     summary, training = kept.summary, kept.summary["training"]
     tiles = []
     metrics = summary.get("metrics", {})
-    for metric, word in [*HEADLINES.get(kept.task, {}).items()][:1]:
-        for key, of in (("test", "the federation"), ("alone", "this party alone, same rows")):
-            if metric in metrics.get(key, {}):
-                tiles.append((f"{word}, {of}", number(metrics[key][metric])))
+    metric, word = next(iter(HEADLINES.get(kept.task, {}).items()), ("", ""))
+    for key in ("test", "alone", "alone_all_rows"):
+        if metric in metrics.get(key, {}):
+            tiles.append((f"{word}, {MODELS[key]}", number(metrics[key][metric])))
     tiles += [
         ("users in common", number(summary["aligned"])),
-        ("epochs (best)", f"{training['epochs']} ({training['best_epoch']})"),
+        (f"epochs of training; kept: epoch {training['best_epoch']}", number(training["epochs"])),
         ("training", duration(training["seconds"])),
     ]
     facts = [
+        *brought(summary.get("contribution", {}), metric, word),
         ("party", f"{summary['party']} ({summary['role']})"),
         ("run", str(summary["run"])),
         ("contract", str(summary.get("contract", ""))),
@@ -65,6 +66,24 @@ def head(kept: Kept) -> Section:
             )
         )
     return Section("", facts=[Tiles(tiles), Facts(facts)])
+
+
+CHANCE = "may be chance: the interval includes 0"
+
+
+def brought(record: Mapping[str, Any], metric: str, word: str) -> Iterator[tuple[str, str]]:
+    """What all partners together bring of this metric, and whether that may be chance."""
+    lifts = record.get("lifts", [])
+    everybody = {name for entry in lifts for name in entry["partners"]}
+    for entry in lifts:
+        if {*entry["partners"]} == everybody and metric in entry["metrics"]:
+            one = entry["metrics"][metric]
+            doubt = f"; {CHANCE}" if may_be_chance(one) else ""
+            between = f"{signed(one['low'])} to {signed(one['high'])}"
+            yield (
+                f"what partners bring ({WAYS.get(entry['way'], entry['way'])})",
+                f"{word} {signed(one['lift'])}, {record['level']:.0%} interval {between}{doubt}",
+            )
 
 
 def agreed(kept: Kept) -> Section | None:
@@ -169,6 +188,10 @@ def by_epoch(kept: Kept, key: str) -> Curve:
     ]
     x, y = np.array(told, dtype=np.float64).reshape(-1, 2).T
     return thinned(x, y)
+
+
+def signed(value: float | None) -> str:
+    return "?" if value is None else f"{value:+.4f}"
 
 
 def words(task: str, metric: str) -> str:

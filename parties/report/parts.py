@@ -57,6 +57,14 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """A sentence that is seen at once. much: how grave it is: `much`, `some` or `little`."""
+
+    much: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Section:
     """note: what it means, in a sentence or two. Charts stand before tables."""
 
@@ -65,6 +73,7 @@ class Section:
     facts: Sequence[Facts | Tiles] = ()
     figures: Sequence[Figure] = ()
     tables: Sequence[Table] = field(default=())
+    verdict: Verdict | None = None
 
 
 def number(value: object, digits: int = 4) -> str:

@@ -5,7 +5,8 @@ import numpy as np
 from parties.report import charts
 from parties.report.curves import thinned
 from parties.report.kept import Kept
-from parties.report.parts import Bar, Facts, Figure, Section, Table, bars, number, size
+from parties.report.parts import Bar, Facts, Figure, Section, Table, Verdict, bars, number, size
+from parties.summary import told_by_gradients
 
 ATTACKS = {
     "norm": "by the gradient's length, in a batch",
@@ -84,12 +85,14 @@ def leak(kept: Kept) -> Section | None:
     ):
         if record.get(key) is not None:
             facts.append((word, f"{record[key]:g}"))
+    told_of = told_by_gradients(record)
     return Section(
         "What gradients tell of the labels",
         "Your own run, attacked: what the feature holder that learns most could have guessed.",
         [Facts(facts)],
         figures,
         tables,
+        verdict=told_of and Verdict(*told_of),
     )
 
 

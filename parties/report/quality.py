@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from parties.report import charts, curves
-from parties.report.course import words
+from parties.report.course import CHANCE, signed, words
 from parties.report.curves import FEWEST, Curve, Floats
 from parties.report.kept import Kept
 from parties.report.parts import Bar, Cell, Figure, Key, Section, Table, bars, number
-from parties.summary import HEADLINES, MODELS, WAYS
+from parties.summary import HEADLINES, MODELS, WAYS, may_be_chance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -197,12 +197,17 @@ def _regression(frame: "pd.DataFrame") -> tuple[list[Figure], list[Table]]:
     ], []
 
 
+FEW = 500
+"""Test users, below which the page says that they are few."""
+
+
 def contribution(kept: Kept) -> Section | None:
     """What the partners bring."""
     record = kept.summary.get("contribution")
     if not record:
         return None
     everybody = {name for entry in record["lifts"] for name in entry["partners"]}
+    few = record["users"] < FEW
     figures = []
     rows: list[list[Cell]] = []
     for at, (metric, word) in enumerate(HEADLINES.get(kept.task, {}).items()):
@@ -215,9 +220,10 @@ def contribution(kept: Kept) -> Section | None:
             who = "all partners" if all_of_them else " and ".join(entry["partners"])
             way = WAYS.get(entry["way"], entry["way"])
             drawn.append((f"{who}: {entry['way']}", one["lift"], one["low"], one["high"]))
-            between = f"{_signed(one['low'])} to {_signed(one['high'])}"
+            between = f"{signed(one['low'])} to {signed(one['high'])}"
+            between += f" – {CHANCE}" if may_be_chance(one) else ""
             compared = [number(one["without"]), number(one["with"])]
-            rows.append([f"{who} ({way})", word, *compared, _signed(one["lift"]), between])
+            rows.append([f"{who} ({way})", word, *compared, signed(one["lift"]), between])
         if drawn and at == 0:
             svg = charts.intervals(f"lift in {word} that partners bring", drawn, f"lift in {word}")
             figures.append(Figure(svg, f"Lift in {word}, with {record['level']:.0%} intervals."))
@@ -234,14 +240,11 @@ def contribution(kept: Kept) -> Section | None:
     return Section(
         "What the partners bring",
         f"How much better the federation is with them than without, on {record['rows']:,} test rows of "
-        f"{record['users']:,} users. Above 0 is better, of a loss too; an interval about 0 may be chance.",
+        f"{record['users']:,} users. Above 0 is better, of a loss too."
+        + (" These are few test users: intervals are wide, and small lifts cannot be told." if few else ""),
         figures=figures,
         tables=tables,
     )
-
-
-def _signed(value: float | None) -> str:
-    return "?" if value is None else f"{value:+.4f}"
 
 
 def importance(kept: Kept) -> Section | None:

@@ -171,6 +171,9 @@ def test_a_feature_holder_is_told_of_its_own_columns_only() -> None:
     assert of("platform", result("binary", "cross-entropy"), "binary", "cross-entropy") == {}
 
 
+ATTACKS = ("norm", "cosine", "norm_rows", "cosine_rows")
+
+
 def summary(metrics: dict[str, Any], task: str) -> dict[str, Any]:
     cost = {"seconds": 1.0, "bytes_sent": 0, "bytes_received": 0}
     training = {"task": task, "schedule": "exact", "epochs": 1, "best_epoch": 1, "steps": 1} | cost
@@ -194,6 +197,9 @@ def test_the_leak_of_each_epoch_is_told_with_the_defence() -> None:
     assert (told["defence"], told["strength"], told["epsilon"], told["bound"]) == ("none", None, None, None)
     page = report(summary({}, "binary") | {"leak": told})
     assert "leak       AUC by gradients (0.5: nothing): norm attack 0.9000  cosine attack 1.0000" in page
+    assert "told nearly every label of the training rows" in page
+    for auc, much in ((0.5, "told little"), (0.7, "have guessed labels")):
+        assert much in report(summary({}, "binary") | {"leak": told | dict.fromkeys(ATTACKS, auc)})
     assert "\ndefence    none; " in page
     marvell = {"label_defence": "marvell", "label_strength": 2.0, "label_epsilon": 3.0}
     defended = of([entry | {"sum_kl": 0.5} for entry in (first, second)], **marvell)
@@ -209,6 +215,21 @@ def test_the_leak_of_each_epoch_is_told_with_the_defence() -> None:
     unmeasured = of([{"train_loss": 0.7, "auc": 0.6}], label_epsilon=3.0)
     assert "norm" not in unmeasured
     assert "labels that lie, epsilon 3; " in report(summary({}, "binary") | {"leak": unmeasured})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "doubt"),
+    [(-0.1, 0.3, True), (0.0, 0.3, True), (0.1, 0.3, False), (-0.3, -0.1, False), (None, None, False)],
+)
+def test_a_lift_whose_interval_includes_0_may_be_chance(
+    low: float | None, high: float | None, doubt: bool
+) -> None:
+    auc = {"with": 0.8, "without": 0.6, "lift": 0.2, "low": low, "high": high}
+    lifts = [{"partners": ["shop"], "way": "retrained", "metrics": {"auc": auc}}]
+    record = {"rows": 90, "users": 90, "level": 0.95, "lifts": lifts}
+    page = report(summary({}, "binary") | {"contribution": record})
+    assert "AUC +0.2000 (" in page
+    assert ("includes 0, may be chance" in page) == doubt
 
 
 def test_lists_are_told_where_there_are_any() -> None:

@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 
 from parties.config import load
+from parties.report import charts
+from parties.report.curves import Curve
 from parties.report.page import NAME, write_page
 from parties.storage import run_folder
 from parties.train import leave_page
@@ -99,6 +101,53 @@ def test_hostile_names_are_text(made: dict[str, Path]) -> None:
         agreement.write_text(before)
     assert f"Run {HOSTILE} at platform" in page.text
     assert not {"script", "img"} & {*page.tags}
+
+
+def changed(folder: Path, tmp_path: Path, **parts: object) -> Elements:
+    """The page of the same run, had its summary said this."""
+    summary = json.loads((folder / "summary.json").read_text())
+    (tmp_path / "summary.json").write_text(json.dumps(summary | parts))
+    return page_of(tmp_path)
+
+
+def test_what_the_company_has_today_and_what_partners_bring_are_in_the_head(
+    made: dict[str, Path], tmp_path: Path
+) -> None:
+    page = page_of(made["platform"])
+    top = page.text[: page.text.index("How good it is")]
+    assert "AUC, this party alone, all its rows" in top
+    assert "what partners bring (trained without)" in top
+    assert "few test users" in page.text
+    record = json.loads((made["platform"] / "summary.json").read_text())["contribution"]
+    [lift] = record["lifts"]
+    for low, chance in ((-0.1, True), (0.1, False)):
+        for one in lift["metrics"].values():
+            one |= {"low": low, "high": 0.3}
+        page = changed(made["platform"], tmp_path, contribution=record | {"users": 500})
+        assert page.text.count("may be chance: the interval includes 0") == chance * 3, "head and two metrics"
+        assert "few test users" not in page.text
+
+
+def test_what_gradients_tell_is_said_in_a_sentence_that_is_seen(
+    made: dict[str, Path], tmp_path: Path
+) -> None:
+    leak = json.loads((made["platform"] / "summary.json").read_text())["leak"]
+    for auc, much, said in ((1.0, "much", "nearly every label"), (0.5, "little", "told little")):
+        told = dict.fromkeys(("norm", "cosine", "norm_rows", "cosine_rows"), auc)
+        page = changed(made["platform"], tmp_path, leak=leak | told)
+        assert said in page.text
+        assert f'<p class="verdict {much}">' in (tmp_path / NAME).read_text()
+
+
+def test_lines_that_lie_on_each_other_are_all_seen() -> None:
+    same = Curve(np.arange(3.0), np.ones(3))
+    svg = charts.lines("two", [("norm", same), ("cosine", same)], "epoch", "AUC")
+    drawn = re.findall(r'style="fill: none; stroke: var\(--line(\d)\); stroke-width: ([\d.]+)', svg)
+    drawn += re.findall(
+        r'stroke-dasharray: [^;]+;[^"]*stroke: var\(--line(\d)\); stroke-width: ([\d.]+)', svg
+    )
+    widths = {line: float(width) for line, width in drawn}
+    assert widths["0"] > widths["1"], "the lower is wider, and what lies on it has gaps"
 
 
 def other_task(folder: Path, tmp_path: Path, task: str, scores: pd.DataFrame) -> Elements:

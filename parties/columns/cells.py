@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from parties.columns.written import elsewhere
 from parties.errors import DataError
 from parties.sources.source import is_text
 
@@ -34,13 +35,14 @@ EARLIEST: Final = -62_135_596_800.0
 LATEST: Final = 253_402_300_800.0
 """Seconds of the end of the year 9999."""
 NO_DATE: Final = "no date, such as 2026-11-20 or 2026-11-20T08:30:00Z"
+MEND: Final = "mend them, or give the column another kind in data.types"
 
 
 def read_numbers(source: object, name: str, column: Any) -> NDArray[np.float64]:
     """float64 [rows], NaN where missing."""
     if is_text(column.type):
         parsed, bad = parsed_numbers(column)
-        _refuse(source, name, bad, "no number; mend them, or name the column's kind in data.types")
+        _refuse(source, name, bad, _unread(column, bad) or f"no number; {MEND}")
     elif not (is_number(column.type) or pa.types.is_boolean(column.type) or pa.types.is_null(column.type)):
         raise DataError(f"{source}: column {name!r} is of type {column.type}, which is no number")
     else:  # not safe: an integer beyond 2**53 is rounded, as its text in a CSV would be
@@ -64,7 +66,7 @@ def read_booleans(source: object, name: str, column: Any) -> NDArray[np.float64]
     else:
         parsed = read_numbers(source, name, column)
     bad = ~(np.isnan(parsed) | (parsed == 0) | (parsed == 1))
-    _refuse(source, name, bad, "neither true nor false; mend them, or name the column's kind in data.types")
+    _refuse(source, name, bad, f"neither true nor false; {MEND}")
     return parsed
 
 
@@ -72,7 +74,7 @@ def read_dates(source: object, name: str, column: Any) -> NDArray[np.float64]:
     """Seconds since 1970-01-01 UTC, NaN where missing: float64 [rows]. A time without a zone is UTC."""
     if is_text(column.type):
         parsed, bad = parsed_dates(column)
-        _refuse(source, name, bad, f"{NO_DATE}; mend them, or name the column's kind in data.types")
+        _refuse(source, name, bad, _unread(column, bad) or f"{NO_DATE}; {MEND}")
     elif pa.types.is_date32(column.type):
         parsed = 86_400.0 * _floats(column.cast(pa.int32()))
     elif pa.types.is_date64(column.type) or pa.types.is_timestamp(column.type):
@@ -152,6 +154,10 @@ def _floats(column: Any) -> NDArray[np.float64]:
 def _is_there(texts: Any) -> NDArray[np.bool_]:
     there: NDArray[np.bool_] = pc.is_valid(texts).to_numpy()
     return there
+
+
+def _unread(column: Any, bad: NDArray[np.bool_]) -> str:
+    return elsewhere(column.filter(pa.array(bad))) if bad.any() else ""
 
 
 def _refuse(source: object, name: str, bad: NDArray[np.bool_], why: str) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from parties.bags import are_bags
 from parties.columns.cells import is_number, parsed_dates, parsed_numbers, present
+from parties.columns.written import LOOKED_AT, MOST, elsewhere, share
 from parties.sources.source import is_text
 
 LEFT_OUT: Final = ("text", "key")
@@ -22,10 +23,6 @@ E_MAIL: Final = r"^[^@\s]+@[^@\s]+\.[^@\s]+$"
 KEYS: Final = (E_MAIL, r"^\+?[0-9][0-9 ()./-]{6,}$", r"(?i)^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$")
 """E-mail addresses, phone numbers, UUIDs."""
 WORDS: Final = frozenset(("true", "false", "yes", "no"))
-MOST: Final = 0.9
-"""Of the cells: so many of one kind, and the others are worth a look."""
-LOOKED_AT: Final = 1_000
-"""Distinct cells that are held against a pattern."""
 ENOUGH: Final = 1_000
 """Rows from which on it is no chance that no number recurs."""
 
@@ -73,7 +70,7 @@ def never_recurs(values: NDArray[np.float64]) -> bool:
 def looks_like_keys(texts: Any, patterns: tuple[str, ...] = KEYS) -> bool:
     """Are most of the first ones e-mail addresses, phone numbers or UUIDs? texts: Arrow, none null."""
     first = texts.slice(0, LOOKED_AT)
-    return any(_share(pc.match_substring_regex(first, pattern)) >= MOST for pattern in patterns)
+    return any(share(pc.match_substring_regex(first, pattern)) >= MOST for pattern in patterns)
 
 
 def _of_numbers(values: NDArray[np.float64]) -> Seen | None:
@@ -90,17 +87,19 @@ def _of_texts(column: Any) -> Seen:
     if not len(first):
         return Seen("empty", "it is empty")
     told = ""
-    if _share(pc.match_substring_regex(first, DATE)) >= MOST:
+    if share(pc.match_substring_regex(first, DATE)) >= MOST:
         _, bad = parsed_dates(column)
         if not bad.any():
             return Seen("date")
-        told = _nearly("dates", bad)
+        told = _nearly("dates", column, bad)
     elif parsed_numbers(first)[1].mean() <= 1 - MOST:
         values, bad = parsed_numbers(column)
         if not pc.any(pc.match_substring_regex(texts, LEADING_ZERO)).as_py():
             if not bad.any():
                 return _of_numbers(values) or Seen("number")
-            told = _nearly("numbers", bad)
+            told = _nearly("numbers", column, bad)
+    elif like := elsewhere(first):
+        told = f"its cells look like {like}"
     distinct = texts.unique()
     if len(distinct) <= LOOKED_AT and WORDS.issuperset(_folded(present(distinct).drop_null())):
         return Seen("boolean")
@@ -109,19 +108,19 @@ def _of_texts(column: Any) -> Seen:
         return Seen("key", "its cells look like e-mail addresses")
     if len(distinct) <= len(texts) / 2:
         return Seen("category", told)
-    blanks = _share(pc.match_substring_regex(distinct.slice(0, LOOKED_AT), r"\s"))
+    if told:
+        return Seen("unread", told)
+    blanks = share(pc.match_substring_regex(distinct.slice(0, LOOKED_AT), r"\s"))
     if looks_like_keys(distinct) or blanks < 1 - MOST:
-        return Seen("key", told or many)
-    return Seen("text", told or many)
+        return Seen("key", many)
+    return Seen("text", many)
 
 
-def _nearly(what: str, bad: NDArray[np.bool_]) -> str:
+def _nearly(what: str, column: Any, bad: NDArray[np.bool_]) -> str:
     first = int(np.argmax(bad)) + 1
-    return f"its cells are {what} but for {int(bad.sum()):,}, the first in row {first}: mend them"
-
-
-def _share(found: Any) -> float:
-    return float(pc.mean(found).as_py() or 0)
+    like = elsewhere(column.filter(pa.array(bad)))
+    how = f", which look like {like}" if like else ": mend them"
+    return f"its cells are {what} but for {int(bad.sum()):,}, the first in row {first}{how}"
 
 
 def _folded(distinct: Any) -> set[str]:

@@ -14,7 +14,8 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from parties.columns.kinds import looks_like_keys, never_recurs
+from parties.columns.kinds import DATE, looks_like_keys, never_recurs
+from parties.columns.written import elsewhere
 
 if TYPE_CHECKING:
     from parties.labels import OwnLabels
@@ -131,7 +132,8 @@ def _ids(table: "Table", rows: NDArray[np.int64]) -> Iterator[tuple[str, str]]:
             cells, whole = table.categorical[name].iloc[few], table.categorical[name]
             distinct = pa.array(whole.iloc[at].dropna().unique(), pa.large_string())
             many = len(distinct) > max(LEAST, len(at) / 2) and whole.nunique() > len(whole) / 2
-            keys = many or (len(distinct) > 0 and looks_like_keys(distinct))
+            dates = looks_like_keys(distinct, (DATE,))
+            keys = (many or looks_like_keys(distinct)) and not (dates or elsewhere(distinct))
         elif kind == "bag":
             names = pa.array(table.bags[name].names, pa.large_string())
             if len(names) and looks_like_keys(names):

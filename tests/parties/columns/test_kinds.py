@@ -39,6 +39,9 @@ def column(*cells: Any, kind: Any = None) -> pa.ChunkedArray:
         ([f"k-{row}" for row in range(50)], "key"),
         ([f"0049 30 {row:06}" for row in range(50)], "key"),
         ([f"u{row % 5}@x.org" for row in range(50)], "key"),
+        ([f"{1 + row % 28:02}.{1 + row % 12:02}.2004" for row in range(80)] * 3, "category"),
+        ([f"{1 + row % 28:02}.{1 + row % 12:02}.{1990 + row}" for row in range(30)], "unread"),
+        ([f"{row}.234,5{row % 10}" for row in range(1, 50)], "unread"),
         ([f"1f0c{row % 9:04}-0000-4000-8000-000000000000" for row in range(50)], "category"),
         ([["a"], []], "bag"),
         (["NA", "null"], "empty"),
@@ -62,6 +65,10 @@ def test_one_bad_cell_among_dates_is_told_by_its_row(nearly: str) -> None:
     kind, told = kind_of(column(*cells))
     assert kind == "category"
     assert told == "its cells are dates but for 1, the first in row 42: mend them"
+    assert kind_of(column(*cells[:41], "20.11.2026", *cells[42:])).told == (
+        "its cells are dates but for 1, the first in row 42, which look like dates written DD.MM.YYYY; "
+        "write 2004-09-23 (ISO 8601)"
+    )
     cells = [str(row % 9) for row in range(100)]
     cells[7] = nearly
     assert kind_of(column(*cells)) == ("category", told.replace("dates", "numbers").replace("42", "8"))

@@ -22,7 +22,7 @@ import pyarrow as pa
 from parties.errors import DataError
 from parties.sources import source
 from parties.sources.csv_chunk import parsed
-from parties.sources.file_state import State, digest_of, readable, state_of
+from parties.sources.file_state import State, digest_of, readable, shown, state_of
 from parties.sources.source import Columns, check_header
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class CsvFile:
     separator: str = ","
 
     def __str__(self) -> str:
-        return str(self.file)
+        return shown(self.file)
 
     def schema(self) -> pa.Schema:
         with self._opened() as text:
@@ -89,11 +89,11 @@ class CsvFile:
             except UnicodeError:
                 known, place = self.encoding.upper(), self._undecodable()
                 raise DataError(
-                    f"{self.file}: {place}: not {known} text; save the file as {known}, or name its encoding "
+                    f"{self}: {place}: not {known} text; save the file as {known}, or name its encoding "
                     "in data.encoding"
                 ) from None
             except (gzip.BadGzipFile, EOFError, zlib.error):
-                raise DataError(f"{self.file}: not a whole gzip file; write or copy it again") from None
+                raise DataError(f"{self}: not a whole gzip file; write or copy it again") from None
 
     @property
     def _is_gzip(self) -> bool:
@@ -102,15 +102,15 @@ class CsvFile:
     def _header(self, records: Iterator[list[str]], named: Sequence[str]) -> list[str]:
         header = next(records, [])
         if not header:
-            raise DataError(f"{self.file}: the file is empty")
+            raise DataError(f"{self}: the file is empty")
         if len(header) == 1 and not {*named} <= {*header}:
             for other in (",", ";", "\t", "|"):
                 if other in header[0]:
                     raise DataError(
-                        f"{self.file}: line 1: one column only; say what separates the cells: "
+                        f"{self}: line 1: one column only; say what separates the cells: "
                         f"data.separator = {json.dumps(other)}"
                     )
-        check_header(self.file, header, named)
+        check_header(self, header, named)
         return header
 
     def _reader(self, lines: Iterable[str]) -> "Reader":
@@ -125,7 +125,7 @@ class CsvFile:
                 record = next(reader, None)
             except csv.Error:
                 raise DataError(
-                    f"{self.file}: line {line}: a quote is opened and not closed, or stands inside a quoted "
+                    f"{self}: line {line}: a quote is opened and not closed, or stands inside a quoted "
                     f'cell; write " inside quotes as "", and at most {csv.field_size_limit():,} characters '
                     "in a cell"
                 ) from None
@@ -135,7 +135,7 @@ class CsvFile:
                 width = width or len(record)
                 if len(record) != width:
                     raise DataError(
-                        f"{self.file}: line {line}: {len(record)} cells where the header has {width}; "
+                        f"{self}: line {line}: {len(record)} cells where the header has {width}; "
                         f"quote cells that hold {'commas' if self.separator == ',' else 'separators'} or "
                         "line breaks"
                     )

@@ -1,6 +1,7 @@
 """Of files: what they hold, in a digest; have they been written to; and why one cannot be read."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,11 @@ def state_of(file: Path) -> State | None:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
+def shown(path: Path) -> str:
+    """For messages: bytes of a name that are not UTF-8, such as of an old archive, as \\x and two digits."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
 def digest_of(file: Path) -> str:
     """SHA-256, in hex. Raises DataError."""
     with readable(file), file.open("rb") as opened:
@@ -32,6 +38,6 @@ def readable(file: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise DataError(f"{file}: no such file; put it back, or name another") from None
+        raise DataError(f"{shown(file)}: no such file; put it back, or name another") from None
     except OSError as fault:
-        raise DataError(f"{file}: cannot be read: {fault.strerror or 'not a file'}") from None
+        raise DataError(f"{shown(file)}: cannot be read: {fault.strerror or 'not a file'}") from None

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from parties.errors import DataError
 from parties.sources import source
-from parties.sources.file_state import State, digest_of, readable, state_of
+from parties.sources.file_state import State, digest_of, readable, shown, state_of
 from parties.sources.source import Columns, check_header, plain, plain_type
 from parties.sources.types import cast, one_type
 
@@ -35,7 +35,7 @@ class ParquetFile:
     file: Path
 
     def __str__(self) -> str:
-        return str(self.file)
+        return shown(self.file)
 
     def schema(self) -> pa.Schema:
         with self._opened() as parquet:
@@ -62,11 +62,12 @@ class ParquetFile:
             # pre_buffer: its own way keeps the whole file's bytes until the end
             with (
                 readable(self.file),
-                pq.ParquetFile(self.file, buffer_size=READ_AT_ONCE, pre_buffer=False) as parquet,
+                pa.OSFile(os.fsencode(self.file)) as file,  # of a path, Arrow wants UTF-8
+                pq.ParquetFile(file, buffer_size=READ_AT_ONCE, pre_buffer=False) as parquet,
             ):
                 yield parquet
         except pa.ArrowException:
-            raise DataError(f"{self.file}: not a whole Parquet file; write or copy it again") from None
+            raise DataError(f"{self}: not a whole Parquet file; write or copy it again") from None
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class ParquetFolder:
     folder: Path
 
     def __str__(self) -> str:
-        return str(self.folder)
+        return shown(self.folder)
 
     def schema(self) -> pa.Schema:
         return self._described(self._files())
@@ -95,14 +96,15 @@ class ParquetFolder:
                     if name in kept
                 }
                 found |= {
-                    name: cast(file, name, column, schema.field(name).type) for name, column in batch.items()
+                    name: cast(shown(file), name, column, schema.field(name).type)
+                    for name, column in batch.items()
                 }
                 yield {name: found[name] for name in kept}
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
         for file in self._files():
-            name = str(file.relative_to(self.folder)).encode()
+            name = os.fsencode(file.relative_to(self.folder))
             digest.update(len(name).to_bytes(8, "big") + name + bytes.fromhex(digest_of(file)))
         return digest.hexdigest()
 
@@ -115,14 +117,16 @@ class ParquetFolder:
     def _files(self) -> list[Path]:
         found = sorted(_below(self.folder, frozenset()))
         if not found:
-            raise DataError(f"{self.folder}: a folder without a Parquet file; mend data.file")
+            raise DataError(f"{self}: a folder without a Parquet file; mend data.file")
         return found
 
     def _parts(self, file: Path) -> dict[str, str | None]:
         """The values that the folders' names say. Raises DataError where two of them say one column's."""
         folders = file.relative_to(self.folder).parts[:-1]
         split = [folder.split("=", 1) for folder in folders if "=" in folder]
-        check_header(file, [unquote(key) for key, _ in split], ())
+        if any(shown(Path(part)) != part for pair in split for part in pair):
+            raise DataError(f"{shown(file)}: lies in a folder whose name is not UTF-8; rename it")
+        check_header(shown(file), [unquote(key) for key, _ in split], ())
         return {unquote(key): None if value == NO_VALUE else unquote(value) for key, value in split}
 
     def _described(self, files: Sequence[Path]) -> pa.Schema:
@@ -131,14 +135,16 @@ class ParquetFolder:
         schemas = [ParquetFile(file).schema() for file in files]
         for file, schema in zip(files, schemas, strict=True):
             if [*self._parts(file)] != parts:
-                raise DataError(f"{file}: lies in other folders than {files[0]}; name all folders alike")
-            check_header(file, [*parts, *schema.names], ())
-            check_header(file, schema.names, schemas[0].names)
-            check_header(files[0], schemas[0].names, schema.names)
+                raise DataError(
+                    f"{shown(file)}: lies in other folders than {shown(files[0])}; name all folders alike"
+                )
+            check_header(shown(file), [*parts, *schema.names], ())
+            check_header(shown(file), schema.names, schemas[0].names)
+            check_header(shown(files[0]), schemas[0].names, schema.names)
         fields: list[Any] = [(name, pa.large_string()) for name in parts]
         for name in schemas[0].names:
             kinds = (schema.field(name).type for schema in schemas)
-            where = (str(file.relative_to(self.folder)) for file in files)
+            where = (shown(file.relative_to(self.folder)) for file in files)
             fields.append((name, one_type(self, name, zip(where, kinds, strict=True))))
         return pa.schema(fields)
 
@@ -155,15 +161,21 @@ def _below(folder: Path, above: Set[tuple[int, int]]) -> Iterator[Path]:
         entries = [entry for entry in folder.iterdir() if not entry.name.startswith(("_", "."))]
     here = (own.st_dev, own.st_ino)
     if here in above:
-        raise DataError(f"{folder}: leads back, by a link, to a folder that it lies in; remove the link")
+        raise DataError(
+            f"{shown(folder)}: leads back, by a link, to a folder that it lies in; remove the link"
+        )
     for entry in entries:
         if entry.is_symlink() and not os.path.exists(entry):
-            raise DataError(f"{entry}: a link to what is not there, or cannot be reached; mend or remove it")
+            raise DataError(
+                f"{shown(entry)}: a link to what is not there, or cannot be reached; mend or remove it"
+            )
         with readable(entry):
             mode = entry.stat().st_mode
         if stat.S_ISDIR(mode):
             yield from _below(entry, above | {here})
         elif entry.suffix.lower() in SUFFIXES:
             if not stat.S_ISREG(mode):
-                raise DataError(f"{entry}: is no file, though it is called as one; remove or rename it")
+                raise DataError(
+                    f"{shown(entry)}: is no file, though it is called as one; remove or rename it"
+                )
             yield entry

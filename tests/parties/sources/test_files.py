@@ -127,6 +127,30 @@ def test_nothing_of_a_folder_is_left_out_in_silence(tmp_path: Path, monkeypatch:
             source_of(folder).fingerprint()
 
 
+def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"t\xff")
+    try:
+        os.rename(folder_of(tmp_path / "plain", a=pa.table({"id": [1]})), folder)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    os.rename(folder / "a.parquet", folder / os.fsdecode(b"\xe4.parquet"))
+    assert (cells(source_of(folder))["id"], str(source_of(folder))) == ([1], rf"{tmp_path}/t\xff")
+    before = source_of(folder).fingerprint()
+    os.rename(folder / os.fsdecode(b"\xe4.parquet"), folder / os.fsdecode(b"\xe5.parquet"))
+    assert source_of(folder).fingerprint() != before
+    (folder / os.fsdecode(b"b\xff=2.parquet")).symlink_to("nowhere")
+    with pytest.raises(DataError, match=r"/t\\xff/b\\xff=2\.parquet: a link to"):
+        cells(source_of(folder))
+    hive = folder_of(tmp_path / "hive", x__a=pa.table({"id": [1]}))
+    os.rename(hive / "x", hive / os.fsdecode(b"x=\xff"))
+    with pytest.raises(DataError, match=r"/x=\\xff/a\.parquet: lies in a folder whose name is not UTF-8"):
+        cells(source_of(hive))
+    (folder / "t.csv").write_bytes(b"id\n\xff\n")
+    for wrong in (folder / "t.csv", folder / "not.csv"):
+        with pytest.raises(DataError, match=r"/t\\xff/"):
+            cells(source_of(wrong))
+
+
 def test_hive_partitions_are_columns_of_text(tmp_path: Path) -> None:
     folder = tmp_path / "t"
     for place, ids in (

@@ -123,11 +123,15 @@ class CsvFile:
             line = before + reader.line_num + 1
             try:
                 record = next(reader, None)
-            except csv.Error:
+            except csv.Error as error:
+                if "field limit" in str(error):
+                    raise DataError(
+                        f"{self}: line {line}: a cell of more than {csv.field_size_limit():,} characters, "
+                        "or a quote that is not closed before; shorten it, or close the quote"
+                    ) from None
                 raise DataError(
                     f"{self}: line {line}: a quote is opened and not closed, or stands inside a quoted "
-                    f'cell; write " inside quotes as "", and at most {csv.field_size_limit():,} characters '
-                    "in a cell"
+                    f'cell; write " inside quotes as ""'
                 ) from None
             if record is None:
                 return

@@ -40,4 +40,5 @@ def readable(file: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise DataError(f"{shown(file)}: no such file; put it back, or name another") from None
     except OSError as fault:
-        raise DataError(f"{shown(file)}: cannot be read: {fault.strerror or 'not a file'}") from None
+        why = fault.strerror or "it is damaged, or encrypted; write it anew, without encryption"
+        raise DataError(f"{shown(file)}: cannot be read: {why}") from None

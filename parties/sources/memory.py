@@ -69,6 +69,9 @@ class InMemory:
         return pa.table([self._column(name, frame[name]) for name in names], names)
 
     def _column(self, name: str, cells: "pd.Series[Any]") -> Any:
+        sparse: Any = getattr(cells, "sparse", None)
+        if sparse is not None:  # Arrow has no such columns
+            cells = sparse.to_dense()
         try:
             if cells.dtype != object or not would_lose_times(cells.dropna()):  # NaT is a time to Python
                 return pa.array(cells, from_pandas=True)

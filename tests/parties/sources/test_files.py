@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as encryption
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -149,6 +150,41 @@ def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
     for wrong in (folder / "t.csv", folder / "not.csv"):
         with pytest.raises(DataError, match=r"/t\\xff/"):
             cells(source_of(wrong))
+
+
+class Keys(encryption.KmsClient):
+    """Of no secret at all."""
+
+    def __init__(self, _: object) -> None:
+        super().__init__()
+
+    def wrap_key(self, key: bytes, _: str) -> str:
+        return key.hex()
+
+    def unwrap_key(self, key: str, _: str) -> bytes:
+        return bytes.fromhex(key)
+
+
+@pytest.mark.parametrize("plain_footer", [False, True])
+def test_an_encrypted_file_is_said_to_be_one(tmp_path: Path, plain_footer: bool) -> None:
+    asked = encryption.EncryptionConfiguration(
+        footer_key="f", column_keys={"c": ["id"]}, plaintext_footer=plain_footer
+    )
+    properties = encryption.CryptoFactory(Keys).file_encryption_properties(
+        encryption.KmsConnectionConfig(), asked
+    )
+    table = pa.table({"id": [1], "x": [2]})
+    with pq.ParquetWriter(tmp_path / "t.parquet", table.schema, encryption_properties=properties) as writer:
+        writer.write_table(table)
+    with pytest.raises(DataError, match=r"t\.parquet: cannot be read: it is damaged, or encrypted; write"):
+        cells(source_of(tmp_path / "t.parquet"), "id")
+
+
+def test_a_sparse_column_is_a_column() -> None:
+    sparse = pd.DataFrame(
+        {"a": pd.arrays.SparseArray([0.0, 0.5, None]), "b": pd.arrays.SparseArray([0, 1, 0])}
+    )
+    assert cells(InMemory(sparse)) == {"a": [0.0, 0.5, None], "b": [0, 1, 0]}
 
 
 def test_hive_partitions_are_columns_of_text(tmp_path: Path) -> None:

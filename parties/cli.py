@@ -332,10 +332,16 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where they live; replaced if a demo.")] = Path("demo"),
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the data and of the contract.")] = 7,
     people: Annotated[int, typer.Option(min=1000, help="How many the made-up companies share.")] = 100_000,
+    only_tables: Annotated[
+        bool, typer.Option("--tables", help="Only make their tables, customers.csv in a folder each.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run three companies on this machine, and compare."""
-    from parties.demo import demo, table
+    from parties.demo import demo, table, tables
 
+    if only_tables:
+        tables(folder, data, seed, people, say=lambda line: typer.echo(line, err=True))
+        return
     summary = demo(folder, data, seed, people, say=lambda line: typer.echo(line, err=as_json))
     typer.echo(json.dumps(summary, indent=2) if as_json else table(summary))

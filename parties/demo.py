@@ -48,21 +48,11 @@ def demo(
     label_holder: str = "platform",
     say: Say = print,
 ) -> dict[str, Any]:
-    """Run the whole demo in `folder`, where an earlier demo is replaced.
+    """Run the whole demo in `folder`. Arguments and errors as of `tables`, and DemoFailed.
 
     Returns the label holder's summary and the comparison.
-
-    data: a folder with split.json and the CSV it describes; None generates three companies' tables.
     """
-    if data is not None:
-        read_real(data)  # before the last demo goes
-    _clear(folder)
-    if data is None:
-        say(f"Making the tables of three companies that share some of {people:,} people (seed {seed})")
-        made = generate(folder, seed, people, label_holder)
-    else:
-        say(f"Cutting {data.resolve().name} into a table for each company (seed {seed})")
-        made = split_real(data, folder, seed)
+    made = tables(folder, data, seed, people, label_holder, say)
     say(f"Writing certificates and configuration under {folder}")
     _configure(folder, made, seed)
     summaries = _run_parties(folder, made, say)
@@ -78,6 +68,29 @@ def demo(
     if "bayes_auc" in truth:
         summary["bayes_auc"] = truth["bayes_auc"]
     return summary
+
+
+def tables(
+    folder: Path,
+    data: Path | None = None,
+    seed: int = 7,
+    people: int = 100_000,
+    label_holder: str = "platform",
+    say: Say = print,
+) -> DemoData:
+    """The companies' tables and the truth about them, in `folder`, where an earlier demo is replaced.
+
+    data: a folder with split.json and the CSV it describes; None generates three companies' tables. Raises
+    ConfigError.
+    """
+    if data is not None:
+        read_real(data)  # before the last demo goes
+    _clear(folder)
+    if data is None:
+        say(f"Making the tables of three companies that share some of {people:,} people (seed {seed})")
+        return generate(folder, seed, people, label_holder)
+    say(f"Cutting {data.resolve().name} into a table for each company (seed {seed})")
+    return split_real(data, folder, seed)
 
 
 def table(summary: dict[str, Any]) -> str:

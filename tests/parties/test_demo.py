@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from parties.demo import demo
+from parties.demo import demo, tables
 from parties.errors import ConfigError, DataError
 
 
@@ -15,6 +15,13 @@ def test_a_set_that_is_not_there_leaves_the_last_demo(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no split\.json"):
         demo(last, data=tmp_path / "nope")
     assert (last / "truth.json").exists()
+
+
+def test_tables_alone(tmp_path: Path) -> None:
+    made = tables(tmp_path / "demo", people=1000, say=lambda line: None)
+    assert {path.name for path in (tmp_path / "demo").rglob("*.csv")} == {"customers.csv"}
+    assert [party.name for party in made.parties] == ["platform", "logistics", "advertiser"]
+    assert not [*tmp_path.rglob("*.toml"), *tmp_path.rglob("*.pem")]
 
 
 def test_a_folder_that_is_no_demo_is_not_touched(tmp_path: Path) -> None:

@@ -168,7 +168,8 @@ def learning(kept: Kept) -> Section | None:
             ("kept", f"the weights of epoch {best}"),
         ]
         note = (
-            "Losses and scores stay with the label holder. A feature holder learns which epochs were better."
+            "Losses and scores stay with the label holder: here is which epochs it found better, which says "
+            "that training got on, not how good the model is. That, and what you bring to it, only it can say."
         )
         return Section("How training went", note, [Facts(facts)])
     drawn = []

@@ -58,6 +58,7 @@ def _template() -> "Template":
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["named"] = lambda head, row: zip(head[1:], row[1:], strict=True)
     environment.tests["bar"] = lambda cell: isinstance(cell, Bar)
     environment.tests["key"] = lambda cell: isinstance(cell, Key)
     environment.tests["facts"] = lambda block: isinstance(block, Facts)

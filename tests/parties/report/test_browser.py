@@ -32,6 +32,8 @@ frame.onload = () => {
   const charts = [...page.querySelectorAll("svg")].map(one => one.getBoundingClientRect());
   document.body.dataset.seen = JSON.stringify({
     scrolls: page.documentElement.scrollWidth,
+    sideways: [...page.querySelectorAll(".scroll")].filter(one => one.scrollWidth > one.clientWidth + 1)
+      .map(one => one.getAttribute("aria-label")),
     charts: charts.filter(one => one.width > 200 && one.height > 60).length,
     headings: page.querySelectorAll("h1, h2").length,
   });
@@ -43,11 +45,13 @@ document.body.append(frame);
 
 
 class Seen(NamedTuple):
-    """scrolls: pixels of the widest part. console: its lines. asked: servers that were asked."""
+    """scrolls: pixels of the widest part. sideways: tables whose end is not in sight. console: its lines.
+    asked: servers that were asked."""
 
     scrolls: int
     charts: int
     headings: int
+    sideways: list[str]
     console: list[str]
     asked: set[str]
 
@@ -107,5 +111,6 @@ def test_every_page_in_a_browser(runs: list[dict[str, Path]], tmp_path: Path) ->
         assert seen.charts == charts, name
         assert seen.scrolls <= NARROW, name
         assert seen.headings >= 5, name
+        assert seen.sideways == [], name
         assert seen.console == [], name
         assert not [url for url in seen.asked if not BROWSERS_OWN.search(url)], name

@@ -169,7 +169,7 @@ def learning(kept: Kept) -> Section | None:
         ]
         note = (
             "Losses and scores stay with the label holder: here is which epochs it found better, which says "
-            "that training got on, not how good the model is. That, and what you bring to it, only it can say."
+            "that training got on, not how good the model is. That, and what you bring, only it can say."
         )
         return Section("How training went", note, [Facts(facts)])
     drawn = []

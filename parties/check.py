@@ -168,6 +168,7 @@ def _hub_answers(config: Config) -> bool:
 
 def _data(config: Config, data: OwnData) -> dict[str, Any]:
     from parties.columns.facts import facts_of_columns  # numpy and pandas
+    from parties.columns.spellings import spellings
     from parties.columns.suspects import suspects
 
     usable = max(len(ids.rows) for ids in data.ids.values())
@@ -194,7 +195,13 @@ def _data(config: Config, data: OwnData) -> dict[str, Any]:
         **({} if data.delay is None else {"delay": data.delay.facts()}),
         **({} if data.excluded is None else {"excluded": data.excluded.facts()}),
         "columns": [column._asdict() for column in columns],
-        "warnings": [*data.table.warnings, *constant, *suspects(data), *_too_few(config, usable)],
+        "warnings": [
+            *data.table.warnings,
+            *spellings(data.table),
+            *constant,
+            *suspects(data),
+            *_too_few(config, usable),
+        ],
     }
 
 

@@ -27,7 +27,7 @@ def text(found: Findings) -> str:
     if found.data:
         facts += _facts_of_data(found.data)
     if found.psi:
-        facts += _facts_of_psi(found.psi)
+        facts += _facts_of_psi(found.psi, sized=bool(found.data))
     facts += [("leakage", one) for one in [*found.examples, *found.serving]]
     facts += [("warning", one) for one in found.identity.get("warnings", [])]
     facts += [("warning", one) for one in found.data.get("warnings", [])]
@@ -36,6 +36,7 @@ def text(found: Findings) -> str:
         shown += ["", *lines(found.data["columns"])]
     shown += ["", "What a run sends from this machine:", *(_wrapped("  - ", one) for one in found.leaves), ""]
     shown += [f"To mend: {len(found.faults)}" if found.faults else "All is well."]
+    shown += [_wrapped("  - ", str(fault)) for fault in found.faults]
     return "\n".join(shown)
 
 
@@ -48,6 +49,7 @@ def _facts_of_data(data: dict[str, Any]) -> list[tuple[str, str]]:
                 f"{kind}: {', '.join(ids['columns'])} ({', '.join(ids['types'])}): {ids['usable']:,} usable; "
                 f"dropped: {ids['null']:,} null, {ids['blank']:,} blank, "
                 f"{ids['duplicate']:,} duplicate"
+                + (" (the first row of each id counts)" if ids["duplicate"] else "")
                 + (f"; {ids['further']:,} further examples of these ids" if ids["further"] else ""),
             )
             for kind, ids in data["ids"].items()
@@ -59,7 +61,8 @@ def _facts_of_data(data: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _facts_of_psi(psi: dict[str, Any]) -> list[tuple[str, str]]:
+def _facts_of_psi(psi: dict[str, Any], sized: bool) -> list[tuple[str, str]]:
+    """sized: is it known how many ids there are? Without, no cost is."""
     facts = [] if psi["protocol"] in psi["protocols"] else [("psi", f"{psi['protocol']}: of these")]
     for name, one in psi["protocols"].items():
         size = one["bytes_hidden" if psi["hide_sizes"] else "bytes"] / 1e6
@@ -67,14 +70,9 @@ def _facts_of_psi(psi: dict[str, Any]) -> list[tuple[str, str]]:
         assumed = filled if psi["hide_sizes"] else alike
         if not one["secure"]:
             facts.append(("warning", f"{name} hides nothing: whoever guesses an id finds it"))
-        facts += [
-            ("psi", f"{name}: {one['maturity']}"),
-            ("", f"leakage: {one['leakage']}"),
-            (
-                "",
-                f"cost: {one['cost']}: {size:,.1f} MB on all wires if {assumed}",
-            ),
-        ]
+        facts += [("psi", f"{name}: {one['maturity']}"), ("", f"leakage: {one['leakage']}")]
+        if sized:
+            facts.append(("", f"cost: {one['cost']}: {size:,.1f} MB on all wires if {assumed}"))
     ratio = f", at most {psi['largest_ratio']:g} times the smallest set" if psi["largest_ratio"] else ""
     hidden = "hidden" if psi["hide_sizes"] else "told"
     return [*facts, ("caps", f"at most {psi['at_most']:,} ids a party{ratio}; sizes are {hidden}")]

@@ -256,7 +256,10 @@ def test_all_faults_are_found(config_of: Make) -> None:
     assert "run.toml: psi.protocol: no PSI protocol 'best-of-all'; installed are" in str(found.faults[2])
     assert found.as_json()["error"] == found.as_json()["faults"][0]
     assert [fault["exit_code"] for fault in found.as_json()["faults"]] == [4, 3, 2]
-    assert text(found).endswith("To mend: 3")
+    page, _, mend = text(found).partition("\nTo mend: 3\n")
+    assert " ".join(mend.split()) == " ".join(f"- {fault}" for fault in found.faults)
+    assert "cost:" not in page
+    assert "MB on all wires" in text(check(config_of("logistics")))
 
 
 def test_a_contract_that_is_over_is_refused_like_by_a_run(config_of: Make) -> None:

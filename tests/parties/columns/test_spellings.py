@@ -26,7 +26,7 @@ def test_blanks_and_case(tmp_path: Path) -> None:
 def test_words_for_missing(tmp_path: Path) -> None:
     assert told(tmp_path, "NA") == []
     assert told(tmp_path, "NA", "null", "DE", "") == [
-        "18 cells are a word for a missing value, which in a category is a level like others; empty them, "
+        "18 cells are a word for a missing value, which in a category is a level like any; empty them, "
         "unless it is meant"
     ]
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Delay:
-    """mature: [rows], those that take part. late: how many of these rows' yes came after the window, and
-    count as no. as_of: when age is reckoned from, ISO 8601 in UTC."""
+    """mature: [rows], those that take part, unless they are excluded. late: how many of these rows' yes came
+    after the window, and count as no. as_of: when age is reckoned from, ISO 8601 in UTC."""
 
     mature: NDArray[np.bool_]
     late: int
@@ -38,34 +38,41 @@ class Delay:
         return {"as_of": self.as_of, "immature": int((~self.mature).sum()), "late": self.late}
 
 
-def delayed(table: "Table", data: "Data", labels: OwnLabels) -> tuple[OwnLabels, Delay | None]:
+def delayed(
+    table: "Table", data: "Data", labels: OwnLabels, takes_part: NDArray[np.bool_] | None = None
+) -> tuple[OwnLabels, Delay | None]:
     """The labels as the window has them, and which rows take part; None where no times are configured.
+    takes_part: as `own_labels` has it.
 
     Raises DataError for cells that are no time, for a yes without its time or before its event, for a no with
     one, and where the rows that are mature leave nothing to learn.
     """
     if data.event_time is None or data.window is None:
         return labels, None
-    event = _times(table.times[data.event_time])
+    here = np.ones(len(labels.values), dtype=bool) if takes_part is None else takes_part
+    times, given = table.times[here], labels.values[here]
+    event = _times(times[data.event_time])
     known, late = [event], np.zeros(len(event), dtype=bool)
     window, age = (_seconds(one) for one in (data.window, data.maturity or data.window))
     if data.label_time is not None:
-        came, yes = _times(table.times[data.label_time], may_be_empty=True), labels.values == 1
-        _refuse(yes & np.isnat(came), data.label_time, "empty where the label is a yes")
-        _refuse(~yes & ~np.isnat(came), data.label_time, "not empty where the label is a no")
-        _refuse(came < event, data.label_time, f"before {data.event_time}")
+        came, yes = _times(times[data.label_time], may_be_empty=True), given == 1
+        _refuse(yes & np.isnat(came), times.index, data.label_time, "empty where the label is a yes")
+        _refuse(~yes & ~np.isnat(came), times.index, data.label_time, "not empty where the label is a no")
+        _refuse(came < event, times.index, data.label_time, f"before {data.event_time}")
         late = yes & (came - event > window)
         known.append(came[yes])
     as_of = np.concatenate(known).max() if data.as_of is None else np.datetime64(data.as_of, "us")
     mature = as_of - event >= age
-    values = np.where(late, 0, labels.values).astype(labels.values.dtype) if late.any() else labels.values
-    if not mature.any() or (data.label_time is not None and len({*values[mature].tolist()}) < 2):
+    given = np.where(late, 0, given).astype(given.dtype)
+    if not mature.any() or (data.label_time is not None and len({*given[mature].tolist()}) < 2):
         what = "all of one class: nothing to learn" if mature.any() else "none"
         raise DataError(
             f"column {data.event_time!r}: rows as old as data.maturity as of {_text(as_of)}: {what}; "
             "bring older rows, or mend data.window, data.maturity or data.as_of"
         )
-    return replace(labels, values=values), Delay(mature, int((late & mature).sum()), _text(as_of))
+    values, all_mature = labels.values.copy(), np.ones(len(here), dtype=bool)
+    values[here], all_mature[here] = given, mature
+    return replace(labels, values=values), Delay(all_mature, int((late & mature).sum()), _text(as_of))
 
 
 def _times(column: "pd.Series[Any]", may_be_empty: bool = False) -> "NDArray[np.datetime64]":
@@ -78,9 +85,9 @@ def _times(column: "pd.Series[Any]", may_be_empty: bool = False) -> "NDArray[np.
         )
     written = column.mask(missing | column.isin(CLOCK))
     read = pd.to_datetime(written, errors="coerce", utc=True, format="ISO8601")
-    _refuse(read.isna().to_numpy() & ~missing, name, "no time, such as 2026-11-20T08:30:00Z")
+    _refuse(read.isna().to_numpy() & ~missing, column.index, name, "no time, such as 2026-11-20T08:30:00Z")
     if not may_be_empty:
-        _refuse(missing, name, "empty")
+        _refuse(missing, column.index, name, "empty")
     return read.dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
 
 
@@ -92,9 +99,10 @@ def _text(moment: np.datetime64) -> str:
     return f"{np.datetime_as_string(moment, 's')}Z"
 
 
-def _refuse(bad: NDArray[np.bool_], name: str, why: str) -> None:
+def _refuse(bad: NDArray[np.bool_], rows: "pd.Index[Any]", name: str, why: str) -> None:
+    """rows: of the table."""
     if bad.any():
-        first = int(np.argmax(bad)) + 1
+        first = int(rows[int(np.argmax(bad))]) + 1
         raise DataError(
             f"column {name!r}: {int(bad.sum())} cell(s), the first in row {first}, are {why}; mend them"
         )

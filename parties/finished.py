@@ -13,6 +13,7 @@ from parties.id_kinds import written_as
 from parties.model import Model, damaged, model
 from parties.own import OwnData, own_data
 from parties.phases import features_of
+from parties.version_files import names
 from splitnn.features import Features
 
 
@@ -40,6 +41,16 @@ def finished(config: Config, folder: Path) -> Finished:
     except (OSError, ValueError) as error:
         raise damaged(folder) from error
     rows = _same_rows(config, folder, data, alignment, config.id_columns.get(trained.kind, ()))
+    if data.excluded is not None and np.isin(rows, data.excluded.rows).any():
+        raise DataError(
+            f"{data.excluded.file}: lists people of the run in {folder}, whose columns and labels are not "
+            "read any more; train again without them"
+        )
+    if data.labels is not None and names(folder) != data.labels.names:
+        raise DataError(
+            f"{config.source}: has other classes or targets than the run in {folder}; put the table (and "
+            "data.exclude_ids) back that it was made with, or train again"
+        )
     return Finished(**vars(trained), data=data, rows=rows)
 
 

@@ -93,9 +93,26 @@ class OwnLabels:
         return np.asarray(self.class_weights)[codes]
 
 
-def own_labels(table: Table, model: "Model", data: "Data") -> OwnLabels:
-    """The table's labels for the contract's task. DataError for labels or weights that do not fit it."""
-    columns = [table.labels[name] for name in table.labels]
+def own_labels(
+    table: Table, model: "Model", data: "Data", takes_part: NDArray[np.bool_] | None = None
+) -> OwnLabels:
+    """The table's labels for the contract's task. takes_part: [rows]; nothing is read of the others, which
+    have zeros. None: all do. DataError for labels or weights that do not fit the task, and where no row takes
+    part."""
+    if takes_part is not None and not takes_part.any():
+        raise DataError("no row takes part: each has an id of data.exclude_ids")
+
+    def read(column: "pd.Series[Any]") -> "pd.Series[Any]":
+        return column if takes_part is None else column[takes_part]
+
+    def whole(values: NDArray[Any]) -> NDArray[Any]:
+        if takes_part is None:
+            return values
+        found = np.zeros((len(takes_part), *values.shape[1:]), values.dtype)
+        found[takes_part] = values
+        return found
+
+    columns = [read(table.labels[name]) for name in table.labels]
     names: tuple[str, ...] = ()
     values: NDArray[Any]
     if model.task == "multiclass":
@@ -107,12 +124,12 @@ def own_labels(table: Table, model: "Model", data: "Data") -> OwnLabels:
         values = numbers(columns[0], counts=model.loss == "poisson")
     else:
         values = yes_or_no(columns[0], data.positive)
-    weights = None if table.weight is None else example_weights(table.weight)
+    weights = None if table.weight is None else whole(example_weights(read(table.weight)))
     given: Any = data.class_weights
     if given is not None and not isinstance(given, str):
         given = _named_weights(given, names or NO_AND_YES)
-    lists = None if table.rank_within is None else list_of(table.rank_within)
-    return OwnLabels(values, names, weights, given, lists, data.ndcg_at)
+    lists = None if table.rank_within is None else whole(list_of(read(table.rank_within)))
+    return OwnLabels(whole(values), names, weights, given, lists, data.ndcg_at)
 
 
 def facts_of(labels: OwnLabels, config: "Config") -> dict[str, Any]:
@@ -201,7 +218,9 @@ def numbers(column: "pd.Series[Any]", *, counts: bool) -> NDArray[np.float64]:
     name = f"label column {str(column.name)!r}"
     values = _numbers(column, name)
     if counts:
-        _refuse(values < 0, name, "negative", 'model.loss = "poisson" is for counts and amounts')
+        _refuse(
+            values < 0, column.index, name, "negative", 'model.loss = "poisson" is for counts and amounts'
+        )
     if values.min() == values.max():
         raise DataError(f"{name}: every row has one value: nothing to learn; check data.label")
     return values
@@ -211,7 +230,7 @@ def example_weights(column: "pd.Series[Any]") -> NDArray[np.float64]:
     """DataError for cells that are empty, no number, infinite or negative, and where all are 0."""
     name = f"weight column {str(column.name)!r}"
     values = _numbers(column, name)
-    _refuse(values < 0, name, "negative", "0 is the least that a row can weigh")
+    _refuse(values < 0, column.index, name, "negative", "0 is the least that a row can weigh")
     if not values.any():
         raise DataError(f"{name}: every row weighs 0: nothing to learn; check data.weight")
     return values
@@ -221,7 +240,7 @@ def list_of(column: "pd.Series[Any]") -> NDArray[np.int64]:
     """A number for each distinct cell, int64 [rows]. DataError for empty cells."""
     codes, distinct = pd.factorize(column)
     empty = np.array([*(value == "" for value in distinct), True])[codes]
-    _refuse(empty, f"column {str(column.name)!r}", "empty", "fill or remove them")
+    _refuse(empty, column.index, f"column {str(column.name)!r}", "empty", "fill or remove them")
     return np.asarray(codes, dtype=np.int64)
 
 
@@ -245,7 +264,7 @@ def _spelled(column: "pd.Series[Any]", name: str) -> tuple[NDArray[np.int64], li
     codes, distinct = pd.factorize(column)
     spelled = [*(_spelling(value) for value in distinct), ""]  # factorize gives a missing cell the code -1
     empty = np.array([not text or text in NO_NUMBER for text in spelled])[codes]
-    _refuse(empty, name, "empty", "fill or remove them")
+    _refuse(empty, column.index, name, "empty", "fill or remove them")
     return codes, spelled[:-1]
 
 
@@ -253,16 +272,17 @@ def _numbers(column: "pd.Series[Any]", name: str) -> NDArray[np.float64]:
     if column.dtype.kind in "mM":
         raise DataError(f"{name}: holds times, not numbers")
     missing = column.isna() | column.isin(["", *NO_NUMBER])
-    _refuse(missing.to_numpy(), name, "empty", "fill or remove them")
+    _refuse(missing.to_numpy(), column.index, name, "empty", "fill or remove them")
     values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
-    _refuse(np.isnan(values), name, "non-numeric", "mend them, or name another column")
-    _refuse(np.abs(values) > LARGEST, name, "infinite or absurdly large", "mend them")
+    _refuse(np.isnan(values), column.index, name, "non-numeric", "mend them, or name another column")
+    _refuse(np.abs(values) > LARGEST, column.index, name, "infinite or absurdly large", "mend them")
     return values
 
 
-def _refuse(bad: NDArray[np.bool_], name: str, kind: str, advice: str) -> None:
+def _refuse(bad: NDArray[np.bool_], rows: "pd.Index[Any]", name: str, kind: str, advice: str) -> None:
+    """rows: of the table."""
     if bad.any():
-        first = int(np.argmax(bad)) + 1
+        first = int(rows[int(np.argmax(bad))]) + 1
         raise DataError(f"{name}: {int(bad.sum())} {kind} cell(s), the first in row {first}; {advice}")
 
 

@@ -1,6 +1,6 @@
 """What a party can try by itself, before it meets anybody: its identity, its protocol, its data."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from psi import Psi
     from psi.ids import Ids, Policy
 
+Cells = Callable[[tuple[str, ...]], Iterable[Sequence[Any]]]
+"""The batches of these columns of the table."""
 
 Today = Callable[[], date]
 """What day it is, in UTC."""
@@ -46,7 +48,7 @@ def refuse_expired(config: Config, today: Today = today) -> None:
 
 
 class OwnData(NamedTuple):
-    """`labels` (label holder only) and `table` have the source's rows.
+    """`labels` (label holder only) and `table` have the source's rows; no label is of an excluded one.
 
     ids: by kind, in the contract's order of preference; the `rows` of each are the usable ones. delay: where
     labels arrive late; rows that are not mature have no ids. excluded: nor have those of whom the party was
@@ -58,6 +60,13 @@ class OwnData(NamedTuple):
     labels: "OwnLabels | None"
     delay: "Delay | None" = None
     excluded: "Excluded | None" = None
+
+
+class Withdrawn(NamedTuple):
+    """Who is left out, and all ids of the table, with theirs, by kind."""
+
+    excluded: "Excluded"
+    everybody: "dict[str, Ids]"
 
 
 class OwnIds(NamedTuple):
@@ -215,18 +224,21 @@ def own_data(config: Config) -> OwnData:
         data.types,
         data.scale,
     )
+    starts = range(0, table.rows, BLOCK)
+
+    def cells(names: tuple[str, ...]) -> Iterator[list[Any]]:
+        return ([table.ids[name].iloc[at : at + BLOCK] for name in names] for at in starts)
+
+    gone = withdrawn(config, cells)
+    takes_part = None if gone is None else gone.excluded.takes_part(table.rows)
     labels, delay = None, None
     try:
         if data.label:
-            labels, delay = delayed(table, data, own_labels(table, config.contract.model, data))
+            labels = own_labels(table, config.contract.model, data, takes_part)
+            labels, delay = delayed(table, data, labels, takes_part)
     except DataError as error:
         raise DataError(f"{config.source}: {error}") from error
-    starts = range(0, table.rows, BLOCK)
-    ids, excluded, _ = own_ids(
-        config,
-        lambda names: ([table.ids[name].iloc[at : at + BLOCK] for name in names] for at in starts),
-        None if delay is None else delay.mature,
-    )
+    ids, excluded, _ = own_ids(config, cells, None if delay is None else delay.mature, gone)
     return OwnData(table, ids, labels, delay, excluded)
 
 
@@ -247,45 +259,58 @@ def large_batch(config: Config, aligned: int) -> list[str]:
 
 def own_ids(
     config: Config,
-    cells: "Callable[[tuple[str, ...]], Iterable[Sequence[Any]]]",
+    cells: Cells,
     takes_part: "NDArray[Any] | None" = None,
+    gone: Withdrawn | None = None,
 ) -> OwnIds:
-    """cells: the batches of these columns of the table. takes_part: which of its rows, as `psi.normalise` has
-    it. Who is excluded is so in every row with an id of his.
+    """takes_part: which rows of the table, as `psi.normalise` has it. gone: `withdrawn`, where it is known
+    already. Who is excluded is so in every row with an id of his.
 
     Raises DataError, IdError, and what `cells` raises.
     """
-    import psi
+    data = config.party.data
+    gone = gone or withdrawn(config, cells)
+    if gone is None:
+        return OwnIds(_read(config, cells, data.nulls, data.duplicates, takes_part), None, {})
+    excluded, everybody = gone
+    there = excluded.takes_part(next(iter(everybody.values())).total)
+    if takes_part is not None:
+        there &= takes_part
+    left = _read(config, cells, data.nulls, data.duplicates, there)
+    return OwnIds(left, _silencing(excluded, everybody, left), everybody)
+
+
+def withdrawn(config: Config, cells: Cells) -> Withdrawn | None:
+    """None where there is no list. Raises as `own_ids`."""
     from parties.excluded import find_excluded
 
-    data, kinds = config.party.data, {kind.name: kind for kind in config.contract.ids}
+    if config.party.data.exclude_ids is None:
+        return None
+    everybody = _read(config, cells, "drop", "drop", None)
+    return Withdrawn(find_excluded(config, config.party.data.exclude_ids, everybody), everybody)
 
-    def read(nulls: "Policy", duplicates: "Policy") -> "dict[str, Ids]":
-        try:
-            return {
-                kind: psi.normalise(
-                    cells(names),
-                    names,
-                    kinds[kind].columns,
-                    digest_key(config.contract.digest, kind),
-                    nulls,
-                    duplicates,
-                    takes_part,
-                )
-                for kind, names in config.id_columns.items()
-            }
-        except psi.IdError as error:
-            raise psi.IdError(f"{config.source}: {error}") from error
 
-    if data.exclude_ids is None:
-        return OwnIds(read(data.nulls, data.duplicates), None, {})
-    everybody, wanted = read("drop", "drop"), takes_part
-    excluded = find_excluded(config, data.exclude_ids, everybody)
-    takes_part = excluded.takes_part(next(iter(everybody.values())).total)
-    if wanted is not None:
-        takes_part &= wanted
-    left = read(data.nulls, data.duplicates)
-    return OwnIds(left, _silencing(excluded, everybody, left), everybody)
+def _read(
+    config: Config, cells: Cells, nulls: "Policy", duplicates: "Policy", takes_part: "NDArray[Any] | None"
+) -> "dict[str, Ids]":
+    import psi
+
+    kinds, key = {kind.name: kind for kind in config.contract.ids}, config.contract.digest
+    try:
+        return {
+            kind: psi.normalise(
+                cells(names),
+                names,
+                kinds[kind].columns,
+                digest_key(key, kind),
+                nulls,
+                duplicates,
+                takes_part,
+            )
+            for kind, names in config.id_columns.items()
+        }
+    except psi.IdError as error:
+        raise psi.IdError(f"{config.source}: {error}") from error
 
 
 def leave_out(config: Config, file: Path, everybody: "dict[str, Ids]") -> OwnIds:

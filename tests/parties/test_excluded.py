@@ -21,6 +21,7 @@ from parties.config import Config, load
 from parties.drift_report import drift
 from parties.errors import AlignmentError, ConfigError, DataError
 from parties.excluded import RECORD, left_of
+from parties.finished import finished
 from parties.model import model
 from parties.own import own_data, own_identity, own_protocols
 from parties.predict import complete_prediction, prepare, to_score
@@ -178,6 +179,88 @@ def test_a_run_and_a_prediction_leave_them_out_and_keep_a_record(homes: dict[str
     assert found["platform"]["excluded"]["rows"] == 6
     assert (Path(found["platform"]["scores"]).parent / RECORD).exists()
     assert drift(load(homes["platform"] / "party.toml"), None, None)["rows"]["now"] == small.PEOPLE - 6
+
+
+def test_an_audit_reads_nobody_who_has_withdrawn_since(homes: dict[str, Path]) -> None:
+    summaries = small.run(homes)
+    leave_out(homes["platform"], [20])
+    with pytest.raises(
+        DataError, match=r"gone\.csv: lists people of the run in .*; train again without them"
+    ):
+        finished(
+            load(homes["platform"] / "party.toml"), small.folder_of(homes["platform"], summaries["platform"])
+        )
+    leave_out(homes["platform"], [99_999])
+    finished(
+        load(homes["platform"] / "party.toml"), small.folder_of(homes["platform"], summaries["platform"])
+    )
+
+
+@pytest.mark.parametrize("task", ["multiclass", "binary", "regression"])
+def test_labels_of_the_excluded_are_as_if_they_stood_nowhere(
+    homes: dict[str, Path], identities: dict[str, Any], task: str
+) -> None:
+    """Nor their weight, list or times; rows have their numbers of the file."""
+    cells = {"multiclass": ["a", "b", "c"], "binary": ["0", "1"], "regression": ["0.5", "2"]}[task]
+    small.agree(homes, identities, model=f'{{ task = "{task}", cut = 3 }}')
+    home = homes["platform"]
+    table = pd.read_csv(home / "table.csv", dtype=str)
+    table["bought"] = [cells[row % len(cells)] for row in range(len(table))]
+    table["weight"] = "1"
+    times = ""
+    if task == "binary":
+        table["list"] = "l"
+        table["at"], times = "2026-11-01", ', event_time = "at", window = "1d"'
+        table.loc[5, "at"] = "2026-11-09"
+    table.loc[7, ["bought", "weight"]] = ["SECRETCLASS", "much"]
+    if task == "binary":
+        table.loc[7, ["list", "at"]] = ["", "2027-01-01"]
+    table.to_csv(home / "table.csv", index=False)
+    text = (home / "party.toml").read_text()
+    lists = ', rank_within = "list"' if task == "binary" else ""
+    named = f'label = "bought", weight = "weight"{lists}{times}'
+    (home / "party.toml").write_text(text.replace('label = "bought"', named))
+    with pytest.raises(DataError):
+        own_data(load(home / "party.toml"))
+    leave_out(home, [7])
+    data = own_data(load(home / "party.toml"))
+    assert data.labels is not None
+    assert data.labels.names == (("a", "b", "c") if task == "multiclass" else ())
+    wanted = [cells.index(cell) if task == "multiclass" else float(cell) for cell in table["bought"].drop(7)]
+    assert np.delete(data.labels.values, 7).tolist() == wanted
+    rows = next(iter(data.ids.values())).rows.tolist()
+    young = {5} if task == "binary" else set()
+    assert rows == [row for row in range(small.PEOPLE) if row not in {7, *young}]
+    if task == "binary":
+        assert data.delay is not None
+        assert data.delay.facts() == {"as_of": "2026-11-09T00:00:00Z", "immature": 1, "late": 0}
+    table.loc[9, "bought"] = ""
+    table.to_csv(home / "table.csv", index=False)
+    with pytest.raises(DataError, match=r"1 empty cell\(s\), the first in row 10;"):
+        own_data(load(home / "party.toml"))
+    leave_out(home, [*range(small.PEOPLE)])
+    with pytest.raises(DataError, match=r"no row takes part: each has an id of data\.exclude_ids"):
+        own_data(load(home / "party.toml"))
+
+
+def test_a_class_of_the_excluded_is_in_nothing_that_a_run_leaves(
+    homes: dict[str, Path], identities: dict[str, Any]
+) -> None:
+    small.agree(homes, identities, model='{ task = "multiclass", cut = 3, bottom_hidden = [6] }')
+    home = homes["platform"]
+    table = pd.read_csv(home / "table.csv")
+    table["bought"] = np.where(table["bought"] == 1, "yes", "no")
+    table.loc[200, "bought"] = "SECRETCLASS"
+    table.to_csv(home / "table.csv", index=False)
+    leave_out(home, [200])
+    summary = small.run(homes)["platform"]
+    folder = small.folder_of(home, summary)
+    assert json.loads((folder / "target.json").read_text())["names"] == ["no", "yes"]
+    assert not [file for file in folder.rglob("*") if file.is_file() and b"SECRETCLASS" in file.read_bytes()]
+    finished(load(home / "party.toml"), folder)
+    leave_out(home, [])
+    with pytest.raises(DataError, match="has other classes or targets than the run in "):
+        finished(load(home / "party.toml"), folder)
 
 
 def test_check_says_how_many(homes: dict[str, Path]) -> None:

@@ -21,7 +21,7 @@ def test_one_line_a_phase_where_there_is_no_terminal() -> None:
     with Bars(Console(file=out)) as bars:
         steps(bars)
     lines = out.getvalue().splitlines()
-    assert [line.split(",")[0] for line in lines] == ["psi: 3 of 3", "training: 1"]
+    assert [line.split(",")[0] for line in lines] == ["finding common users: 3 of 3", "training: 1"]
     assert lines[0].endswith("1.5 MB out, 2.0 MB in")
 
 
@@ -42,9 +42,39 @@ def test_a_bar_a_phase_on_a_terminal() -> None:
     with Bars(Console(file=out, force_terminal=True, width=120)) as bars:
         steps(bars)
     last = out.getvalue()
-    assert "psi" in last
+    assert "finding common users" in last
     assert "1000/1000" in last
     assert "1.5 MB out" in last
+
+
+@pytest.mark.parametrize(
+    ("width", "there", "gone"),
+    [
+        (90, "", "validation"),
+        (120, "2,500 rows/s, epoch 30", "MB"),
+        (160, "2,500 rows/s, epoch 30, validation auc 0.8125, 1.5 MB out", "…"),
+    ],
+)
+def test_what_counts_is_there_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, width: int, there: str, gone: str
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("parties.progress.time.monotonic", lambda: now)
+    out = io.StringIO()
+    with Bars(Console(file=out, force_terminal=True, color_system=None, width=width)) as bars:
+        bars(Progress("agreed on rr22, email ids", 0, 0), Traffic(0, 0))
+        bars(Progress("training", 0, 12_500), Traffic(0, 0))
+        now += 2.0
+        bars(
+            Epoch("training", 6250, 12_500, 30, True, True, False, rows=5_000, metrics={"auc": 0.8125}),
+            Traffic(1_500_000, 2_000_000),
+        )
+        bars._display.refresh()
+        shown = out.getvalue()
+    for part in (" 6250/12500 ", " 50% ", " 3,125/s ", " left ", "agreed on rr22, email ids", there):
+        assert part in shown
+    assert gone not in shown
+    assert "…" not in shown
 
 
 def test_nothing_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,7 +101,7 @@ def test_the_phase_of_a_failure_is_told() -> None:
 
     with pytest.raises(ValueError, match="x"):
         fails_in_psi()
-    assert out.getvalue().startswith("psi: 1 of 3, ")
+    assert out.getvalue().startswith("finding common users: 1 of 3, ")
 
 
 def epoch(number: int, metrics: dict[str, float]) -> Epoch:
@@ -102,7 +132,7 @@ def test_epochs_are_told_with_the_newest_verdict(
     line = f"training: 30 of 100, 6.0 s, 2,500 rows/s, 1.5 MB out, 2.0 MB in, epoch 3{judged}"
     assert out.getvalue().splitlines() == [line]
     assert f"epoch 3{judged}" in shown.getvalue()
-    assert "5/s, 2,500 rows/s" in shown.getvalue()
+    assert "2,500 rows/s" in shown.getvalue()
 
 
 def test_a_run_that_goes_on_is_no_faster_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

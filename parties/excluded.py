@@ -23,6 +23,8 @@ from parties.summary import as_json
 RECORD: Final = "excluded.json"
 """In the folder of each result: as `Excluded.facts` tells it."""
 
+NOBODY: Final = ": none of them is in the table; are they written in the same way, in the same encoding?"
+
 
 @dataclass(frozen=True)
 class Excluded:
@@ -67,9 +69,10 @@ class Excluded:
 
 def told_of_excluded(facts: Mapping[str, Any]) -> str:
     """A line for people."""
+    nobody = NOBODY if facts["listed"] and not facts["rows"] else ""
     return (
         f"{facts['rows']:,} rows take no part, as they have one of the {facts['listed']:,} ids of "
-        f"{facts['file']} (SHA-256 {facts['sha256'][:12]})"
+        f"{facts['file']} (SHA-256 {facts['sha256'][:12]}){nobody}"
     )
 
 
@@ -119,6 +122,13 @@ def _read(config: Config, file: Path) -> tuple[int, dict[str, NDArray[np.uint8]]
     if not held:
         wanted = " or ".join(", ".join(names) for names in config.id_columns.values())
         raise DataError(f"{file}: has no column {wanted}: the ids must stand there under that name")
+    used = {name for names in held.values() for name in names}
+    for kind, names in config.id_columns.items():  # what is a part of no other id is meant as one of this
+        if kind not in held and (parts := there & {*names} - used):
+            raise DataError(
+                f"{file}: has column {min(parts)}, but not {', '.join(n for n in names if n not in there)}, "
+                f"which make an id ({kind}) together; add the rest, or remove the column"
+            )
 
     def cells(names: Sequence[str]) -> Iterator[list[Any]]:
         for batch in source.batches(names, False):  # a list may be empty

@@ -137,6 +137,25 @@ def test_who_is_left_of_ids_is_whom_a_table_without_the_others_gives(
         assert np.array_equal(getattr(left, name), getattr(wanted, name)), name
 
 
+def test_a_part_of_an_id_is_refused_and_not_passed_over(
+    tmp_path: Path, certificates: Path, identities: dict[str, Any]
+) -> None:
+    kinds = 'ids = [{ name = "mail", type = "email" }, { name = "who", types = ["string", "integer"] }]'
+    write(tmp_path, certificates, identities, kinds, 'id = { mail = "mail", who = ["surname", "zip"] }')
+    home = tmp_path / "platform"
+    (home / "table.csv").write_text("mail,surname,zip\na@x.example,Ann,1\nb@x.example,Ben,2\n")
+    (home / "gone.csv").write_text("mail,surname\na@x.example,Ben\n")
+    with pytest.raises(
+        DataError, match=r"gone\.csv: has column surname, but not zip, which make an id \(who\)"
+    ):
+        ids_of_source(config_of(tmp_path, "platform"), quiet)
+    for listed, rows in (("mail\na@x.example\n", 1), ("mail,surname,zip\na@x.example,Ben,2\n", 2)):
+        (home / "gone.csv").write_text(listed)
+        _, excluded, *_ = ids_of_source(config_of(tmp_path, "platform"), quiet)
+        assert excluded is not None
+        assert len(excluded.rows) == rows
+
+
 @pytest.fixture
 def homes(tmp_path: Path, certificates: Path, identities: dict[str, Any]) -> dict[str, Path]:
     """Two companies; the logistics one leaves out ten people, and an eleventh whom it does not know."""
@@ -266,6 +285,10 @@ def test_a_class_of_the_excluded_is_in_nothing_that_a_run_leaves(
 def test_check_says_how_many(homes: dict[str, Path]) -> None:
     shown = text(check(load(homes["logistics"] / "party.toml")))
     assert "10 rows take no part" in " ".join(shown.split())
+    assert "none of them" not in shown
+    leave_out(homes["logistics"], [99_999])
+    shown = text(check(load(homes["logistics"] / "party.toml")))
+    assert "none of them is in the table; are they written" in " ".join(shown.split())
 
 
 def test_a_run_does_not_go_on_with_another_list(homes: dict[str, Path]) -> None:

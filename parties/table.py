@@ -115,7 +115,8 @@ def read_table(
             left_out[name] = _left_out(columns[name], kind, told)
             warnings.append(f"{source}: column {name!r} is left out: {told}{_advice(kind, name)}")
     if not kinds:
-        without = f"; left out: {', '.join(map(repr, left_out))}" if left_out else ""
+        out = "; ".join(f"{name!r} ({one.why})" for name, one in left_out.items())
+        without = f"; left out: {out}" if out else ""
         raise DataError(f"{source}: no column is left to take part beside the id and the label{without}")
     for name in scale:
         if kinds.get(name) != "number":

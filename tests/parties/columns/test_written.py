@@ -96,6 +96,15 @@ def test_one_comma_among_points_is_told_by_its_row() -> None:
     )
 
 
+def test_why_no_column_is_left(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text("id;spent\n" + "".join(f"u{row};{row},72\n" for row in range(9)))
+    with pytest.raises(
+        DataError, match=r"left out: 'spent' \(its cells look like numbers with a decimal comma;"
+    ):
+        read_table(CsvFile(file, separator=";"), ["id"])
+
+
 def test_a_spreadsheet_of_germany(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     rows = [f"u{row};{DAYS[row % 365]:%d.%m.%Y};{row},72;Köln" for row in range(900)]

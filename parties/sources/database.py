@@ -46,6 +46,8 @@ class Database(NamedTuple):
             file = f"file:{quote(str(self.sqlite))}"
             return URL.create("sqlite", database=file, query={"mode": "ro", "uri": "true"})
         text = self._text()
+        if len(text.splitlines()) > 1:
+            raise ConfigError(f"{self}: holds several lines; write the database's URL and nothing else")
         try:
             url = make_url(text)
         except Exception:  # it quotes the text

@@ -133,6 +133,7 @@ def test_where_the_database_is(shop: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for url, wanted in (
         (f"//alice:{SECRET}@127.0.0.1", f"{named}: holds no URL of a database; such as"),
         (f"mysql+sesame://alice:{SECRET}@127.0.0.1/x", f"{named}: no driver for this kind of database"),
+        (f"postgresql://alice:{SECRET}@h/x\nx", f"{named}: holds several lines; write"),
         (f"sqlite:///{shop}", f"{named}: names a SQLite file; name it in data.database.sqlite"),
     ):
         named.write_text(url)

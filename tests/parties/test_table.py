@@ -202,7 +202,7 @@ def test_a_strange_parquet_column_is_used_or_named(tmp_path: Path, column: pa.Ar
         ('id,a\n1,"x\ny"\n3\n', "line 4: 1 cells"),
         ('id,a\n1,2\n3,"4\n5,6\n', "line 3: a quote"),
         ('id,a\n1,"2"x\n', "line 2: a quote"),
-        ('id,a\n1,2\n3,"' + "x" * 200_000, "line 3: a quote"),
+        ('id,a\n1,2\n3,"' + "x" * 200_000, "line 3: a cell of more than 131,072 characters"),
         ("id,a\n1,2\n3,ä\n".encode("latin-1"), "line 3: not UTF-8"),
         ("id,a\n1,2\n".encode("utf-16"), "line 1: not UTF-8"),
         ("id,a,a\n1,2,3\n", "column 'a' stands in the header twice"),

@@ -20,11 +20,13 @@ from parties.cost import Cost
 from parties.drift import Statistics
 from parties.drift_report import STATISTICS, as_record
 from parties.excluded import keep_record
+from parties.features import Pipeline
 from parties.id_kinds import written_as
 from parties.last_good import NAME as LAST_GOOD
 from parties.phases import Outcome, Prepared
 from parties.storage import removing, run_folder, write
 from parties.summary import Summary, agreement, as_json, psi_record
+from parties.table import Table
 from parties.target import Target
 from splitnn.calibration import Calibration
 from splitnn.exact import FeatureHolderResult, LabelHolderResult
@@ -93,6 +95,7 @@ def summarise(
             "examples": len(outcome.examples),
             **{part: len(places) for part, places in split._asdict().items()},
         },
+        left_out=left_out(prepared.data.table, outcome.pipeline),
         psi=psi_record(contract, outcome.aligned),
         training={
             "task": contract.model.task,
@@ -118,6 +121,15 @@ def summarise(
         excluded={} if prepared.data.excluded is None else prepared.data.excluded.facts(),
     )
     return summary.as_json()
+
+
+def left_out(table: Table, pipeline: Pipeline) -> list[dict[str, str]]:
+    """Of this party's own columns those that took no part: `column`, and `why`."""
+    why = {name: f"{one.kind}: {one.why}" for name, one in table.left_out.items()}
+    kept = {*pipeline.kinds}
+    unused = [*map(str, table.numeric), *map(str, table.categorical), *table.bags]
+    why |= dict.fromkeys((name for name in unused if name not in kept), "constant in training")
+    return [{"column": name, "why": told} for name, told in why.items()]
 
 
 def history(trained: LabelHolderResult | FeatureHolderResult) -> list[dict[str, Any]]:

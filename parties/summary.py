@@ -60,6 +60,7 @@ class Summary:
     aligned: int
     examples: int
     funnel: dict[str, int]
+    left_out: list[dict[str, str]]
     psi: dict[str, Any]
     training: dict[str, Any]
     parts: dict[str, dict[str, Any]]

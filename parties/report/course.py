@@ -153,6 +153,22 @@ def funnel(kept: Kept) -> Section:
     )
 
 
+def columns(kept: Kept) -> Section | None:
+    """This party's own."""
+    pipeline, left_out = kept.pipeline, kept.summary.get("left_out", [])
+    if pipeline is None:
+        return None
+    became = {one.name: one.told for one in pipeline.ordered}
+    became |= {one.name: one.told for one in (*pipeline.categorical, *pipeline.bags)}
+    used = [[name, kind, became[name]] for name, kind in pipeline.kinds.items()]
+    tables = [Table("columns that take part", ("column", "kind", "becomes"), used)]
+    if left_out:
+        unused = [[one["column"], one["why"]] for one in left_out]
+        tables.append(Table("columns left out", ("left out", "why"), unused))
+    note = "As the training rows had them. No other party is told their names."
+    return Section("Your columns", note, tables=tables)
+
+
 def learning(kept: Kept) -> Section | None:
     history = kept.summary.get("history", [])
     best = kept.summary["training"]["best_epoch"]

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from parties.egress import NAME as AUDIT
 from parties.egress import Totals
-from parties.errors import StorageError
+from parties.errors import DataError, StorageError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from parties.features import Pipeline
 
 STARTS: Final = (b'{"attempt":', b'{"end":')
 """How the lines of an egress log begin that are no message: its keys are in order."""
@@ -64,6 +66,16 @@ class Kept:
     @property
     def task(self) -> str:
         return str(self.summary["training"]["task"])
+
+    @cached_property
+    def pipeline(self) -> "Pipeline | None":
+        """How this party's columns became features."""
+        from parties.features import Pipeline
+
+        try:
+            return Pipeline.from_json((self.folder / "pipeline.json").read_text())
+        except (OSError, ValueError, DataError):
+            return None
 
     @cached_property
     def scores(self) -> "pd.DataFrame | None":

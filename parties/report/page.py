@@ -20,6 +20,7 @@ SECTIONS: Final[tuple[Callable[[Kept], Section | None], ...]] = (
     quality.contribution,
     quality.importance,
     course.funnel,
+    course.columns,
     course.learning,
     privacy.leak,
     privacy.account,

@@ -32,6 +32,7 @@ SUMMARY: dict[str, Any] = {
         ("table", "usable", "aligned", "examples", "train", "validation", "test"),
         int,
     ),
+    "left_out": list,
     "psi": {
         "protocol": str,
         "kind": str,

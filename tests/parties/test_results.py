@@ -247,11 +247,17 @@ def test_lists_are_told_where_there_are_any() -> None:
 def test_the_way_from_the_table_to_the_training_rows_and_each_epoch_and_part_are_told(
     tmp_path: Path, certificates: Path, identities: dict[str, Any]
 ) -> None:
-    summaries = small.run(small.write(tmp_path, certificates, identities))
+    homes = small.write(tmp_path, certificates, identities)
+    file = homes["logistics"] / "table.csv"
+    file.write_text("same," + file.read_text().replace("\n", "\n7,").removesuffix("7,"))
+    summaries = small.run(homes)
     for name, told in summaries.items():
         funnel = told["funnel"]
         assert funnel["table"] == funnel["usable"] == funnel["aligned"] == funnel["examples"] == small.PEOPLE
         assert funnel["train"] + funnel["validation"] + funnel["test"] == funnel["examples"]
+        assert told["left_out"] == (
+            [{"column": "same", "why": "constant in training"}] if name == "logistics" else []
+        )
         assert len(told["history"]) == told["training"]["epochs"]
         parts = ["handshake", "alignment", "columns", "training", "evaluation"]
         assert [*told["parts"]] == parts + ["baselines"] * (name == "platform")

@@ -54,6 +54,7 @@ SECTIONS = {
 }
 OF_ALL = {
     "From your table to the training rows",
+    "Your columns",
     "How training went",
     "What the model rests on",
     "Time and traffic",
@@ -137,6 +138,28 @@ def test_what_gradients_tell_is_said_in_a_sentence_that_is_seen(
         page = changed(made["platform"], tmp_path, leak=leak | told)
         assert said in page.text
         assert f'<p class="verdict {much}">' in (tmp_path / NAME).read_text()
+
+
+def test_own_columns_are_listed_and_what_was_left_out(made: dict[str, Path], tmp_path: Path) -> None:
+    folder = made["logistics"]
+    (tmp_path / "pipeline.json").write_bytes((folder / "pipeline.json").read_bytes())
+    page = changed(folder, tmp_path, left_out=[{"column": HOSTILE, "why": "constant in training"}])
+    section = page.text[page.text.index("Your columns") : page.text.index("How training went")]
+    for told in (
+        "spent",
+        "number",
+        "flag where missing",
+        "member",
+        "boolean",
+        "since",
+        "date",
+        "bag",
+        HOSTILE,
+    ):
+        assert told in section
+    assert section.count("constant in training") == 1
+    (tmp_path / "pipeline.json").write_text("{")
+    assert "Your columns" not in page_of(tmp_path).text
 
 
 def test_lines_that_lie_on_each_other_are_all_seen() -> None:

@@ -122,7 +122,7 @@ def lines(
             axes.axvline(mark, color=INK, linewidth=0.8, linestyle="--")
         for place, (name, curve) in enumerate(named):
             dot = "o" if len(curve.x) < 3 else ""
-            width = 1.8 + 1.4 * (len(named) - 1 - place) * (
+            width = 1.8 + 0.9 * (len(named) - 1 - place) * (
                 len(named) <= 4
             )  # seen beside one that lies on it
             shown = look(place) | {"marker": dot, "markersize": 4, "linewidth": width}

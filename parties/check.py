@@ -72,7 +72,8 @@ def check(config: Config, today: Today = today) -> Findings:
         try:
             return work(config)
         except (PartyError, IdError) as fault:
-            found.faults.append(fault)
+            if fault not in found.faults:  # the same one: of a query that is not run again
+                found.faults.append(fault)
             return None
 
     attempt(lambda config: refuse_expired(config, today))

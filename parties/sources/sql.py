@@ -71,8 +71,21 @@ class SqlQuery:
         """What it gave is kept: nobody can write to it."""
         return ()
 
-    @cached_property
+    @property
     def _fetched(self) -> Fetched:
+        if isinstance(self._outcome, Fetched):
+            return self._outcome
+        raise self._outcome
+
+    @cached_property
+    def _outcome(self) -> Fetched | ConfigError | DataError:
+        """A failure is kept, too: who logs in again and again with a wrong password is locked out."""
+        try:
+            return self._fetch()
+        except (ConfigError, DataError) as error:
+            return error
+
+    def _fetch(self) -> Fetched:
         with unnamed(self._scratch) as file:
             starts = [0]
             with self._connected() as connection:

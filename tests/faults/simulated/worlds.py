@@ -34,7 +34,7 @@ seed = 3
 ids.type = "email"
 evaluation = {{ validation = 0.3, test = 0.3, importance = "none"{evaluation} }}
 psi = {{ protocol = "{psi}", allow_insecure = true, minimum = 10 }}
-model = {{ task = "{task}", cut = 2, bottom_hidden = [3], top_hidden = [3], dropout = 0.2{model} }}
+model = {{ task = "{task}", cut = 2, bottom_hidden = [3], top_hidden = [16], dropout = 0.2{model} }}
 training = {{ batch = 8, epochs = {epochs}, patience = 9, learning_rate = 0.01{training} }}
 {further}
 """

@@ -250,8 +250,10 @@ def test_postgresql(
     late = "SELECT 100 / (200 - n) AS x FROM generate_series(1, 250) AS n"
     assert said(lambda: people(late).schema()) == "data.query: broke off (DivisionByZero 22012); start again"
     monkeypatch.setenv("SHOP_URL", url.replace("alice:", "alice:not-"))
-    assert "does not let us in (OperationalError" in said(lambda: people("SELECT 1").schema())
+    locked_out = people("SELECT 1")
+    assert "does not let us in (OperationalError" in said(locked_out.schema)
     monkeypatch.setenv("SHOP_URL", url)
+    assert "does not let us in" in said(locked_out.fingerprint), "it does not log in again"
     run("pg_ctl", "-m", "fast", "stop")
     assert "$SHOP_URL: the database cannot be reached" in said(lambda: people("SELECT 1").schema())
     assert not list((tmp_path / "runs").iterdir())

@@ -24,7 +24,7 @@ class Phase(NamedTuple):
 
 
 PHASES = {
-    "psi": Phase("handshake: ", 40_000, set()),
+    "psi": Phase("meeting the others: ", 40_000, set()),
     "training": Phase("columns: ", 300, {"alignment.parquet", "last_good.safetensors", "pipeline.json"}),
 }
 

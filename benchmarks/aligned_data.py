@@ -1,10 +1,13 @@
 """The demo's tables, or a real set cut up, aligned by their truth and ready to train on: no PSI is run."""
 
+import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,6 +23,7 @@ from psi.canonical import canonical
 from splitnn.features import Features
 from splitnn.schedule import Split, split_rows
 
+T = TypeVar("T")
 GENERATED = "generated"
 
 
@@ -53,6 +57,30 @@ def aligned(folder: Path, source: Path | None, seed: int, people: int) -> Aligne
             values = yes_or_no(table.labels[party.label], party.positive or ())
             labels = torch.from_numpy(values[alignment])
     return Aligned(features, labels, rows)
+
+
+def comparing(description: str) -> argparse.ArgumentParser:
+    """The arguments of what is measured with a partner and without, over seeds."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        "--data", default=GENERATED, help="or the name of a real set, such as online_shoppers"
+    )
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--people", type=int, default=100_000, help="of the made-up population")
+    parser.add_argument("--party-dropout", type=float, default=0.1)
+    parser.add_argument("--json", action="store_true", help="one line of JSON alone")
+    return parser
+
+
+def over_seeds(given: argparse.Namespace, measured: Callable[[Path | None, int], T]) -> list[T]:
+    """What is measured of the set that was asked for, with each seed, on one thread."""
+    source, found = source_of(given.data), []
+    torch.set_num_threads(1)
+    for seed in range(1, given.seeds + 1):
+        found.append(measured(source, seed))
+        if not given.json:
+            print(f"seed {seed} done", file=sys.stderr)
+    return found
 
 
 def source_of(name: str) -> Path | None:

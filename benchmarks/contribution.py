@@ -10,7 +10,6 @@ interval over users covers it. `absent` is of a network with `--party-dropout`. 
 all further ones (without each partner in turn), and of a run's intervals.
 """
 
-import argparse
 import json
 import statistics
 import sys
@@ -25,7 +24,7 @@ import torch
 
 sys.path[0] = str(Path(__file__).parents[1])  # benchmarks/psi.py would hide the package psi
 
-from benchmarks.aligned_data import GENERATED, Aligned, aligned, source_of
+from benchmarks.aligned_data import Aligned, aligned, comparing, over_seeds
 from splitnn.lift import Lift, lifts
 from splitnn.plan import Plan
 from splitnn.reference import ReferenceResult, train
@@ -87,25 +86,14 @@ def measured(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument(
-        "--data", default=GENERATED, help="or the name of a real set, such as online_shoppers"
-    )
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = comparing(str(__doc__))
     parser.add_argument("--restarts", type=int, default=3)
-    parser.add_argument("--people", type=int, default=100_000, help="of the made-up population")
-    parser.add_argument("--party-dropout", type=float, default=0.1)
-    parser.add_argument("--json", action="store_true", help="one line of JSON alone")
     given = parser.parse_args()
-    source = source_of(given.data)
-    torch.set_num_threads(1)
-    runs = []
-    for seed in range(1, given.seeds + 1):
-        runs.append(measured(source, seed, given.people, given.party_dropout, given.restarts))
-        if not given.json:
-            print(f"seed {seed} done", file=sys.stderr)
+    runs = over_seeds(
+        given, lambda *which: measured(*which, given.people, given.party_dropout, given.restarts)
+    )
 
-    def over_seeds(way: str, name: str) -> dict[str, float]:
+    def medians(way: str, name: str) -> dict[str, float]:
         each = [run[way][name] for run in runs]
         told = {key: statistics.median(getattr(one, key) for one in each) for key in ("lift", "low", "high")}
         told["seeds"] = statistics.stdev(one.lift for one in each) if len(each) > 1 else 0.0
@@ -119,7 +107,7 @@ def main() -> None:
         "restarts": given.restarts,
         "party_dropout": given.party_dropout,
         "test_rows": round(statistics.mean(run["rows"] for run in runs)),
-        **{way: {name: over_seeds(way, name) for name in runs[0][way]} for way in ("retrained", "absent")},
+        **{way: {name: medians(way, name) for name in runs[0][way]} for way in ("retrained", "absent")},
         "seconds": {
             key: round(statistics.median(run["seconds"][key] for run in runs), 1)
             for key in runs[0]["seconds"]

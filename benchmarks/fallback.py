@@ -9,7 +9,6 @@ which never had it (`never`), and the median difference of the two. worst: the l
 score's calibration by temperature is a rising function of its logit, so it changes no AUC.
 """
 
-import argparse
 import json
 import statistics
 import sys
@@ -18,11 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 sys.path[0] = str(Path(__file__).parents[1])  # benchmarks/psi.py would hide the package psi
 
-from benchmarks.aligned_data import GENERATED, Aligned, aligned, source_of
+from benchmarks.aligned_data import Aligned, aligned, comparing, over_seeds
 from splitnn.plan import Plan
 from splitnn.reference import ReferenceResult, train
 from splitnn.tasks import Labels
@@ -49,22 +46,8 @@ def measured(source: Path | None, seed: int, people: int, probability: float) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument(
-        "--data", default=GENERATED, help="or the name of a real set, such as online_shoppers"
-    )
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--people", type=int, default=100_000, help="of the made-up population")
-    parser.add_argument("--party-dropout", type=float, default=0.1)
-    parser.add_argument("--json", action="store_true", help="one line of JSON alone")
-    given = parser.parse_args()
-    source = source_of(given.data)
-    torch.set_num_threads(1)
-    runs = []
-    for seed in range(1, given.seeds + 1):
-        runs.append(measured(source, seed, given.people, given.party_dropout))
-        if not given.json:
-            print(f"seed {seed} done", file=sys.stderr)
+    given = comparing(str(__doc__)).parse_args()
+    runs = over_seeds(given, lambda *which: measured(*which, given.people, given.party_dropout))
 
     def median(of: Any) -> float:
         return round(statistics.median(of(run) for run in runs), 4)

@@ -34,10 +34,9 @@ def run(
     Raises what `parties.errors.EXIT_CODES` lists, KeyboardInterrupt, and what a callback raises; always after
     the others have been told, and leaving what an interrupted `party run` leaves.
     """
-    loaded, told = load(config, held=_held(data)), Told(callbacks)
-    with interruptible():
+    loaded = load(config, held=_held(data))
+    with hearing(callbacks) as told:
         summary = run_party(loaded, told, told.say, told.peer, afresh)
-    told.check()
     folder = run_folder(
         loaded.party.storage, loaded.contract.name, bytes.fromhex(summary["run"]), loaded.name
     )
@@ -59,10 +58,9 @@ def align(
     """This party's part of an alignment, as `party align` does it; arguments and errors as of `run`."""
     from parties.align import align_party
 
-    loaded, told = load(config, for_training=False, held=_held(data)), Told(callbacks)
-    with interruptible():
+    loaded = load(config, for_training=False, held=_held(data))
+    with hearing(callbacks) as told:
         summary = align_party(loaded, None, told, told.say, told.peer)
-    told.check()
     return Aligned(summary, _table(summary["ids"]))
 
 
@@ -85,10 +83,9 @@ def predict(
     """
     from parties.predict import predict_party
 
-    loaded, told = load(config, held=_held(data)), Told(callbacks)
-    with interruptible():
+    loaded = load(config, held=_held(data))
+    with hearing(callbacks) as told:
         summary = predict_party(loaded, run, None, told, told.say, told.peer, afresh)
-    told.check()
     return Predicted(summary, _table(summary["scores"]) if "scores" in summary else None)
 
 
@@ -105,10 +102,13 @@ def _table(file: str) -> "pd.DataFrame":
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Who interrupts a loop of runs means the loop: `except Exception` in it must not go on."""
+def hearing(callbacks: Sequence[Callback]) -> Iterator[Told]:
+    """What a callback raised late is raised at the end. An interrupt is one: who interrupts a loop of runs
+    means the loop, and `except Exception` in it must not go on."""
+    told = Told(callbacks)
     try:
-        yield
+        yield told
+        told.check()
     except Cancelled as error:
         if isinstance(error.__cause__, KeyboardInterrupt):
             raise KeyboardInterrupt(str(error)) from error

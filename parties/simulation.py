@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from parties import certs
 from parties.alignment import Random
-from parties.api import interruptible
+from parties.api import hearing
 from parties.callbacks import Callback, Told
 from parties.changes import described
 from parties.config import Config, combined
@@ -103,9 +103,8 @@ def simulate(
     """
     sources = _sources(tables)
     _refuse_misfits(sources, label_holder, contract, own)
-    told = Told(callbacks)
     with ExitStack() as stack:
-        stack.enter_context(interruptible())
+        told = stack.enter_context(hearing(callbacks))
         if folder is None:
             root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="party-")))
         else:
@@ -135,7 +134,6 @@ def simulate(
         for name, config in configs.items():
             stack.enter_context(locked(config.party.storage, name))
         summaries = _run(configs, drawn, told)
-        told.check()
         if folder is not None:
             for name, config in configs.items():
                 leave_page(config, summaries[name], told.say)

@@ -84,6 +84,8 @@ def _asked(
 def _tells(
     table: "Table", name: str, rows: NDArray[np.int64], wanted: NDArray[np.float64], yes_or_no: bool
 ) -> float:
+    from sklearn.metrics import roc_auc_score  # only who checks a table
+
     codes = _codes(table, name, rows)
     fold = np.arange(len(rows)) % FOLDS
     place, cells = fold * (codes.max() + 1) + codes, FOLDS * (codes.max() + 1)
@@ -94,7 +96,7 @@ def _tells(
     means = (summed + wanted.mean()) / (others + 1)  # one more row, of the mean label
     scores = means[fold, codes]
     if yes_or_no:
-        return _auc(scores, wanted)
+        return float(roc_auc_score(wanted, scores))
     spread = float(((wanted - wanted.mean()) ** 2).sum())
     return float(max(0.0, 1 - ((wanted - scores) ** 2).sum() / spread)) ** 0.5 if spread else 0.0
 
@@ -112,13 +114,6 @@ def _codes(table: "Table", name: str, rows: NDArray[np.int64]) -> NDArray[np.int
         return np.asarray(~there, np.int64)
     edges = np.unique(np.quantile(values[there], np.arange(1, bins) / bins))
     return np.asarray(np.where(there, np.searchsorted(edges, values), len(edges) + 1), np.int64)
-
-
-def _auc(scores: NDArray[np.float64], yes: NDArray[np.float64]) -> float:
-    _, place = np.unique(scores, return_inverse=True)
-    hits, misses = np.bincount(place, yes), np.bincount(place, 1 - yes)
-    below = np.cumsum(misses) - misses
-    return float((hits * (below + misses / 2)).sum() / (hits.sum() * misses.sum()))
 
 
 def _ids(table: "Table", rows: NDArray[np.int64]) -> Iterator[tuple[str, str]]:

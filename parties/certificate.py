@@ -147,11 +147,6 @@ def key_fingerprint(certificate: bytes) -> str:
     return "sha256:" + hashlib.sha256(spki).hexdigest()
 
 
-def expiry(certificate: bytes) -> datetime:
-    """Raises ValueError if these bytes are no certificate."""
-    return _read(certificate).not_valid_after_utc
-
-
 def denied_as(certificate: bytes, denied: Collection[str]) -> str | None:
     """The entry of a deny list (as `deniable` writes it) that names this certificate, or its key.
 
